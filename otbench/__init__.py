@@ -1,0 +1,3 @@
+"""otbench: a benchmark of neural optimal-transport solvers, fair by construction."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,288 @@
+"""The test kit for a solver's author: `otbench check NAME|FILE`.
+
+Runs a solver through the contract on a tiny problem and says in words what does not hold: construction, shapes,
+device, dtype, determinism, bit-equal resume, evaluation without side effects, no reach to the truth, and one short
+run. Solvers with a `build_potential` method also get an exact potential put in.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from rich.console import Console
+from rich.text import Text
+from torch import Tensor, nn
+
+from otbench.config import Config, Value, build_config
+from otbench.nets.potential import QuadraticPotential
+from otbench.problem import PoolMeasure, Problem, QuadraticCost
+from otbench.registration import Registration
+from otbench.solver import Context, HasBackward, Solver, StepInfo
+
+POOL = 4000
+STEPS = 3
+RUN_SECONDS = 4.0
+"""Training time of the short run."""
+SCALE, SHIFT = (0.7, 1.4), (0.3, -0.2)
+"""The exact map of the tiny problem: x -> SCALE * x + SHIFT, from N(0, I)."""
+
+
+class _FailedCheckError(Exception):
+    """Says what does not hold."""
+
+
+@dataclass
+class _Kit:
+    note: Registration
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+
+    def config(self) -> Config:
+        values: dict[str, Value] = {}
+        for preset in ("smoke", "quick"):
+            if preset in self.note.presets:
+                values = {k: v for k, v in self.note.presets[preset].items() if k != "steps"}  # type: ignore[misc]
+                break
+        return build_config(self.note.config, values, owner=f"solver {self.note.name}")
+
+    def problem(self) -> Problem:
+        """Return the tiny problem: N(0, I) to N(SHIFT, diag(SCALE^2)) in two dimensions."""
+        generator = torch.Generator().manual_seed(7)
+        x = torch.randn(POOL, 2, generator=generator)
+        y = torch.randn(POOL, 2, generator=generator) * torch.tensor(SCALE) + torch.tensor(SHIFT)
+        put = {"device": self.device, "dtype": self.dtype}
+        source, target = PoolMeasure(x.to(**put)), PoolMeasure(y.to(**put))  # type: ignore[arg-type]
+        return Problem(source, target, QuadraticCost(), self.device, self.dtype)
+
+    def solver(self, problem: Problem, *, seed: int = 3, progress: Callable[[], float] = lambda: 0.0) -> Solver[Config]:
+        generator = torch.Generator(self.device).manual_seed(seed)
+        made = self.note.cls(problem, self.config(), Context(self.device, self.dtype, generator, progress))
+        assert isinstance(made, Solver)
+        return made
+
+    def points(self, n: int = 257) -> Tensor:
+        generator = torch.Generator().manual_seed(11)
+        return torch.randn(n, 2, generator=generator).to(device=self.device, dtype=self.dtype)
+
+
+def check(note: Registration, *, device: str, out: Console) -> bool:
+    """Test the solver of `note` and print a line for each check.
+
+    Args:
+        note: the solver's registration.
+        device: where to test, `cpu` or `cuda:N`.
+        out: where to print.
+
+    Returns:
+        True if every check held.
+    """
+    torch.set_num_threads(1)
+    kit = _Kit(note, torch.device(device))
+    out.print(Text(f"{note.name}", style="bold").append(f" on {device}", style="not bold"))
+    support = note.cls.supports(kit.problem())  # type: ignore[attr-defined]
+    if not support.ok:
+        out.print(f"  cannot be checked on the tiny problem: {support.reason}", markup=False)
+        return False
+    held = True
+    for name, function in _CHECKS.items():
+        begin = time.perf_counter()
+        try:
+            comment = function(kit)
+            text = Text("  ok      ", style="green")
+        except _FailedCheckError as error:
+            comment, text, held = str(error), Text("  FAILED  ", style="red"), False
+        except Exception as error:  # whatever a plugin raises is a finding
+            comment, text, held = f"raised {type(error).__name__}: {error}", Text("  FAILED  ", style="red"), False
+        text.append(name, style="default").append(f"  {comment}" if comment else "", style="dim")
+        out.print(text.append(f"  ({time.perf_counter() - begin:.1f} s)", style="dim"))
+    out.print("  all checks hold" if held else "  see docs/add-a-solver.md for what each check asks", markup=False)
+    return held
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise _FailedCheckError(message)
+
+
+def _contract(kit: _Kit) -> str:
+    solver = kit.solver(kit.problem())
+    info = solver.step()
+    _require(isinstance(info, StepInfo), f"step() must return a StepInfo, not {type(info).__name__}")
+    for name, value in {"loss": info.loss, **info.scalars}.items():
+        _require(not (isinstance(value, Tensor) and value.requires_grad), f"StepInfo: '{name}' must be detached")
+        _require(math.isfinite(float(value)), f"StepInfo: '{name}' is {float(value)} after one step")
+    modules = solver.stored_modules()
+    _require(
+        all(isinstance(module, nn.Module) for module in modules.values()),
+        "stored_modules() must map names to torch modules",
+    )
+    _require("smoke" in kit.note.presets or kit.note.kind == "baseline", "declare a preset 'smoke' (seconds, for CI)")
+    _require("quick" in kit.note.presets or kit.note.kind == "baseline", "declare a preset 'quick' (the default)")
+    _require(bool(kit.note.cls.__doc__), "give the class a docstring: what it minimises, and deviations")
+    return "two-way" if isinstance(solver, HasBackward) else "forward only"
+
+
+def _shapes(kit: _Kit) -> str:
+    solver = kit.solver(kit.problem())
+    solver.step()
+    maps = {"forward_map": solver.forward_map}
+    if isinstance(solver, HasBackward):
+        maps["backward_map"] = solver.backward_map
+    for name, function in maps.items():
+        for n in (1, 257):
+            x = kit.points(n)
+            kept = x.clone()
+            y = function(x)
+            _require(y.shape == x.shape, f"{name}: {tuple(x.shape)} became {tuple(y.shape)}; the shape must be kept")
+            _require(y.dtype == x.dtype, f"{name}: {x.dtype} became {y.dtype}")
+            _require(y.device == x.device, f"{name}: {x.device} became {y.device}")
+            _require(not y.requires_grad, f"{name}: the result carries a graph; detach it")
+            _require(bool(torch.equal(x, kept)), f"{name}: changed its input in place")
+            _require(bool(y.isfinite().all()), f"{name}: not finite after one step")
+    return ""
+
+
+def _float64(kit: _Kit) -> str:
+    double = _Kit(kit.note, kit.device, torch.float64)
+    solver = double.solver(double.problem())
+    solver.step()
+    y = solver.forward_map(double.points())
+    _require(y.dtype == torch.float64, f"context.dtype is float64, but forward_map gives {y.dtype}")
+    return ""
+
+
+def _deterministic(kit: _Kit) -> str:
+    def trained(noise: int) -> Tensor:
+        torch.manual_seed(noise)  # the global state must not matter
+        solver = kit.solver(kit.problem())
+        for _ in range(STEPS):
+            if solver.step().done:
+                break
+        return solver.forward_map(kit.points(), generator=torch.Generator(kit.device).manual_seed(1))
+
+    _require(
+        bool(torch.equal(trained(1), trained(2))),
+        "two runs of one seed differ: draw from context.generator, not from torch's global state",
+    )
+    return ""
+
+
+def _evaluation_leaves_no_trace(kit: _Kit) -> str:
+    def trained(evaluate: bool) -> Tensor:
+        solver = kit.solver(kit.problem())
+        for _ in range(STEPS):
+            done = solver.step().done
+            if evaluate:
+                generator = torch.Generator(kit.device).manual_seed(1)
+                solver.forward_map(kit.points(), generator=generator)
+                if isinstance(solver, HasBackward):
+                    solver.backward_map(kit.points(), generator=generator)
+            if done:
+                break
+        return solver.forward_map(kit.points(), generator=torch.Generator(kit.device).manual_seed(1))
+
+    _require(bool(torch.equal(trained(False), trained(True))), "applying the maps changes how training goes on")
+    return ""
+
+
+def _resume(kit: _Kit) -> str:
+    def maps(solver: Solver[Config]) -> Tensor:
+        return solver.forward_map(kit.points(), generator=torch.Generator(kit.device).manual_seed(1))
+
+    unbroken = kit.solver(kit.problem())
+    if unbroken.step().done:
+        return "done in one step: nothing to resume"
+    state = copy.deepcopy(unbroken.state_dict())
+    resumed = kit.solver(kit.problem(), seed=99)
+    resumed.load_state_dict(state)
+    for _ in range(STEPS):
+        unbroken.step()
+        resumed.step()
+    _require(
+        kit.device.type != "cpu" or bool(torch.equal(maps(unbroken), maps(resumed))),
+        "a resumed run differs from an unbroken one: state_dict() misses something that changes between steps",
+    )
+    return ""
+
+
+def _sees_only_the_problem(kit: _Kit) -> str:
+    """The harness hands over `Problem` alone; look that the solver asks for nothing else and draws only by its rules."""
+    problem = kit.problem()
+    pools = [problem.source.pool, problem.target.pool]
+    before = [pool.clone() for pool in pools if pool is not None]
+    solver = kit.solver(problem)
+    solver.step()
+    after = [pool for pool in (problem.source.pool, problem.target.pool) if pool is not None]
+    _require(
+        all(bool(torch.equal(a, b)) for a, b in zip(before, after, strict=True)),
+        "the solver changed the training pool in place",
+    )
+    return ""
+
+
+def _exact_potential(kit: _Kit) -> str:
+    build = getattr(kit.note.cls, "build_potential", None)
+    exact = getattr(kit.note.cls, "exact_potential", None)
+    if build is None or exact is None:
+        return "offers no exact-potential check"
+    double = _Kit(kit.note, kit.device, torch.float64)
+    scale = torch.tensor(SCALE, dtype=torch.float64, device=kit.device)
+    shift = torch.tensor(SHIFT, dtype=torch.float64, device=kit.device)
+    static = QuadraticPotential(torch.diag(scale - 1), shift)
+    cls = type("Exact", (kit.note.cls,), {"build_potential": lambda self: exact(static)})
+    solver = _Kit(Registration(**{**vars(kit.note), "cls": cls}), kit.device, torch.float64).solver(double.problem())
+    x = double.points()
+    y = x * scale + shift
+    gap = float((solver.forward_map(x) - y).square().sum(1).mean() / scale.square().sum()) * 100
+    _require(gap < 1e-6, f"with the exact potential the forward map is off by {gap:.2e} % UVP")
+    if isinstance(solver, HasBackward):
+        gap = float((solver.backward_map(y) - x).square().sum(1).mean() / 2) * 100
+        _require(gap < 1e-4, f"with the exact potential the backward map is off by {gap:.2e} % UVP")
+    return ""
+
+
+def _short_run(kit: _Kit) -> str:
+    problem = kit.problem()
+    budget = [0.0]
+    solver = kit.solver(problem, progress=lambda: min(1.0, budget[0] / RUN_SECONDS))
+    scale, shift = torch.tensor(SCALE).to(kit.points()), torch.tensor(SHIFT).to(kit.points())
+    x = kit.points(4096)
+    y = x * scale + shift
+
+    def uvp(z: Tensor) -> float:
+        return float((z - y).square().sum(1).mean() / scale.square().sum()) * 100
+
+    identity = uvp(x)
+    steps = 0
+    while budget[0] < RUN_SECONDS:
+        begin = time.perf_counter()
+        info = solver.step()
+        budget[0] += time.perf_counter() - begin
+        steps += 1
+        _require(math.isfinite(float(info.loss)), f"the loss is {float(info.loss)} at step {steps}")
+        if info.done:
+            break
+    reached = uvp(solver.forward_map(x, generator=torch.Generator(kit.device).manual_seed(1)))
+    verdict = f"{reached:.3g} % UVP after {steps} steps (identity: {identity:.3g} %)"
+    sanity = kit.note.kind == "baseline" and reached >= identity * 0.999
+    _require(math.isfinite(reached), verdict)
+    _require(sanity or reached < identity, f"{verdict}: no better than doing nothing")
+    return verdict
+
+
+_CHECKS: dict[str, Callable[[_Kit], str]] = {
+    "contract": _contract,
+    "shapes, dtype, device": _shapes,
+    "float64": _float64,
+    "deterministic": _deterministic,
+    "evaluation leaves no trace": _evaluation_leaves_no_trace,
+    "resume is bit-equal": _resume,
+    "training pool untouched": _sees_only_the_problem,
+    "exact potential": _exact_potential,
+    "short run": _short_run,
+}

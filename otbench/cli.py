@@ -1,0 +1,397 @@
+"""Argument parsing and screens only; every command is a thin call into the library.
+
+Nothing heavy is imported before a command needs it, so that `--help` and `list` answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from otbench import __version__
+from otbench.errors import OtbenchError, UsageError
+from otbench.names import did_you_mean
+
+if TYPE_CHECKING:
+    from otbench.plan import Plan, Request
+    from otbench.record import Record
+    from otbench.registry import Registry
+    from otbench.store import Store
+
+EXIT_FAILED_ROWS = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+_RUN_OPTIONS = (
+    # name, metavar, help; every one can also stand in a --config file
+    ("solvers", "LIST", "solvers by name, with parameters and grids: 'ncf[lr=1e-4|1e-3],fixedpoint'; or 'all'"),
+    ("task", "TASK", "task by name, with parameters and grids: 'gaussian[dim=2|8]'"),
+    ("dim", "LIST", "short for the task's parameter dim: 2,8,32"),
+    ("seeds", "LIST", "run seeds: 0,1,2 or 0-2 (default: 0)"),
+    (
+        "preset",
+        "NAME",
+        "smoke (seconds), quick (default: about a minute a solver), full (our best), paper (the authors')",
+    ),
+    ("steps", "N", "training steps of every solver (default: the preset's)"),
+    ("time-limit", "S", "training seconds of every solver, instead of the preset's steps"),
+    ("hard-limit", "S", "wall-clock seconds after which a run is ended as `timeout`"),
+    ("device", "NAME", "cpu, cuda, cuda:N or auto (default: a GPU if there is one)"),
+    ("threads", "N", "CPU threads of each run (default: the cores, at most 4, shared by --jobs)"),
+    ("jobs", "N", "runs at a time (default: 1; more makes times worthless, and records say so)"),
+    ("data-dir", "DIR", "your own copies of data files (also: OTBENCH_DATA_DIR)"),
+    ("out", "DIR", "where records go (default: results/local)"),
+)
+_NUMBERS: dict[str, type[int] | type[float]] = {
+    "steps": int,
+    "threads": int,
+    "jobs": int,
+    "time-limit": float,
+    "hard-limit": float,
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """One clear message for a mistake, instead of the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit code.
+
+    0: all rows are ok or skipped. 1: a row failed. 2: wrong usage or input. 130: interrupted.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(words)
+    except OtbenchError as error:
+        sys.stderr.write(f"otbench: {error}\n")
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        sys.stderr.write("otbench: interrupted\n")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # `otbench table | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED_ROWS
+
+
+def _dispatch(words: list[str]) -> int:
+    parser, commands = _parsers()
+    if not words:
+        parser.print_help()
+        return 0
+    first = words[0]
+    if first not in commands and first not in ("-h", "--help", "--version"):
+        if not first.startswith("-"):
+            hint = did_you_mean(first, commands) or f"; commands: {', '.join(commands)}"
+            raise UsageError(f"unknown command '{first}'{hint}")
+        words = ["run", *words]  # the default command
+    options = parser.parse_args(words)
+    command: Callable[[argparse.Namespace], int] = options.command
+    return command(options)
+
+
+def _parsers() -> tuple[argparse.ArgumentParser, tuple[str, ...]]:
+    program = _program()
+    parser = _Parser(
+        prog=program,
+        description="Benchmark of neural optimal-transport solvers. Without a command: run.",
+        epilog=f"example: {program} --solvers ncf,fixedpoint --task gaussian",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"otbench {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+
+    def add(name: str, function: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
+        made.set_defaults(command=function)
+        made.add_argument(
+            "--plugin", metavar="FILE", action="append", default=[], help="a file that registers more names"
+        )
+        return made
+
+    run = add("run", _run, "train solvers on a task and print the table (the default command)")
+    for name, metavar, text in _RUN_OPTIONS:
+        run.add_argument(f"--{name}", metavar=metavar, default=None, type=_NUMBERS.get(name, str), help=text)
+    run.add_argument("--config", metavar="FILE", help="TOML file with any of these options; the command line wins")
+    run.add_argument("--force", action="store_true", help="repeat runs that are already recorded")
+    run.add_argument("--dry-run", action="store_true", help="print the planned runs and what they will cost")
+
+    table = add("table", _table, "print recorded results again")
+    table.add_argument("folders", nargs="*", metavar="FOLDER", help="folders with records (default: results/local)")
+    for name, text in (("solvers", "only these solvers"), ("task", "only this task"), ("preset", "only this preset")):
+        table.add_argument(f"--{name}", metavar=name.upper(), help=text)
+
+    listing = add("list", _list, "list solvers, baselines and tasks")
+    listing.add_argument("kind", nargs="?", metavar="KIND", help="solvers, baselines or tasks (default: all)")
+
+    show = add("show", _show, "say what a solver, baseline or task is, and its parameters")
+    show.add_argument("name", metavar="NAME")
+
+    check = add("check", _check, "test a solver against the contract, for its author")
+    check.add_argument("name", metavar="NAME|FILE")
+    check.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default), cuda or cuda:N")
+    return parser, tuple(commands.choices)
+
+
+def _program() -> str:
+    return "python bench.py" if Path(sys.argv[0]).name == "bench.py" else "otbench"
+
+
+def _registry(options: argparse.Namespace) -> Registry:
+    from otbench.registry import Registry
+
+    return Registry([Path(path) for path in options.plugin])
+
+
+def _warn(lines: Sequence[str]) -> None:
+    for line in lines:
+        sys.stderr.write(f"otbench: {line}\n")
+
+
+# ------------------------------------------------------------------------------------------------------------- run
+
+
+def _run(options: argparse.Namespace) -> int:
+    from otbench.plan import make_plan
+    from otbench.store import Store
+
+    request, out = _request(options)
+    store = Store(out)
+    if not options.dry_run:
+        store.prepare()
+    registry = _registry(options)
+    plan = make_plan(request, registry)
+    _warn(plan.notes)
+    if options.dry_run:
+        return _dry_run(plan, store)
+    return _execute(plan, store, request, options)
+
+
+def _execute(plan: Plan, store: Store, request: Request, options: argparse.Namespace) -> int:
+    from otbench.display import make_display
+    from otbench.record import Status
+    from otbench.run import execute, settled
+
+    from otbench.screen import console
+
+    out = console()
+    have = 0 if options.force else len(settled(plan, store))
+    todo = len(plan.runs) - have
+    known = f", {have} already recorded (--force repeats them)" if have else ""
+    out.print(f"{todo} run{'' if todo == 1 else 's'} to do{known}; records in {store.folder}", markup=False)
+    waiting = plan.runs if options.force else [run for run in plan.runs if run.id not in settled(plan, store)]
+    with make_display(out, waiting) as display:
+        outcome = execute(
+            plan,
+            store,
+            jobs=request.jobs,
+            force=options.force,
+            data_dir=request.data_dir,
+            plugins=[Path(path) for path in options.plugin],
+            listen=display.show,
+        )
+    _warn(store.passed_over)
+    _print_records(outcome.records, full_command=_full_command(request, options))
+    if outcome.interrupted:
+        missing = len(plan.runs) - len(outcome.records)
+        _warn([f"interrupted: {missing} of {len(plan.runs)} runs are not finished; the same command goes on from here"])
+        return EXIT_INTERRUPTED
+    good = all(record.status in (Status.OK, Status.SKIPPED) for record in outcome.records)
+    return 0 if good else EXIT_FAILED_ROWS
+
+
+def _request(options: argparse.Namespace) -> tuple[Request, Path]:
+    """Return what is asked for: command line over configuration file over environment over defaults."""
+    from otbench.plan import Request
+
+    values: dict[str, object] = {}
+    if options.config is not None:
+        values |= _read_config(Path(options.config))
+    typed = {name: getattr(options, name.replace("-", "_")) for name, _, _ in _RUN_OPTIONS}
+    values |= {name: value for name, value in typed.items() if value is not None}
+    for name in ("solvers", "task"):
+        if name not in values:
+            raise UsageError(f"--{name} is missing; example: {_program()} --solvers ncf,fixedpoint --task gaussian")
+    out = Path(str(values.pop("out", default_out())))
+    data_dir = values.pop("data-dir", os.environ.get("OTBENCH_DATA_DIR") or None)
+    folder = Path(str(data_dir)) if data_dir is not None else None
+    if folder is not None and not folder.is_dir():
+        raise UsageError(f"--data-dir {folder}: no such folder")
+    fields = {name.replace("-", "_"): value for name, value in values.items()}
+    return Request(**fields, data_dir=folder), out  # type: ignore[arg-type]
+
+
+def _read_config(path: Path) -> dict[str, object]:
+    import tomllib
+
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--config {path}: cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"--config {path}: not valid TOML: {error}") from None
+    known = [name for name, _, _ in _RUN_OPTIONS]
+    values: dict[str, object] = {}
+    for key, value in content.items():
+        name = key.replace("_", "-")
+        if name not in known:
+            hint = did_you_mean(name, known) or f"; options: {', '.join(known)}"
+            raise UsageError(f"--config {path}: unknown option '{key}'{hint}")
+        values[name] = _config_value(name, value, path)
+    return values
+
+
+def _config_value(name: str, value: object, path: Path) -> object:
+    if isinstance(value, list) and value and all(isinstance(item, (str, int, float)) for item in value):
+        value = ",".join(str(item) for item in value)
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise UsageError(f"--config {path}: '{name}' must be text, a number, or a list of them, not {value!r}")
+    if name not in _NUMBERS:
+        return str(value)
+    try:
+        return _NUMBERS[name](value)
+    except ValueError:
+        raise UsageError(f"--config {path}: '{name}' must be a number, not {value!r}") from None
+
+
+def default_out() -> Path:
+    """Return where records go unless the user says otherwise: results/local of the checkout, or of this folder."""
+    root = Path(__file__).resolve().parent.parent
+    return (root if (root / "bench.py").exists() else Path()) / "results" / "local"
+
+
+def _full_command(request: Request, options: argparse.Namespace) -> str:
+    words = [*_program().split(), "--solvers", request.solvers, "--task", request.task, "--preset", "full"]
+    words += ["--seeds", "0,1,2"]
+    for path in options.plugin:
+        words += ["--plugin", path]
+    return shlex.join(words)
+
+
+def _dry_run(plan: Plan, store: Store) -> int:
+    from rich.table import Table
+
+    from otbench.screen import console
+    from otbench.run import settled
+
+    from otbench.cost import estimates
+
+    have = settled(plan, store) if store.folder.is_dir() else {}
+    known = estimates(plan.runs, [store.folder, default_out().parent / "reference"])
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for head in ("run", "task", "seed", "budget", "expected"):
+        table.add_column(head, overflow="fold")
+    total, unknown = 0.0, 0
+    for run in plan.runs:
+        spec = run.spec
+        budget = f"{spec.steps} steps" if spec.steps else "until done"
+        if spec.time_limit:
+            budget = f"{spec.time_limit:g} s" + (f" or {spec.steps} steps" if spec.steps else "")
+        seconds = known.get(run.id)
+        if run.id in have:
+            cost = f"recorded: {have[run.id].status}"
+        elif seconds is None:
+            cost, unknown = f"not known, at most {spec.hard_limit:g} s", unknown + 1
+        else:
+            cost, total = f"about {seconds:.0f} s", total + seconds
+        config = ",".join(f"{key}={value}" for key, value in spec.task_config.items() if value is not None)
+        table.add_row(run.label, f"{spec.task}[{config}]".replace("[", r"\["), str(spec.seed), budget, cost)
+    out = console()
+    out.print(table)
+    more = f", and {unknown} whose cost is not known yet" if unknown else ""
+    out.print(f"{len(plan.runs)} runs, {len(have)} of them recorded; about {total:.0f} s to go{more}", markup=False)
+    return 0
+
+
+# ----------------------------------------------------------------------------------------------------- other screens
+
+
+def _print_records(records: Sequence[Record], *, full_command: str | None = None) -> None:
+    from otbench.report.summary import sections
+    from otbench.report.terminal import print_sections
+    from otbench.screen import console
+
+    print_sections(console(), sections(records), full_command=full_command)
+
+
+def _table(options: argparse.Namespace) -> int:
+    from otbench.store import read_all
+
+    folders = [Path(folder) for folder in options.folders] or [default_out()]
+    records, notes = read_all(folders)
+    _warn(notes)
+    if options.solvers:
+        names = [name.strip() for name in options.solvers.split(",")]
+        records = [r for r in records if r.spec.solver in names]
+    for field in ("task", "preset"):
+        if (wanted := getattr(options, field)) is not None:
+            records = [r for r in records if getattr(r.spec, field) == wanted]
+    if not records:
+        where = ", ".join(str(folder) for folder in folders)
+        raise UsageError(f"no records that match in {where}; make some with: {_program()} --solvers ... --task ...")
+    _print_records(records)
+    return 0
+
+
+def _list(options: argparse.Namespace) -> int:
+    from rich.table import Table
+
+    from otbench.registration import Kind
+    from otbench.screen import console
+
+    kinds: Mapping[str, Kind] = {"solvers": "solver", "baselines": "baseline", "tasks": "task"}
+    if options.kind is not None and options.kind not in kinds:
+        raise UsageError(f"unknown kind '{options.kind}'{did_you_mean(options.kind, kinds)}; kinds: {', '.join(kinds)}")
+    registry = _registry(options)
+    out = console()
+    for title, kind in kinds.items():
+        if options.kind in (None, title):
+            table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+            for entry in registry.entries(kind):
+                origin = "" if entry.origin == "built in" else f"({entry.origin})"
+                table.add_row(entry.name, entry.summary, origin)
+            out.print(title, style="bold")
+            out.print(table)
+    _warn([f"{problem.where}: left out: {problem.reason}" for problem in registry.problems])
+    return 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    from otbench.describe import describe
+    from otbench.screen import console
+
+    registry = _registry(options)
+    entry = registry.find(options.name)
+    describe(console(), entry, registry.load(entry))
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from otbench.check import check
+    from otbench.plan import resolve_device
+    from otbench.screen import console
+
+    device, _ = resolve_device(options.device)
+    plugins = list(options.plugin)
+    if options.name.endswith(".py"):
+        plugins.append(options.name)
+        options.plugin = plugins
+    registry = _registry(options)
+    if options.name.endswith(".py"):
+        path = Path(options.name).resolve()
+        entries = [e for e in registry.entries("solver", "baseline") if e.path is not None and e.path.resolve() == path]
+    else:
+        entries = [registry.find(options.name, "solver", "baseline")]
+    if not entries:
+        why = "; ".join(f"{p.where}: {p.reason}" for p in registry.problems) or "it registers no solver"
+        raise UsageError(f"{options.name}: nothing to check: {why}")
+    results = [check(registry.load(entry), device=device, out=console()) for entry in entries]
+    return 0 if all(results) else EXIT_FAILED_ROWS

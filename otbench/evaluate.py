@@ -1,0 +1,92 @@
+"""Applies trained maps to held-out data, and times inference. The truth is not here: scoring is the task's."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from otbench.config import Config
+from otbench.measure import synchronize
+from otbench.solver import HasBackward, HasLogProb, Solver
+from otbench.task import Instance, Outputs, TestData
+
+CHUNK = 16384
+"""Points mapped at a time: bounds the memory of evaluation."""
+REPEATS = 5
+SLOW_SECONDS = 2.0
+"""An inference pass slower than this is timed once instead of `REPEATS` times."""
+
+
+def apply_maps(solver: Solver[Config], test: TestData, *, seed: int) -> Outputs:
+    """Return what the maps of `solver` make of `test`; stochastic maps draw from a generator seeded with `seed`."""
+    generator = torch.Generator(solver.context.device).manual_seed(seed)
+    source, target = test.source, test.target
+    forward = _mapped(solver.forward_map, source.x, source.label, generator)
+    backward = roundtrip = log_prob = None
+    if isinstance(solver, HasBackward):
+        backward = _mapped(solver.backward_map, target.x, target.label, generator)
+        roundtrip = _mapped(solver.backward_map, forward, source.label, generator)
+    if isinstance(solver, HasLogProb):
+        log_prob = solver.log_prob(target.x, target.label).detach()
+    return Outputs(forward, backward, roundtrip, log_prob)
+
+
+def score(solver: Solver[Config], instance: Instance, *, seed: int) -> dict[str, float]:
+    """Return the metrics of the current maps of `solver` on the held-out data of `instance`."""
+    return {name: float(value) for name, value in instance.score(apply_maps(solver, instance.test, seed=seed)).items()}
+
+
+def time_inference(solver: Solver[Config], test: TestData, *, seed: int) -> tuple[float, float | None]:
+    """Return seconds to map all test points forward and backward (None for one-way solvers): median after a warm-up."""
+    generator = torch.Generator(solver.context.device).manual_seed(seed)
+
+    def forward() -> Tensor:
+        return _mapped(solver.forward_map, test.source.x, test.source.label, generator)
+
+    device = solver.context.device
+    seconds = _median_seconds(forward, device)
+    if not isinstance(solver, HasBackward):
+        return seconds, None
+    backward_map = solver.backward_map
+
+    def backward() -> Tensor:
+        return _mapped(backward_map, test.target.x, test.target.label, generator)
+
+    return seconds, _median_seconds(backward, device)
+
+
+def stored_size(modules: Mapping[str, nn.Module]) -> tuple[int, int]:
+    """Return (parameters, bytes) of `modules`: bytes count buffers too, shared tensors once."""
+    tensors: dict[int, Tensor] = {}
+    parameters: dict[int, Tensor] = {}
+    for module in modules.values():
+        for parameter in module.parameters():
+            parameters[parameter.data_ptr()] = parameter
+        for tensor in (*module.parameters(), *module.buffers()):
+            tensors[tensor.data_ptr()] = tensor
+    return sum(p.numel() for p in parameters.values()), sum(t.numel() * t.element_size() for t in tensors.values())
+
+
+def _mapped(function: Callable[..., Tensor], x: Tensor, label: Tensor | None, generator: torch.Generator) -> Tensor:
+    parts = []
+    for begin in range(0, len(x), CHUNK):
+        piece = None if label is None else label[begin : begin + CHUNK]
+        parts.append(function(x[begin : begin + CHUNK], piece, generator=generator).detach())
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _median_seconds(run: Callable[[], object], device: torch.device) -> float:
+    durations = []
+    for _ in range(REPEATS + 1):
+        synchronize(device)
+        begin = time.perf_counter()
+        run()
+        synchronize(device)
+        durations.append(time.perf_counter() - begin)
+        if durations[0] > SLOW_SECONDS:
+            return durations[0]
+    return statistics.median(durations[1:])

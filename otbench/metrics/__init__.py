@@ -1,0 +1,1 @@
+"""Metrics: pure functions from points and truth to numbers."""

@@ -1,0 +1,343 @@
+r"""DenseICNN: the scalar potential that most Gaussian solvers share.
+
+With input $x \in R^d$, hidden widths $h_0..h_m$ and quadratic skip layers
+$Q_k(x)_j = \sum_{\rho \le r} \langle a_{k,j,\rho}, x \rangle^2 + \langle b_{k,j}, x \rangle + c_{k,j}$,
+
+$$z_0 = Q_0(x), \quad z_k = \sigma(z_{k-1} C_k + Q_k(x)), \quad g(x) = \langle w, z_m \rangle + s |x|^2 / 2.$$
+
+Source: Korotin et al., "Wasserstein-2 Generative Networks" (ICLR 2021), appendix B; the settings are those of the
+Gaussian runs of ImplicitOT (arXiv 2605.10792). Convex if and only if $C_k, w \ge 0$ (`clamp_convex_`); the solvers here
+mostly leave it free.
+
+Why there is hand-written calculus in this file: the solvers call $\nabla g$ thousands of times, and differentiate it
+once more. Automatic differentiation of the same expressions takes two to three times as long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
+
+Activation = Literal["softplus", "celu"]
+
+
+def dense_icnn_widths(dim: int) -> tuple[int, int, int]:
+    """Return the published hidden widths for data of dimension `dim`: (max(2d, 64), max(2d, 64), max(d, 32))."""
+    return (max(2 * dim, 64), max(2 * dim, 64), max(dim, 32))
+
+
+class DenseICNN(nn.Module):
+    """Scalar network g: R^d -> R with a fast gradient that can itself be differentiated.
+
+    Attributes:
+        dim: input dimension d.
+        widths: hidden widths (h_0, ..., h_m), m >= 1; their sum is H below.
+        rank: number r of squares per hidden unit.
+        quadratic: all a_{k,j,rho}, shape (d, r * H); column rho * H + j belongs to square rho of unit j.
+        linear: all b_{k,j}, shape (d, H).
+        bias: all c_{k,j}, shape (H,).
+        mixing: C_1, ..., C_m, shapes (h_{k-1}, h_k).
+        readout: w, shape (h_m,).
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        widths: Sequence[int] | None = None,
+        rank: int = 1,
+        activation: Activation = "softplus",
+        strong_convexity: float = 1e-4,
+        init_std: float = 0.1,
+        generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """Draw every parameter, biases included, from N(0, init_std^2).
+
+        Args:
+            dim: input dimension.
+            widths: hidden widths, at least two; by default `dense_icnn_widths(dim)`. A space-time network on d + 1
+                inputs passes `dense_icnn_widths(d)`.
+            rank: squares per hidden unit.
+            activation: softplus (beta = 1) or celu (alpha = 1).
+            strong_convexity: s, the weight of |x|^2 / 2.
+            init_std: standard deviation of the initial parameters.
+            generator: source of randomness, on `device`.
+            device: where the parameters live.
+            dtype: floating type of the parameters.
+
+        Raises:
+            ValueError: fewer than two layers, or a size that is not positive.
+        """
+        super().__init__()
+        self.dim, self.rank, self.activation, self.strong_convexity = dim, rank, activation, strong_convexity
+        self.widths = tuple(dense_icnn_widths(dim) if widths is None else widths)
+        if len(self.widths) < 2 or min(dim, rank, *self.widths) < 1:
+            raise ValueError(f"DenseICNN needs dim, rank >= 1 and two or more widths >= 1, got {dim}, {rank}, {widths}")
+
+        def draw(*shape: int) -> nn.Parameter:
+            value = torch.empty(shape, device=device, dtype=dtype)
+            return nn.Parameter(value.normal_(0.0, init_std, generator=generator))
+
+        total = sum(self.widths)
+        self.quadratic = draw(dim, rank * total)
+        self.linear = draw(dim, total)
+        self.bias = draw(total)
+        self.mixing = nn.ParameterList(draw(*shape) for shape in zip(self.widths, self.widths[1:], strict=False))
+        self.readout = draw(self.widths[-1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return g(x_i), shape (n,), for `x` of shape (n, d)."""
+        return self._evaluate(x, value=True, gradient=False)[0]
+
+    def gradient(self, x: Tensor) -> Tensor:
+        """Return the gradient of g at each x_i, shape (n, d), for `x` of shape (n, d).
+
+        It can be differentiated with respect to `x` and all parameters.
+        """
+        return self._evaluate(x, value=False, gradient=True)[1]
+
+    def value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return g, shape (n,), and its gradient, shape (n, d), for little more than the price of the gradient."""
+        return self._evaluate(x, value=True, gradient=True)
+
+    @torch.no_grad()
+    def clamp_convex_(self) -> None:
+        """Clamp C_k and w to be >= 0, in place: g is convex afterwards."""
+        for weight in (*self.mixing, self.readout):
+            weight.clamp_(min=0.0)
+
+    def extra_repr(self) -> str:
+        """Describe the architecture in `repr`."""
+        return f"dim={self.dim}, widths={self.widths}, rank={self.rank}, activation={self.activation}"
+
+    def _evaluate(self, x: Tensor, *, value: bool, gradient: bool) -> tuple[Tensor, Tensor]:
+        # Layer 0 has no activation, so its affine part can move into layer 1: h_0 columns less in every product.
+        first, second = self.widths[:2]
+        own, rest = self.linear.split((first, self.linear.shape[1] - first), 1)
+        own_bias, rest_bias = self.bias.split((first, len(self.bias) - first))
+        linear = torch.cat((torch.addmm(rest[:, :second], own, self.mixing[0]), rest[:, second:]), 1)
+        bias = torch.cat((torch.addmv(rest_bias[:second], self.mixing[0].t(), own_bias), rest_bias[second:]))
+        spec = _Spec(self.widths, self.rank, self.activation == "softplus", self.strong_convexity, value, gradient)
+        weights = (self.quadratic, linear, bias, self.readout, *self.mixing)
+        if torch.is_grad_enabled() and (x.requires_grad or any(weight.requires_grad for weight in weights)):
+            return _Evaluate.apply(spec, x, *weights)  # type: ignore[no-any-return, no-untyped-call]
+        return _forward(spec, x, weights)[:2]
+
+
+class _Spec(NamedTuple):
+    """What is fixed about one evaluation; `value` and `gradient` say which results are wanted."""
+
+    widths: tuple[int, ...]
+    rank: int
+    softplus: bool
+    strong_convexity: float
+    value: bool
+    gradient: bool
+
+
+_Weights = tuple[Tensor, ...]
+"""a (d, r H), b (d, H - h_0), c (H - h_0), w (h_m), C_1, ..., C_m, after layer 0 was folded into layer 1."""
+
+
+class _Saved(NamedTuple):
+    """What the backward pass needs of the forward pass."""
+
+    square: Tensor  # <a, x>, shape (n, r H)
+    slope: Tensor  # dg/dQ, shape (n, H)
+    hidden: tuple[Tensor, ...]  # z_0 (its squares only), ..., z_m; z_m is empty unless the value was wanted
+    rate: tuple[Tensor, ...]  # sigma'(p_k) for k = 1, ..., m
+
+
+def _activate(spec: _Spec, p: Tensor, *, value: bool = True) -> tuple[Tensor, Tensor]:
+    """Return sigma(p) and sigma'(p); sigma(p) is left empty if `value` is false.
+
+    torch's own softplus takes about as long as everything here, so softplus is written as p - log sigmoid(p). The
+    sigmoid is kept off zero and the result above zero, so that both are finite, and right to one rounding of p,
+    for every finite p.
+    """
+    if spec.softplus:
+        rate = torch.sigmoid(p)
+        if not value:
+            return p.new_empty(0), rate
+        out = rate.clamp_min(torch.finfo(p.dtype).tiny).log_()
+        return torch.sub(p, out, out=out).clamp_min_(0.0), rate
+    rate = p.clamp_max(0.0).exp_()
+    return torch.maximum(p, rate - 1), rate
+
+
+def _bend(spec: _Spec, rate: Tensor) -> Tensor:
+    """Return sigma'' / sigma' from sigma'."""
+    return 1 - rate if spec.softplus else (rate < 1).to(rate.dtype)
+
+
+def _sum_squares(spec: _Spec, u: Tensor, v: Tensor) -> Tensor:
+    """Return sum_rho u_rho v_rho, shape (n, H), for `u` and `v` of shape (n, r H)."""
+    product = u * v
+    return product if spec.rank == 1 else product.view(len(u), spec.rank, -1).sum(1)
+
+
+def _times(spec: _Spec, u: Tensor, v: Tensor) -> Tensor:
+    """Return u_rho v for each rho, shape (n, r H), for `u` of shape (n, r H) and `v` of shape (n, H)."""
+    return u * v if spec.rank == 1 else (u.view(len(u), spec.rank, -1) * v.unsqueeze(1)).view_as(u)
+
+
+def _forward(spec: _Spec, x: Tensor, weights: _Weights) -> tuple[Tensor, Tensor, _Saved]:
+    """Return g (n,), its gradient (n, d) and what to save; what `spec` does not want is left empty."""
+    a, b, c, w, *mixing = weights
+    first = spec.widths[0]
+    square = x @ a
+    pre = torch.addmm(c, x, b)
+    z = _sum_squares(spec, square, square)
+    pre += z[:, first:]
+    z = z[:, :first]
+    hidden, rate = [z], []
+    for k, (p, mix) in enumerate(zip(pre.split(spec.widths[1:], 1), mixing, strict=True), 1):
+        p.addmm_(z, mix)
+        z, q = _activate(spec, p, value=spec.value or k < len(mixing))
+        hidden.append(z)
+        rate.append(q)
+
+    slope = x.new_empty(len(x), sum(spec.widths))
+    layers = slope.split(spec.widths, 1)
+    torch.mul(rate[-1], w, out=layers[-1])
+    for k in range(len(mixing) - 1, -1, -1):
+        torch.mm(layers[k + 1], mixing[k].t(), out=layers[k])
+        if k:
+            layers[k].mul_(rate[k - 1])
+
+    s = spec.strong_convexity
+    value = gradient = x.new_empty(0)
+    if spec.value:
+        value = torch.addmv(x.square().sum(1), z, w, beta=s / 2)
+    if spec.gradient:
+        gradient = torch.addmm(x, slope[:, first:], b.t(), beta=s)
+        gradient.addmm_(_times(spec, square, slope), a.t(), alpha=2)
+    return value, gradient, _Saved(square, slope, tuple(hidden), tuple(rate))
+
+
+def _plain(spec: _Spec, x: Tensor, weights: _Weights) -> tuple[Tensor, Tensor]:
+    """Return g and its gradient in ordinary differentiable operations: the way to derivatives of third order."""
+    a, b, c, w, *mixing = weights
+    x = x if x.requires_grad else x.detach().requires_grad_()
+    square = x @ a
+    first, *others = _sum_squares(spec, square, square).split(spec.widths, 1)
+    z = first
+    for q, p, mix in zip(others, torch.addmm(c, x, b).split(spec.widths[1:], 1), mixing, strict=True):
+        z = F.softplus(z @ mix + q + p) if spec.softplus else F.celu(z @ mix + q + p)
+    value = z @ w + x.square().sum(1) * (spec.strong_convexity / 2)
+    return value, torch.autograd.grad(value.sum(), x, create_graph=True)[0]
+
+
+class _Evaluate(torch.autograd.Function):
+    r"""g and its gradient v, with the derivative written out.
+
+    For cotangents $\bar g_i, \bar v_i$ the backward pass is the derivative of
+    $S = \sum_i \bar g_i g(x_i) + \langle \bar v_i, \nabla g(x_i) \rangle$. The second term is the derivative of g along
+    $\bar v$: one forward sweep of tangents, written `_dot`, then one ordinary reverse sweep gives all of it.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, spec: _Spec, x: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
+        value, gradient, saved = _forward(spec, x, weights)
+        ctx.spec, ctx.layers = spec, len(saved.rate)  # type: ignore[attr-defined]
+        ctx.set_materialize_grads(False)  # type: ignore[attr-defined]
+        ctx.save_for_backward(x, *weights, saved.square, saved.slope, *saved.hidden, *saved.rate)  # type: ignore[attr-defined]
+        return value, gradient
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, g_bar: Tensor | None, v_bar: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        spec: _Spec = ctx.spec  # type: ignore[attr-defined]
+        m: int = ctx.layers  # type: ignore[attr-defined]
+        tensors: tuple[Tensor, ...] = ctx.saved_tensors  # type: ignore[attr-defined]
+        inputs, (square, slope), rest = tensors[: 5 + m], tensors[5 + m : 7 + m], tensors[7 + m :]
+        g_bar, v_bar = g_bar if spec.value else None, v_bar if spec.gradient else None
+        if torch.is_grad_enabled():
+            return None, *_differentiable_backward(spec, inputs, g_bar, v_bar, ctx.needs_input_grad[1:])  # type: ignore[attr-defined]
+        saved = _Saved(square, slope, rest[: m + 1], rest[m + 1 :])
+        return None, *_backward(spec, inputs, saved, g_bar, v_bar, wants_x=ctx.needs_input_grad[1])  # type: ignore[attr-defined]
+
+
+def _backward(
+    spec: _Spec, inputs: _Weights, saved: _Saved, g_bar: Tensor | None, v_bar: Tensor | None, *, wants_x: bool
+) -> tuple[Tensor | None, ...]:
+    """Return dS/dx (None unless wanted) and dS/d(a, b, c, w, C_1, ...); see `_Evaluate`.
+
+    dS/dQ_k is called mu_k below; dS/d(Q_k dot) is the slope of the forward pass.
+    """
+    x, a, b, c, w, *mixing = inputs
+    first, s = spec.widths[0], spec.strong_convexity
+    square, slope, hidden, rate = saved
+    slopes = slope.split(spec.widths, 1)
+    last = len(mixing) - 1
+
+    if v_bar is None:
+        if g_bar is None:
+            return (None,) * len(inputs)
+        mu = slope * g_bar.unsqueeze(1)
+        mus = mu.split(spec.widths, 1)
+        d_square = _times(spec, square, mu)
+        d_a = x.t() @ d_square
+        d_w = g_bar @ hidden[-1]
+        d_mixing = [z.t() @ mus[k + 1] for k, z in enumerate(hidden[:-1])]
+    else:
+        square_dot = v_bar @ a
+        z_dot = _sum_squares(spec, square, square_dot)
+        pre_dot = (v_bar @ b).add_(z_dot[:, first:], alpha=2)
+        z_dots = [z_dot[:, :first].mul_(2)]
+        p_dots = pre_dot.split(spec.widths[1:], 1)
+        for k, mix in enumerate(mixing):
+            p_dots[k].addmm_(z_dots[k], mix)
+            z_dots.append(rate[k] * p_dots[k])
+
+        mu = torch.empty_like(slope)
+        mus = mu.split(spec.widths, 1)
+        for k in range(last, -2, -1):
+            if k == last and g_bar is None:
+                mus[k + 1].zero_()
+            elif k == last:
+                torch.mul(slopes[-1], g_bar.unsqueeze(1), out=mus[-1])
+            else:
+                torch.mm(mus[k + 2], mixing[k + 1].t(), out=mus[k + 1])
+                if k >= 0:
+                    mus[k + 1].mul_(rate[k])
+            if k >= 0:
+                mus[k + 1].addcmul_(_bend(spec, rate[k]).mul_(p_dots[k]), slopes[k + 1])
+        d_square = _times(spec, square, mu).add_(_times(spec, square_dot, slope))
+        d_a = (x.t() @ d_square).addmm_(v_bar.t(), _times(spec, square, slope))
+        d_w = z_dots[-1].sum(0) if g_bar is None else torch.addmv(z_dots[-1].sum(0), hidden[-1].t(), g_bar)
+        d_mixing = [
+            (hidden[k].t() @ mus[k + 1]).addmm_(z_dots[k].t(), slopes[k + 1]) for k in range(len(mixing))
+        ]
+
+    d_b = x.t() @ mu[:, first:]
+    if v_bar is not None:
+        d_b.addmm_(v_bar.t(), slope[:, first:])
+    d_x = None
+    if wants_x:
+        d_x = (mu[:, first:] @ b.t()).addmm_(d_square, a.t(), alpha=2)
+        if g_bar is not None:
+            d_x.addcmul_(x, g_bar.unsqueeze(1), value=s)
+        if v_bar is not None:
+            d_x.add_(v_bar, alpha=s)
+    return d_x, d_a.mul_(2), d_b, mu[:, first:].sum(0), d_w, *d_mixing
+
+
+def _differentiable_backward(
+    spec: _Spec, inputs: _Weights, g_bar: Tensor | None, v_bar: Tensor | None, wanted: Sequence[bool]
+) -> tuple[Tensor | None, ...]:
+    """Return the same as `_backward`, with a graph, for those who differentiate the result again."""
+    value, gradient = _plain(spec, inputs[0], inputs[1:])
+    pairs = [(out, bar) for out, bar in ((value, g_bar), (gradient, v_bar)) if bar is not None]
+    asked = [tensor for tensor, want in zip(inputs, wanted, strict=True) if want]
+    if not pairs or not asked:
+        return (None,) * len(inputs)
+    outputs, bars = zip(*pairs, strict=True)
+    found = iter(torch.autograd.grad(outputs, asked, bars, create_graph=True, allow_unused=True))
+    return tuple(next(found) if want else None for want in wanted)

@@ -1,0 +1,1 @@
+"""Numerical kernels: batched, allocation-light, free of hidden device synchronisation."""

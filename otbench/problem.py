@@ -1,0 +1,308 @@
+"""The mathematics, as data: what a solver may see.
+
+A `Problem` holds two measures and a cost. Exact maps, exact distances and test data are not in it: they live on the
+task's side (`otbench.task.Instance`).
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Samples of a measure.
+
+    Attributes:
+        x: points, shape (n, *shape), the measure's dtype and device.
+        label: classes, shape (n,), int64; -1 = unlabelled. None where the measure has no classes.
+        index: position of each point in the measure's pool, shape (n,), int64. None for fresh samples.
+    """
+
+    x: Tensor
+    label: Tensor | None = None
+    index: Tensor | None = None
+
+
+class Measure(abc.ABC):
+    """A probability measure that can be sampled.
+
+    Attributes:
+        shape: shape of one point, () excluded: `(d,)` for vectors, `(channels, height, width)` for images.
+        classes: number of classes; 0 = no labels.
+        is_standard_normal: True only for N(0, I); flows that need it ask for it in `supports()`.
+        drawn: samples handed out so far; the harness reports it.
+    """
+
+    shape: tuple[int, ...]
+    classes: int = 0
+    is_standard_normal: bool = False
+
+    def __init__(self) -> None:
+        self.drawn = 0
+
+    @property
+    def pool(self) -> Tensor | None:
+        """All training points, shape (N, *shape), of a finite measure; None where every draw is fresh."""
+        return None
+
+    @property
+    def validation(self) -> Tensor | None:
+        """Points set aside for early stopping, shape (V, *shape); None where there are none."""
+        return None
+
+    def sample(self, n: int, *, generator: torch.Generator, label: int | Tensor | None = None) -> Batch:
+        """Draw `n` points.
+
+        Args:
+            n: number of points, > 0.
+            generator: source of randomness, on the measure's device.
+            label: one class for all points, or a class per point, shape (n,), int64; None = any class.
+
+        Returns:
+            A batch of `n` points.
+
+        Raises:
+            ValueError: a label was asked of a measure without classes.
+        """
+        if label is not None and self.classes == 0:
+            raise ValueError("this measure has no classes: sample without a label")
+        self.drawn += n
+        return self._draw(n, generator, label)
+
+    @abc.abstractmethod
+    def _draw(self, n: int, generator: torch.Generator, label: int | Tensor | None) -> Batch: ...
+
+
+class FreshMeasure(Measure):
+    """A measure that can be sampled without end (`pool=fresh`): every draw is new."""
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        sampler: Callable[[int, torch.Generator], Tensor],
+        *,
+        is_standard_normal: bool = False,
+    ) -> None:
+        """Wrap `sampler(n, generator)`, which returns a tensor of shape (n, *shape)."""
+        super().__init__()
+        self.shape = shape
+        self.is_standard_normal = is_standard_normal
+        self._sampler = sampler
+
+    def _draw(self, n: int, generator: torch.Generator, label: int | Tensor | None) -> Batch:
+        return Batch(self._sampler(n, generator))
+
+
+class PoolMeasure(Measure):
+    """A finite pool of points, drawn from uniformly with replacement, or walked through in shuffled epochs."""
+
+    def __init__(
+        self,
+        x: Tensor,
+        *,
+        label: Tensor | None = None,
+        classes: int = 0,
+        validation: Tensor | None = None,
+        is_standard_normal: bool = False,
+    ) -> None:
+        """Hold the pool.
+
+        Args:
+            x: points, shape (N, *shape).
+            label: classes, shape (N,), int64, -1 = unlabelled.
+            classes: number of classes; 0 = none.
+            validation: points set aside for early stopping, shape (V, *shape).
+            is_standard_normal: True if the pool was drawn from N(0, I).
+        """
+        super().__init__()
+        self.shape = tuple(x.shape[1:])
+        self.classes = classes
+        self.is_standard_normal = is_standard_normal
+        self._x = x
+        self._label = label
+        self._validation = validation
+        self._members: dict[int, Tensor] = {}
+
+    @property
+    def pool(self) -> Tensor:
+        """All training points, shape (N, *shape)."""
+        return self._x
+
+    @property
+    def pool_label(self) -> Tensor | None:
+        """Classes of the pool, shape (N,), int64, or None."""
+        return self._label
+
+    @property
+    def validation(self) -> Tensor | None:
+        """Points set aside for early stopping, shape (V, *shape), or None."""
+        return self._validation
+
+    def take(self, index: Tensor) -> Batch:
+        """Return the points at `index`, shape (n,), int64, and count them as drawn."""
+        self.drawn += len(index)
+        return self._at(index)
+
+    def _at(self, index: Tensor) -> Batch:
+        return Batch(self._x[index], None if self._label is None else self._label[index], index)
+
+    def _draw(self, n: int, generator: torch.Generator, label: int | Tensor | None) -> Batch:
+        if label is None:
+            return self._at(self._uniform(len(self._x), n, generator))
+        if isinstance(label, int):
+            members = self._class(label)
+            return self._at(members[self._uniform(len(members), n, generator)])
+        index = torch.empty(n, dtype=torch.int64, device=self._x.device)
+        for k in range(self.classes):
+            here = (label == k).nonzero().squeeze(1)
+            if len(here):
+                members = self._class(k)
+                index[here] = members[self._uniform(len(members), len(here), generator)]
+        return self._at(index)
+
+    def _class(self, k: int) -> Tensor:
+        if k not in self._members:
+            assert self._label is not None
+            self._members[k] = (self._label == k).nonzero().squeeze(1)
+        return self._members[k]
+
+    def _uniform(self, high: int, n: int, generator: torch.Generator) -> Tensor:
+        return torch.randint(high, (n,), generator=generator, device=self._x.device)
+
+
+class EpochSampler:
+    """Batches without replacement: walks a pool in a new random order each epoch.
+
+    Part of a solver's state: a resumed run goes on with the batch that the interrupted one would have drawn.
+    A measure without a pool is sampled afresh. The last, smaller part of an epoch is left out.
+    """
+
+    def __init__(self, measure: Measure, batch_size: int, generator: torch.Generator) -> None:
+        """Walk `measure` in batches of `batch_size` (at most the pool's size), shuffled by `generator`."""
+        self._measure = measure
+        self._generator = generator
+        self._order: Tensor | None = None
+        self._at = 0
+        size = len(measure.pool) if measure.pool is not None else batch_size
+        self.batch_size = min(batch_size, size)
+
+    def next(self) -> Batch:
+        """Return the next batch of `batch_size` points."""
+        if not isinstance(self._measure, PoolMeasure):
+            return self._measure.sample(self.batch_size, generator=self._generator)
+        size = len(self._measure.pool)
+        if self._order is None or self._at + self.batch_size > size:
+            self._order = torch.randperm(size, generator=self._generator, device=self._measure.pool.device)
+            self._at = 0
+        index = self._order[self._at : self._at + self.batch_size]
+        self._at += self.batch_size
+        return self._measure.take(index)
+
+    def state_dict(self) -> dict[str, object]:
+        """Return the order of this epoch and the place in it."""
+        return {"order": self._order, "at": self._at}
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        """Go on from `state`."""
+        order, at = state["order"], state["at"]
+        assert order is None or isinstance(order, Tensor)
+        assert isinstance(at, int)
+        self._order, self._at = order, at
+
+
+class Cost(abc.ABC):
+    """A ground cost c(x, y) = l(y - x) with l strictly convex and even, and its Hamiltonian H = l*.
+
+    With potential u of the Hamilton-Jacobi equation u_t + H(grad u) = 0, mass at x moves with velocity
+    grad H(grad u(x, 0)).
+    """
+
+    name: str
+
+    @abc.abstractmethod
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return c(x_i, y_i), shape (n,), for `x` and `y` of shape (n, *shape)."""
+
+    @abc.abstractmethod
+    def hamiltonian(self, p: Tensor) -> Tensor:
+        """Return H(p_i), shape (n,), for momenta `p` of shape (n, d)."""
+
+    @abc.abstractmethod
+    def velocity(self, p: Tensor) -> Tensor:
+        """Return grad H(p_i), shape (n, d), for momenta `p` of shape (n, d)."""
+
+
+class QuadraticCost(Cost):
+    """c(x, y) = |x - y|^2 / 2, H(p) = |p|^2 / 2."""
+
+    name = "quadratic"
+
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return |x_i - y_i|^2 / 2, shape (n,)."""
+        return (x - y).flatten(1).square().sum(1) / 2
+
+    def hamiltonian(self, p: Tensor) -> Tensor:
+        """Return |p_i|^2 / 2, shape (n,)."""
+        return p.square().sum(1) / 2
+
+    def velocity(self, p: Tensor) -> Tensor:
+        """Return p."""
+        return p
+
+
+class PowerCost(Cost):
+    """c(x, y) = sum_i |x_i - y_i|^p / p with p > 1; H(q) = sum_i |q_i|^q' / q' with 1/p + 1/q' = 1."""
+
+    def __init__(self, p: float) -> None:
+        """Take the exponent.
+
+        Raises:
+            ValueError: p <= 1, for which the cost is not strictly convex.
+        """
+        if not p > 1:
+            raise ValueError(f"the exponent must exceed 1, got {p}")
+        self.p = p
+        self.conjugate = p / (p - 1)
+        self.name = f"power {p:g}"
+
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return sum_i |x_i - y_i|^p / p, shape (n,)."""
+        return (x - y).flatten(1).abs().pow(self.p).sum(1) / self.p
+
+    def hamiltonian(self, p: Tensor) -> Tensor:
+        """Return sum_i |p_i|^q' / q', shape (n,)."""
+        return p.abs().pow(self.conjugate).sum(1) / self.conjugate
+
+    def velocity(self, p: Tensor) -> Tensor:
+        """Return sign(p) |p|^(q'-1), shape (n, d)."""
+        return p.sign() * p.abs().pow(self.conjugate - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What a solver sees: samples, shapes, cost, the labels it may see. Nothing else.
+
+    Attributes:
+        source: mu, where mass comes from.
+        target: nu, where it goes.
+        cost: the ground cost that `supports()` must accept.
+        device: where all tensors live.
+        dtype: floating type of all points.
+    """
+
+    source: Measure
+    target: Measure
+    cost: Cost
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def dim(self) -> int:
+        """Number of coordinates of a point."""
+        return int(torch.Size(self.source.shape).numel())

@@ -1,0 +1,199 @@
+"""What a run is (`RunSpec`) and what it left behind (`Record`): the one schema that every report reads.
+
+Times are seconds, memory is bytes, unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from otbench.config import Value
+
+SCHEMA = 1
+"""Version of the record's form. Raise it when a field changes its meaning; older files must still load."""
+
+
+class Status(StrEnum):
+    """How a planned run ended."""
+
+    OK = "ok"
+    TIMEOUT = "timeout"
+    OOM = "oom"
+    DIVERGED = "diverged"
+    ERROR = "error"
+    SKIPPED = "skipped"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="ignore", ser_json_inf_nan="strings")
+
+
+class RunSpec(BaseModel):
+    """One run, fully resolved: with the same code and the same class of device it gives the same record.
+
+    Attributes:
+        kind: solver or baseline.
+        solver: registered name.
+        solver_config: all parameters of the solver, defaults written out.
+        task: registered name.
+        task_config: all parameters of the task, defaults written out.
+        preset: which preset the parameters started from.
+        seed: run seed: training pool and solver's randomness.
+        steps: training length in steps; None = until `time_limit`, or until the solver says done.
+        time_limit: training length in seconds on the training clock; None = no such limit.
+        device: `cpu` or `cuda:N`.
+        dtype: floating type of points and networks.
+        threads: CPU threads of the run.
+        hard_limit: wall-clock seconds after which the process is ended. Not part of the identity.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    kind: Literal["solver", "baseline"]
+    solver: str
+    solver_config: dict[str, Value]
+    task: str
+    task_config: dict[str, Value]
+    preset: str
+    seed: int
+    steps: int | None
+    time_limit: float | None
+    device: str
+    dtype: Literal["float32", "float64"] = "float32"
+    threads: int
+    hard_limit: float
+
+    def run_id(self, source_hash: str, device_class: str) -> str:
+        """Return the file name of this run: readable head, then the hash that tells it from all others."""
+        identity = self.model_dump(exclude={"hard_limit"})
+        if self.device.startswith("cuda"):
+            identity["device"] = "cuda"  # which of several equal cards does not matter
+        canonical = json.dumps([identity, source_hash, device_class], sort_keys=True, separators=(",", ":"))
+        digest = hashlib.sha256(canonical.encode()).hexdigest()[:16]
+        head = "".join(c if c.isalnum() or c in "-_" else "_" for c in f"{self.task}-{self.solver}")[:60]
+        return f"{head}-{digest}"
+
+
+class CurvePoint(_Model):
+    """Accuracy at one moment of training, the clock stopped."""
+
+    step: int
+    train_s: float
+    metrics: dict[str, float] = {}
+    scalars: dict[str, float] = {}
+
+
+class Times(_Model):
+    """Seconds by phase. Evaluation never counts as training."""
+
+    setup_s: float | None = None
+    warmup_s: float | None = None
+    train_s: float | None = None
+    train_cpu_s: float | None = None
+    validate_s: float | None = None
+    eval_s: float | None = None
+    infer_fwd_s: float | None = None
+    infer_bwd_s: float | None = None
+    step_ms: float | None = None
+    step_ms_p10: float | None = None
+    step_ms_p90: float | None = None
+
+
+class Memory(_Model):
+    """Bytes. `rss_*` are the worker's resident set on the host; None in a process shared by several baselines."""
+
+    rss_imports: int | None = None
+    rss_peak: int | None = None
+    rss_above_imports: int | None = None
+    cuda_peak_allocated: int | None = None
+    cuda_peak_reserved: int | None = None
+
+
+class Counts(_Model):
+    """What a run consumed."""
+
+    steps: int = 0
+    samples: int = 0
+    parameters: int | None = None
+    stored_bytes: int | None = None
+    directions: int = 1
+    check_every: int | None = None
+    resumed: int = 0
+    networks_moved: dict[str, bool] = {}
+
+
+class MetricInfo(_Model):
+    """How to show a metric, kept in the record so that reports need no plugin."""
+
+    name: str
+    label: str
+    unit: str = ""
+    higher_is_better: bool = False
+    primary: bool = False
+    marked: bool = False
+
+
+class PublishedKey(_Model):
+    """Which published rows stand beside the run: table name, and values of its key columns."""
+
+    table: str
+    where: dict[str, Value]
+
+
+class Record(_Model):
+    """What one planned run left behind, whatever became of it.
+
+    Attributes:
+        label: the solver as typed, with the parameters that a user set.
+        start: metrics at step 0.
+        metrics: metrics at the end.
+        facts: numbers about the instance (exact cost, sample sizes).
+        instance: the instance in words.
+        source: hash of the code that made the numbers, by file.
+        command: how to repeat this run.
+    """
+
+    schema_version: int = SCHEMA
+    id: str
+    spec: RunSpec
+    status: Status
+    label: str = ""
+    reason: str = ""
+    traceback: str = ""
+    stderr: str = ""
+    instance: str = ""
+    metrics: dict[str, float] = {}
+    start: dict[str, float] = {}
+    curve: list[CurvePoint] = []
+    metric_info: list[MetricInfo] = []
+    published: PublishedKey | None = None
+    facts: dict[str, Value] = {}
+    times: Times = Times()
+    memory: Memory = Memory()
+    counts: Counts = Counts()
+    environment: dict[str, Value] = {}
+    source: dict[str, str] = {}
+    shared_device: bool = False
+    command: str = ""
+    created: str = Field(default="", description="UTC, ISO 8601")
+
+    def final(self, spec: RunSpec) -> bool:
+        """Say whether this record settles `spec`, so that it need not run again.
+
+        `ok`, `diverged` and `skipped` are final; `timeout` until the limit changes, `oom` until the machine's memory
+        does (a new device class is a new id); `error` is tried again.
+        """
+        if self.status is Status.TIMEOUT:
+            return self.spec.hard_limit == spec.hard_limit
+        return self.status is not Status.ERROR
+
+
+def numbers(values: Mapping[str, float]) -> dict[str, float]:
+    """Return `values` as plain floats, ready for a record."""
+    return {name: float(value) for name, value in values.items()}

@@ -1,0 +1,105 @@
+"""The decorators by which plugin files announce solvers, baselines and tasks.
+
+They only attach a note to the class; `otbench.registry` finds the note. Names are also read from the decorator call
+without importing the file, so the first argument must be a plain string.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias, TypeVar
+
+from otbench.config import Config, Value
+from otbench.errors import PluginError
+
+PRESETS = ("smoke", "quick", "full", "paper")
+"""The presets known to all: seconds, for CI; the default, a minute on a laptop; our best; the authors' values."""
+
+Kind: TypeAlias = Literal["solver", "baseline", "task"]
+Preset: TypeAlias = Mapping[str, Value | Sequence[Value]]
+"""Values by parameter name. `steps` in a solver's preset is its training length; a list in a task's preset is a grid."""
+
+ClassT = TypeVar("ClassT", bound=type)
+_ATTRIBUTE = "__otbench__"
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What a decorator notes on a class.
+
+    Attributes:
+        kind: solver, baseline or task.
+        name: what a user types.
+        cls: the class itself.
+        config: its parameter set.
+        reference: citation in one line; where the method or the data come from.
+        presets: values by preset name.
+        always: baselines only: always a row of the table, asked for or not.
+        closed_form: baselines only: no training, so that those of one instance may share a process.
+    """
+
+    kind: Kind
+    name: str
+    cls: type
+    config: type[Config]
+    reference: str
+    presets: Mapping[str, Preset] = field(default_factory=dict)
+    always: bool = False
+    closed_form: bool = False
+
+
+def register_solver(
+    name: str, *, config: type[Config], reference: str, presets: Mapping[str, Preset]
+) -> Callable[[ClassT], ClassT]:
+    """Register a solver class under `name`. See `Registration` for the arguments."""
+    return _note("solver", name, config, reference, presets)
+
+
+def register_baseline(
+    name: str,
+    *,
+    config: type[Config],
+    reference: str,
+    presets: Mapping[str, Preset] | None = None,
+    always: bool = False,
+    closed_form: bool = True,
+) -> Callable[[ClassT], ClassT]:
+    """Register a baseline, a `Solver` that keeps the table honest. See `Registration` for the arguments."""
+    return _note("baseline", name, config, reference, presets or {}, always, closed_form)
+
+
+def register_task(
+    name: str, *, config: type[Config], reference: str, presets: Mapping[str, Preset]
+) -> Callable[[ClassT], ClassT]:
+    """Register a task class under `name`. See `Registration` for the arguments."""
+    return _note("task", name, config, reference, presets)
+
+
+def registrations(cls: object) -> tuple[Registration, ...]:
+    """Return the notes on `cls` itself, not those it inherits."""
+    return tuple(vars(cls).get(_ATTRIBUTE, ())) if isinstance(cls, type) else ()
+
+
+def _note(
+    kind: Kind,
+    name: str,
+    config: type[Config],
+    reference: str,
+    presets: Mapping[str, Preset],
+    always: bool = False,
+    closed_form: bool = False,
+) -> Callable[[ClassT], ClassT]:
+    for preset, values in presets.items():
+        if preset not in PRESETS:
+            raise PluginError(f"{kind} {name}: unknown preset '{preset}'; presets are {', '.join(PRESETS)}")
+        for key in values:
+            if key not in config.model_fields and not (key == "steps" and kind != "task"):
+                raise PluginError(f"{kind} {name}: preset '{preset}' sets '{key}', which is not a parameter of it")
+
+    def attach(cls: ClassT) -> ClassT:
+        note = Registration(kind, name, cls, config, reference, presets, always, closed_form)
+        setattr(cls, _ATTRIBUTE, (*registrations(cls), note))
+        return cls
+
+    return attach

@@ -1,0 +1,128 @@
+"""The tables that `run` and `table` print."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from otbench.report.summary import ABOVE_IDENTITY, NEVER_MOVED, WORSE_THAN_START, Number, Row, Section
+
+_HARNESS_COLUMNS = (
+    ("steps", "steps", 1.0),
+    ("train_s", "train\ns", 1.0),
+    ("step_ms", "step\nms", 1.0),
+    ("infer_fwd_ms", "T\nms", 1.0),
+    ("infer_bwd_ms", "S\nms", 1.0),
+    ("memory", "peak\nMB", 1e-6),
+    ("stored_bytes", "stored\nkB", 1e-3),
+)
+
+_LEGEND = {
+    ABOVE_IDENTITY: "ends above identity: worse than doing nothing",
+    WORSE_THAN_START: "ends worse than it began",
+    NEVER_MOVED: "holds a network whose weights never moved",
+}
+
+
+def print_sections(out: Console, sections: Sequence[Section], *, full_command: str | None = None) -> None:
+    """Print `sections`, then what the columns mean.
+
+    Args:
+        out: where to.
+        sections: what.
+        full_command: the command that gives numbers comparable with published ones, for quick tables.
+    """
+    for section in sections:
+        out.print()
+        out.print(_title(section))
+        out.print(_table(section))
+        _print_notes(out, section)
+    if not sections:
+        return
+    out.print(
+        "T, S: time to map the test set forward, backward. peak: memory of training above the level after imports"
+        " (on a GPU: allocated).\nstored: what must be kept for the maps. steps, train: of the whole run."
+        " ±: 95 % t-interval of the mean over seeds.",
+        style="dim",
+    )
+    if full_command and not all(section.comparable for section in sections):
+        out.print("\nFor numbers that may stand beside published ones:", style="bold")
+        out.print(f"  {escape(full_command)}", soft_wrap=True)
+
+
+def _title(section: Section) -> Text:
+    title = Text(f"{section.task}: {section.instance}", style="bold")
+    kind = f"preset {section.preset}, {section.device}"
+    if not section.comparable:
+        kind += "; not comparable with published numbers"
+    return title.append(f"  ({kind})", style="not bold")
+
+
+def _table(section: Section) -> Table:
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("method", no_wrap=True)
+    for metric in section.metrics:
+        unit = f"\n{metric.unit}" if metric.unit else ""
+        table.add_column(Text(metric.label + unit), justify="right", no_wrap=True)
+    columns = [c for c in _HARNESS_COLUMNS if any(c[0] in row.numbers for row in section.rows)]
+    for _, label, _ in columns:
+        table.add_column(Text(label), justify="right", no_wrap=True)
+    kind = section.rows[0].kind if section.rows else ""
+    for row in section.rows:
+        if row.kind != kind:
+            table.add_section()
+            kind = row.kind
+        table.add_row(*_cells(row, section, columns), style="dim" if row.kind == "published" else None)
+    return table
+
+
+def _cells(row: Row, section: Section, columns: Sequence[tuple[str, str, float]]) -> list[Text]:
+    name = f"{row.label} (published)" if row.kind == "published" else row.label
+    cells = [Text(name + (f" {row.marks}" if row.marks else ""))]
+    if not row.numbers and row.failures:
+        status = row.failures[0].split(": ")[1]
+        return [*cells, Text(status, style="red")]
+    for metric in section.metrics:
+        cells.append(Text(quantity(row.numbers.get(metric.name))))
+    for key, _, scale in columns:
+        cells.append(Text(quantity(row.numbers.get(key), scale, interval=False, most=3)))
+    return cells
+
+
+def _print_notes(out: Console, section: Section) -> None:
+    for mark, meaning in _LEGEND.items():
+        if any(mark in row.marks for row in section.rows):
+            out.print(Text(f"{mark}  {meaning}"))
+    for row in section.rows:
+        for failure in row.failures:
+            out.print(Text(f"{row.label}: {failure}", style="red"))
+    seeds = {n.n for row in section.rows if row.kind != "published" for n in row.numbers.values()}
+    if seeds - {1}:
+        out.print(Text(f"n = {min(seeds)}" if len(seeds) == 1 else f"n = {min(seeds)} to {max(seeds)}" + " seeds"))
+    sources = {row.source for row in section.rows if row.source}
+    for source in sorted(sources):
+        out.print(Text(f"published: {source}", style="dim"))
+    for row in section.rows:
+        if row.note:
+            out.print(Text(f"{row.label} (published): {row.note}", style="dim"))
+
+
+def quantity(value: Number | None, scale: float = 1.0, *, interval: bool = True, most: int = 6) -> str:
+    """Return a mean with three significant digits (at most `most` decimals) and its interval; `-` for nothing."""
+    if value is None:
+        return "-"
+    mean = value.mean * scale
+    if not math.isfinite(mean):
+        return str(mean)
+    places = 0 if mean == int(mean) or abs(mean) >= 100 else max(0, 2 - math.floor(math.log10(abs(mean))))
+    places = min(places, most)
+    text = f"{mean:.{places}f}"
+    if interval and value.half is not None:
+        text += f" ±{value.half * scale:.{places}f}"
+    return text

@@ -1,0 +1,120 @@
+"""What a user types, as data: `"ncf[lr=1e-4|1e-3],fixedpoint"` and `"gaussian[dim=2|8]"`.
+
+A selection is a name with parameters; each parameter holds one value or several, separated by `|`. Several parameters
+are separated by commas. A grid runs over all combinations.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from otbench.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A name and its grid: values by parameter, as typed."""
+
+    name: str
+    grid: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def points(self) -> list[dict[str, str]]:
+        """Return every combination of the grid, as one mapping of parameter to value each."""
+        return [dict(zip(self.grid, values, strict=True)) for values in itertools.product(*self.grid.values())]
+
+
+def parse(text: str, *, option: str) -> list[Selection]:
+    """Read a list of selections.
+
+    Args:
+        text: what was typed.
+        option: the option it was typed for, for the message.
+
+    Raises:
+        UsageError: an empty name, an unclosed bracket, a parameter without value, an empty grid.
+    """
+    selections = []
+    for part in split_outside(text, ",", option=option):
+        name, bracket, rest = part.partition("[")
+        name = name.strip()
+        if not name:
+            raise UsageError(
+                f"{option} {text!r}: a name is missing; write NAME or NAME[parameter=value], like 'ncf[lr=1e-3]'"
+            )
+        grid: dict[str, tuple[str, ...]] = {}
+        if bracket:
+            if not rest.endswith("]"):
+                raise UsageError(f"{option} {text!r}: '{part}' has text behind the closing bracket")
+            for item in rest[:-1].split(","):
+                key, equals, values = item.partition("=")
+                key = key.strip()
+                choices = tuple(value.strip() for value in values.split("|"))
+                if not key or not equals:
+                    raise UsageError(f"{option} {text!r}: '{item}' is not parameter=value")
+                if not all(choices):
+                    raise UsageError(f"{option} {text!r}: parameter '{key}' has an empty value in its grid '{values}'")
+                if key in grid:
+                    raise UsageError(f"{option} {text!r}: parameter '{key}' is given twice; write {key}=A|B for a grid")
+                grid[key] = choices
+        selections.append(Selection(name, grid))
+    return selections
+
+
+def split_outside(text: str, separator: str, *, option: str) -> list[str]:
+    """Split at `separator` outside square brackets; empty parts at the ends are dropped.
+
+    Raises:
+        UsageError: brackets do not match, or nothing is left.
+    """
+    parts, depth, current = [], 0, ""
+    for character in text:
+        depth += {"[": 1, "]": -1}.get(character, 0)
+        if depth not in (0, 1):
+            break
+        if character == separator and depth == 0:
+            parts.append(current)
+            current = ""
+        else:
+            current += character
+    if depth != 0:
+        raise UsageError(f"{option} {text!r}: brackets do not match; write NAME[parameter=value,other=1|2]")
+    parts.append(current)
+    stripped = [part.strip() for part in parts]
+    if not any(stripped):
+        raise UsageError(f"{option} {text!r}: nothing is named")
+    return stripped
+
+
+def integers(text: str, *, option: str) -> list[int]:
+    """Read a comma-separated list of whole numbers, or ranges such as `0-4`.
+
+    Raises:
+        UsageError: something is not a whole number >= 0, or the list is empty.
+    """
+    values: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
+            raise UsageError(f"{option} {text!r}: '{part.strip()}' is not a whole number >= 0 (write 0,1,2 or 0-2)")
+        stop = int(last) if dash else int(first)
+        if stop < int(first) or stop - int(first) > 10_000:
+            raise UsageError(f"{option} {text!r}: '{part.strip()}' is not a range that goes up")
+        values += range(int(first), stop + 1)
+    return list(dict.fromkeys(values))
+
+
+def as_grid(values: Mapping[str, object]) -> dict[str, tuple[str, ...]]:
+    """Return a preset's values as a grid of typed text, lists as several choices; None is left out."""
+    return {
+        key: tuple(_text(v) for v in value)
+        if isinstance(value, Sequence) and not isinstance(value, str)
+        else (_text(value),)
+        for key, value in values.items()
+        if value is not None
+    }
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

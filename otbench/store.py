@@ -1,0 +1,166 @@
+"""One JSON file per run, written atomically; read back as records or as a pandas DataFrame.
+
+A torn or foreign file in the folder is reported and passed over, never deleted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from otbench.errors import StoreError
+from otbench.record import SCHEMA, Record
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Store:
+    """A folder of records."""
+
+    def __init__(self, folder: Path) -> None:
+        """Use `folder`; nothing is created or read yet."""
+        self.folder = Path(folder)
+        self.passed_over: list[str] = []
+
+    def prepare(self) -> None:
+        """Create the folder and prove that it can be written.
+
+        Raises:
+            StoreError: it cannot; the message says why.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.folder / ".probe", b"otbench\n")
+            (self.folder / ".probe").unlink()
+        except OSError as error:
+            raise _cannot_write(self.folder, error) from error
+
+    def path(self, run_id: str) -> Path:
+        """Return where the record of `run_id` is, or would be."""
+        return self.folder / f"{run_id}.json"
+
+    def checkpoint(self, run_id: str) -> Path:
+        """Return where an unfinished run keeps its state."""
+        return self.folder / "checkpoints" / f"{run_id}.pt"
+
+    def write(self, record: Record) -> None:
+        """Write `record`, replacing an older one of the same run.
+
+        Raises:
+            StoreError: the file cannot be written; records already there are untouched.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.path(record.id), (record.model_dump_json(indent=1) + "\n").encode())
+        except OSError as error:
+            raise _cannot_write(self.path(record.id), error) from error
+
+    def read(self, run_id: str) -> Record | None:
+        """Return the record of `run_id`; None if there is none, or if its file cannot be used (then noted)."""
+        path = self.path(run_id)
+        return self._load(path) if path.exists() else None
+
+    def all(self) -> list[Record]:
+        """Return every readable record of the folder, by file name.
+
+        Raises:
+            StoreError: the folder does not exist or cannot be listed.
+        """
+        try:
+            paths = sorted(path for path in self.folder.iterdir() if path.suffix == ".json")
+        except OSError as error:
+            raise StoreError(f"cannot read results in '{self.folder}': {error.strerror or error}") from error
+        return [record for path in paths if (record := self._load(path)) is not None]
+
+    def _load(self, path: Path) -> Record | None:
+        try:
+            record = Record.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError, ValueError) as error:
+            kind = "not a record of otbench" if isinstance(error, ValidationError) else str(error)
+            self.passed_over.append(f"{path}: passed over ({kind})")
+            return None
+        if record.schema_version > SCHEMA:
+            self.passed_over.append(f"{path}: passed over (written by a newer otbench, schema {record.schema_version})")
+            return None
+        return record
+
+
+def read_all(folders: Sequence[Path]) -> tuple[list[Record], list[str]]:
+    """Return all records of `folders`, and a line for each file that was passed over."""
+    records: list[Record] = []
+    notes: list[str] = []
+    for folder in folders:
+        store = Store(folder)
+        records += store.all()
+        notes += store.passed_over
+    return records, notes
+
+
+def frame(records: Iterable[Record]) -> pd.DataFrame:
+    """Return one row per record: spec, status, metrics, times, memory and counts as columns.
+
+    Parameters are `solver.NAME` and `task.NAME`, metrics `metric.NAME`, the rest `time.`, `memory.`, `count.`.
+    """
+    import pandas as pd
+
+    rows = []
+    for record in records:
+        spec = record.spec
+        row: dict[str, object] = {
+            "id": record.id,
+            "solver": spec.solver,
+            "kind": spec.kind,
+            "task": spec.task,
+            "preset": spec.preset,
+            "seed": spec.seed,
+            "steps": spec.steps,
+            "time_limit": spec.time_limit,
+            "device": spec.device,
+            "threads": spec.threads,
+            "status": str(record.status),
+            "reason": record.reason,
+            "instance": record.instance,
+        }
+        row |= {f"solver.{k}": v for k, v in spec.solver_config.items()}
+        row |= {f"task.{k}": v for k, v in spec.task_config.items()}
+        row |= {f"metric.{k}": v for k, v in record.metrics.items()}
+        row |= {f"start.{k}": v for k, v in record.start.items()}
+        row |= {f"time.{k}": v for k, v in record.times.model_dump().items()}
+        row |= {f"memory.{k}": v for k, v in record.memory.model_dump().items()}
+        row |= {f"count.{k}": v for k, v in record.counts.model_dump(exclude={"networks_moved"}).items()}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write `content` to a temporary file beside `path`, sync it, and rename: readers see old or new, never a part.
+
+    Raises:
+        OSError: no space, no permission; the temporary file is removed, `path` is untouched.
+    """
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def _cannot_write(path: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"cannot write '{path}': {error.strerror or error}. Results already there are kept. "
+        "Free space or permissions, or choose another folder with --out, then repeat the same command."
+    )

@@ -1,0 +1,144 @@
+"""The Task contract: instances to solve (problem + truth + test data) and the metrics to report.
+
+The solver is given `instance.problem` only. The harness applies the trained maps to `instance.test` and hands the
+mapped points, not the solver, to `instance.score`.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from otbench.config import Config, Field, Value
+from otbench.problem import Batch, Problem
+from otbench.registration import register_task
+
+__all__ = [
+    "Config",
+    "Field",
+    "Instance",
+    "Metric",
+    "Outputs",
+    "Published",
+    "Task",
+    "TestData",
+    "register_task",
+]
+
+ConfigT = TypeVar("ConfigT", bound=Config)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number that a task reports.
+
+    Attributes:
+        name: key in records ("uvp_fwd").
+        label: head of a column ("UVP fwd").
+        unit: "%", "data units"; empty for pure numbers.
+        higher_is_better: direction of improvement.
+        primary: shown in the main table; the others are in the record and in `--format csv`.
+        marked: a row whose value ends above identity's, or above its own start, is marked.
+    """
+
+    name: str
+    label: str
+    unit: str = ""
+    higher_is_better: bool = False
+    primary: bool = False
+    marked: bool = False
+
+
+@dataclass(frozen=True)
+class TestData:
+    """Held-out samples, on the run's device: `source` for the forward map, `target` for the backward map."""
+
+    source: Batch
+    target: Batch
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What trained maps made of the test data.
+
+    Attributes:
+        forward: T(test.source.x), shape (n, *shape).
+        backward: S(test.target.x), shape (m, *shape); None for one-way solvers.
+        roundtrip: S(T(test.source.x)), shape (n, *shape); None for one-way solvers.
+        log_prob: log densities at test.target.x, shape (m,); None where the solver has none.
+    """
+
+    forward: Tensor
+    backward: Tensor | None = None
+    roundtrip: Tensor | None = None
+    log_prob: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Published:
+    """Which rows of a published table stand beside this instance.
+
+    Attributes:
+        table: file name in results/published, without ending.
+        where: values of key columns, such as {"dim": 8}.
+    """
+
+    table: str
+    where: Mapping[str, Value]
+
+
+class Instance(abc.ABC):
+    """One problem with its truth and its test data.
+
+    Attributes:
+        problem: the solver's view.
+        test: held-out samples, fixed by their own seed.
+        facts: numbers about the instance for the record (exact distance, sample sizes, floors).
+    """
+
+    problem: Problem
+    test: TestData
+    facts: Mapping[str, Value]
+
+    @abc.abstractmethod
+    def score(self, outputs: Outputs) -> dict[str, float]:
+        """Return metrics by name; a metric that does not apply is left out."""
+
+
+class Task(abc.ABC, Generic[ConfigT]):
+    """A family of instances, one for each configuration and seed."""
+
+    metrics: ClassVar[tuple[Metric, ...]]
+    replaces: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """A parameter that takes the place of others when a user sets it (a file names its own dimension): their preset
+    values are dropped then."""
+
+    def __init__(self, config: ConfigT, *, data_dir: Path | None = None) -> None:
+        """Take a checked configuration and the folder with the user's own copies of data, if any."""
+        self.config = config
+        self.data_dir = data_dir
+
+    def check(self) -> None:
+        """Look at inputs (files, sizes) before any run starts.
+
+        Raises:
+            DataError: what is missing or wrong, and what to do.
+        """
+
+    @abc.abstractmethod
+    def build(self, *, seed: int, device: torch.device, dtype: torch.dtype) -> Instance:
+        """Make the instance of one seed: the training pool depends on the seed, the test data do not."""
+
+    @abc.abstractmethod
+    def describe(self) -> str:
+        """Return the instance in a few words, for the head of a table ("d = 8, released pair")."""
+
+    def published(self) -> Published | None:
+        """Say which published rows were measured on this very instance; None if none were."""
+        return None
