@@ -55,8 +55,8 @@ class _Kit:
         generator = torch.Generator().manual_seed(7)
         x = torch.randn(POOL, 2, generator=generator)
         y = torch.randn(POOL, 2, generator=generator) * torch.tensor(SCALE) + torch.tensor(SHIFT)
-        put = {"device": self.device, "dtype": self.dtype}
-        source, target = PoolMeasure(x.to(**put)), PoolMeasure(y.to(**put))  # type: ignore[arg-type]
+        source = PoolMeasure(x.to(self.device, self.dtype))
+        target = PoolMeasure(y.to(self.device, self.dtype))
         return Problem(source, target, QuadraticCost(), self.device, self.dtype)
 
     def solver(self, problem: Problem, *, seed: int = 3, progress: Callable[[], float] = lambda: 0.0) -> Solver[Config]:
@@ -130,7 +130,7 @@ def _contract(kit: _Kit) -> str:
 def _shapes(kit: _Kit) -> str:
     solver = kit.solver(kit.problem())
     solver.step()
-    maps = {"forward_map": solver.forward_map}
+    maps: dict[str, Callable[[Tensor], Tensor]] = {"forward_map": solver.forward_map}
     if isinstance(solver, HasBackward):
         maps["backward_map"] = solver.backward_map
     for name, function in maps.items():
@@ -210,8 +210,7 @@ def _resume(kit: _Kit) -> str:
     return ""
 
 
-def _sees_only_the_problem(kit: _Kit) -> str:
-    """The harness hands over `Problem` alone; look that the solver asks for nothing else and draws only by its rules."""
+def _pool_untouched(kit: _Kit) -> str:
     problem = kit.problem()
     pools = [problem.source.pool, problem.target.pool]
     before = [pool.clone() for pool in pools if pool is not None]
@@ -282,7 +281,7 @@ _CHECKS: dict[str, Callable[[_Kit], str]] = {
     "deterministic": _deterministic,
     "evaluation leaves no trace": _evaluation_leaves_no_trace,
     "resume is bit-equal": _resume,
-    "training pool untouched": _sees_only_the_problem,
+    "training pool untouched": _pool_untouched,
     "exact potential": _exact_potential,
     "short run": _short_run,
 }

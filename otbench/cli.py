@@ -93,12 +93,23 @@ def _dispatch(words: list[str]) -> int:
             hint = did_you_mean(first, commands) or f"; commands: {', '.join(commands)}"
             raise UsageError(f"unknown command '{first}'{hint}")
         words = ["run", *words]  # the default command
-    options = parser.parse_args(words)
+    options, unknown = parser.parse_known_args(words)
+    if unknown:
+        _refuse(unknown[0], words[0], commands[words[0]])
     command: Callable[[argparse.Namespace], int] = options.command
     return command(options)
 
 
-def _parsers() -> tuple[argparse.ArgumentParser, tuple[str, ...]]:
+def _refuse(word: str, command: str, parser: argparse.ArgumentParser) -> NoReturn:
+    """Say that `word` is nothing that `command` takes."""
+    if not word.startswith("-"):
+        raise UsageError(f"{command}: one argument too many: '{word}' (see {parser.prog} --help)")
+    option = word.partition("=")[0]
+    known = [text for action in parser._actions for text in action.option_strings]
+    raise UsageError(f"{command}: unknown option '{option}'{did_you_mean(option, known)} (see {parser.prog} --help)")
+
+
+def _parsers() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
     program = _program()
     parser = _Parser(
         prog=program,
@@ -138,7 +149,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, tuple[str, ...]]:
     check = add("check", _check, "test a solver against the contract, for its author")
     check.add_argument("name", metavar="NAME|FILE")
     check.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default), cuda or cuda:N")
-    return parser, tuple(commands.choices)
+    return parser, commands.choices
 
 
 def _program() -> str:
@@ -179,7 +190,6 @@ def _execute(plan: Plan, store: Store, request: Request, options: argparse.Names
     from otbench.display import make_display
     from otbench.record import Status
     from otbench.run import execute, settled
-
     from otbench.screen import console
 
     out = console()
@@ -257,9 +267,13 @@ def _config_value(name: str, value: object, path: Path) -> object:
     if name not in _NUMBERS:
         return str(value)
     try:
-        return _NUMBERS[name](value)
-    except ValueError:
-        raise UsageError(f"--config {path}: '{name}' must be a number, not {value!r}") from None
+        number = _NUMBERS[name](value)
+    except (ValueError, OverflowError):
+        number = None
+    if number is None or (isinstance(value, float) and number != value == value):  # 1.5 steps; nan is refused later
+        kind = "a whole number" if _NUMBERS[name] is int else "a number"
+        raise UsageError(f"--config {path}: '{name}' must be {kind}, not {value!r}")
+    return number
 
 
 def default_out() -> Path:
@@ -278,11 +292,11 @@ def _full_command(request: Request, options: argparse.Namespace) -> str:
 
 def _dry_run(plan: Plan, store: Store) -> int:
     from rich.table import Table
-
-    from otbench.screen import console
-    from otbench.run import settled
+    from rich.text import Text
 
     from otbench.cost import estimates
+    from otbench.run import settled
+    from otbench.screen import console
 
     have = settled(plan, store) if store.folder.is_dir() else {}
     known = estimates(plan.runs, [store.folder, default_out().parent / "reference"])
@@ -303,7 +317,7 @@ def _dry_run(plan: Plan, store: Store) -> int:
         else:
             cost, total = f"about {seconds:.0f} s", total + seconds
         config = ",".join(f"{key}={value}" for key, value in spec.task_config.items() if value is not None)
-        table.add_row(run.label, f"{spec.task}[{config}]".replace("[", r"\["), str(spec.seed), budget, cost)
+        table.add_row(Text(run.label), Text(f"{spec.task}[{config}]"), str(spec.seed), budget, cost)
     out = console()
     out.print(table)
     more = f", and {unknown} whose cost is not known yet" if unknown else ""
@@ -328,21 +342,25 @@ def _table(options: argparse.Namespace) -> int:
     folders = [Path(folder) for folder in options.folders] or [default_out()]
     records, notes = read_all(folders)
     _warn(notes)
-    if options.solvers:
-        names = [name.strip() for name in options.solvers.split(",")]
-        records = [r for r in records if r.spec.solver in names]
-    for field in ("task", "preset"):
-        if (wanted := getattr(options, field)) is not None:
-            records = [r for r in records if getattr(r.spec, field) == wanted]
+    where = ", ".join(str(folder) for folder in folders)
+    for option, field in (("solvers", "solver"), ("task", "task"), ("preset", "preset")):
+        if (typed := getattr(options, option)) is not None:
+            names = [name.strip() for name in typed.split(",")]
+            have = sorted({str(getattr(record.spec, field)) for record in records})
+            for name in names:
+                if name not in have:
+                    hint = did_you_mean(name, have) or f"; there is: {', '.join(have) or 'nothing'}"
+                    raise UsageError(f"--{option} {name}: no such records in {where}{hint}")
+            records = [record for record in records if getattr(record.spec, field) in names]
     if not records:
-        where = ", ".join(str(folder) for folder in folders)
-        raise UsageError(f"no records that match in {where}; make some with: {_program()} --solvers ... --task ...")
+        raise UsageError(f"no records in {where}; make some with: {_program()} --solvers ... --task ...")
     _print_records(records)
     return 0
 
 
 def _list(options: argparse.Namespace) -> int:
     from rich.table import Table
+    from rich.text import Text
 
     from otbench.registration import Kind
     from otbench.screen import console
@@ -357,7 +375,7 @@ def _list(options: argparse.Namespace) -> int:
             table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
             for entry in registry.entries(kind):
                 origin = "" if entry.origin == "built in" else f"({entry.origin})"
-                table.add_row(entry.name, entry.summary, origin)
+                table.add_row(entry.name, Text(entry.summary), origin)
             out.print(title, style="bold")
             out.print(table)
     _warn([f"{problem.where}: left out: {problem.reason}" for problem in registry.problems])

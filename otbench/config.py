@@ -7,11 +7,10 @@ record all read that one declaration.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
+import pydantic
 from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic import Field as _field
-from pydantic.fields import FieldInfo
 
 from otbench.errors import UsageError
 
@@ -36,8 +35,8 @@ def Field(  # noqa: N802  (reads as a declaration: `lr: float = Field(1e-3, "lea
     ge: float | None = None,
     lt: float | None = None,
     le: float | None = None,
-) -> FieldInfo:
-    """Declare one parameter.
+) -> Any:
+    """Declare one parameter; typed as anything, so that the assignment to an annotated name checks.
 
     Args:
         default: value when nobody sets it.
@@ -48,7 +47,7 @@ def Field(  # noqa: N802  (reads as a declaration: `lr: float = Field(1e-3, "lea
         lt: exclusive upper bound.
         le: inclusive upper bound.
     """
-    return _field(  # type: ignore[no-any-return]
+    return pydantic.Field(
         default, description=description, json_schema_extra={"unit": unit}, gt=gt, ge=ge, lt=lt, le=le
     )
 

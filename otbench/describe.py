@@ -59,7 +59,7 @@ def _parameters(out: Console, config: type[Config]) -> None:
             Text(kind.replace("typing.", "")),
             Text(_plain(field.default)),
             _bounds(field.metadata),
-            unit,
+            Text(unit),
             meaning,
         )
     out.print(table)

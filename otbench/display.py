@@ -81,7 +81,11 @@ class _Live:
     def __init__(self, out: Console, runs: Sequence[Planned]) -> None:
         self._titles = _Titles(runs)
         self._bars: dict[str, TaskID] = {}
-        columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[state]}"))
+        columns = (
+            TextColumn("{task.description}", markup=False),  # a name like ncf[lr=1e-3] is no markup
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[state]}", markup=False),
+        )
         self._progress = Progress(*columns, TimeElapsedColumn(), console=out, transient=True)
         self._all = self._progress.add_task("all runs", total=len(runs), state=f"0/{len(runs)}")
         self._total, self._done = len(runs), 0

@@ -14,6 +14,7 @@ import time
 from array import array
 from collections.abc import Iterable
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -74,7 +75,7 @@ class StepClock:
             self._total += duration
 
     def _record(self) -> torch.cuda.Event:
-        event = torch.cuda.Event(enable_timing=True)
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         event.record(torch.cuda.current_stream(self._device))
         return event
 
@@ -156,19 +157,15 @@ def _reset_high_water() -> bool:
 
 def environment(device: torch.device, threads: int) -> dict[str, Value]:
     """Return versions, device, driver, threads, precision flags and git state; no host or user names."""
-    import numpy
-    import ot
-    import scipy
-
-    import otbench
+    from otbench import __version__
 
     facts: dict[str, Value] = {
-        "otbench": otbench.__version__,
+        "otbench": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "numpy": numpy.__version__,
-        "scipy": scipy.__version__,
-        "pot": ot.__version__,
+        "numpy": version("numpy"),
+        "scipy": version("scipy"),
+        "pot": version("pot"),
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": cpu_name(),
         "cores": os.cpu_count(),

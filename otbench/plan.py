@@ -128,9 +128,13 @@ def _check_numbers(request: Request) -> None:
         raise UsageError(
             f"unknown preset '{request.preset}'{did_you_mean(request.preset, PRESETS)}; presets: {', '.join(PRESETS)}"
         )
-    for option, value in (("--steps", request.steps), ("--threads", request.threads), ("--jobs", request.jobs)):
-        if value is not None and value < 1:
-            raise UsageError(f"{option} {value}: must be at least 1")
+    for option, value, most in (
+        ("--steps", request.steps, 10**12),
+        ("--threads", request.threads, 1024),
+        ("--jobs", request.jobs, 1024),
+    ):
+        if value is not None and not 1 <= value <= most:
+            raise UsageError(f"{option} {value}: must be at least 1 and at most {most}")
     for option, limit in (("--time-limit", request.time_limit), ("--hard-limit", request.hard_limit)):
         if limit is not None and not 0 < limit < float("inf"):
             raise UsageError(f"{option} {limit:g}: must be a positive number of seconds")
@@ -215,9 +219,9 @@ def _hard_limit(request: Request) -> float:
 def _command(spec: RunSpec, typed: Mapping[str, str], task: Registration, request: Request) -> str:
     """Return the command that repeats one run."""
     defaults = {name: field.default for name, field in task.config.model_fields.items()}
-    task_values = {k: v for k, v in spec.task_config.items() if v is not None and (v != defaults[k] or k == "dim")}
     preset = task.presets.get(request.preset, {})
-    task_values |= {k: spec.task_config[k] for k in preset if spec.task_config[k] is not None}
+    config = spec.task_config
+    task_values = {k: v for k, v in config.items() if v is not None and (v != defaults[k] or k in preset)}
     words = ["python", "bench.py", "--solvers", _typed(spec.solver, typed), "--task", _typed(spec.task, task_values)]
     words += ["--preset", spec.preset, "--seeds", str(spec.seed), "--threads", str(spec.threads)]
     words += ["--device", spec.device]
@@ -270,7 +274,7 @@ def resolve_device(text: str) -> tuple[str, str]:
     """
     if text == "cpu":
         return "cpu", "cpu"
-    if text not in ("auto", "cuda") and not (text.startswith("cuda:") and text[5:].isdigit()):
+    if text not in ("auto", "cuda") and not (text.startswith("cuda:") and text[5:].isascii() and text[5:].isdigit() and len(text) < 9):
         raise UsageError(f"--device {text}: use cpu, cuda, cuda:N or auto")
     names = _gpus() if text != "auto" or _driver_present() else ()
     if text == "auto":

@@ -18,7 +18,7 @@ PRESETS = ("smoke", "quick", "full", "paper")
 
 Kind: TypeAlias = Literal["solver", "baseline", "task"]
 Preset: TypeAlias = Mapping[str, Value | Sequence[Value]]
-"""Values by parameter name. `steps` in a solver's preset is its training length; a list in a task's preset is a grid."""
+"""Values by parameter name. In a solver's preset `steps` is its training length; in a task's a list is a grid."""
 
 ClassT = TypeVar("ClassT", bound=type)
 _ATTRIBUTE = "__otbench__"

@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+from otbench import _links
 from otbench.errors import OtbenchError, PluginError, UsageError
 from otbench.names import did_you_mean
 from otbench.registration import Kind, Registration, registrations
 
-_PACKAGE = Path(__file__).parent
 _FOLDERS = ("solvers", "baselines", "datasets")
 _DECORATORS: dict[str, Kind] = {
     "register_solver": "solver",
@@ -77,18 +77,20 @@ class Registry:
         Raises:
             PluginError: a file of `plugins` does not exist or registers nothing (the user asked for it by name).
         """
-        self.plugins = tuple(Path(path).resolve() for path in plugins)
+        self.plugins = tuple(dict.fromkeys(Path(path).resolve() for path in plugins))
         self.problems: list[Problem] = []
         self._entries: dict[str, Entry] = {}
         self._loaded: dict[str, Registration] = {}
         for folder in _FOLDERS:
-            for path in sorted((_PACKAGE / folder).glob("*.py")):
+            for path in sorted(_links.folder(folder).glob("*.py")):
                 if not path.name.startswith("_"):
                     self._read(path, f"otbench.{folder}.{path.stem}", "built in")
         self._read_entry_points()
         for path in self.plugins:
             if not path.is_file():
                 raise PluginError(f"--plugin {path}: no such file")
+            if any(entry.path is not None and entry.path.resolve() == path for entry in self._entries.values()):
+                continue  # a file of the plugin folders, named once more
             before = len(self._entries) + len(self.problems)
             self._read(path, f"otbench_ext.{path.stem}", "plugin")
             if len(self._entries) + len(self.problems) == before:
@@ -113,7 +115,12 @@ class Registry:
             return known[name]
         what = " or ".join(kinds) if kinds else "solver, baseline or task"
         hint = did_you_mean(name, known) or f"; known: {', '.join(known)}"
-        broken = "".join(f" ({p.where} could not be read: {p.reason})" for p in self.problems if name in p.where)
+        asked_for = [str(path) for path in self.plugins]  # the user gave these files: what is wrong there matters
+        broken = "".join(
+            f" ({p.where} is left out: {p.reason})"
+            for p in self.problems
+            if name in Path(p.where).name or p.where.rpartition(":")[0] in asked_for
+        )
         raise UsageError(f"unknown {what} '{name}'{hint}{broken}")
 
     def load(self, entry: Entry) -> Registration:
@@ -128,8 +135,8 @@ class Registry:
             module = self._import(entry)
         except OtbenchError as error:
             raise PluginError(f"{entry.kind} '{entry.name}' ({entry.where}): {error}") from error
-        except Exception as error:  # any error of a plugin is the plugin's own: report it, go on
-            raise PluginError(f"{entry.kind} '{entry.name}' cannot be imported: {_located(error)}") from error
+        except (Exception, SystemExit) as error:  # any error of a plugin is the plugin's own: report it, go on
+            raise PluginError(f"{entry.kind} '{entry.name}' cannot be imported: {_located(error, entry)}") from error
         for value in vars(module).values():
             for note in registrations(value):
                 if note.name == entry.name and note.kind == entry.kind:
@@ -182,7 +189,7 @@ class Registry:
         first = self._entries.get(entry.name)
         if first is None:
             self._entries[entry.name] = entry
-        elif (first.module, first.line) != (entry.module, entry.line):
+        elif (first.module, first.path, first.line) != (entry.module, entry.path, entry.line):
             reason = f"the name '{entry.name}' is already taken by {first.where}; rename one of the two"
             self.problems.append(Problem(entry.where, reason))
 
@@ -198,9 +205,10 @@ def _announced(decorator: ast.expr) -> tuple[Kind | None, str | None]:
     return _DECORATORS.get(called), name
 
 
-def _located(error: Exception) -> str:
-    """Return "file:line: Type: message" of the place where `error` was raised, or of the line that cannot be read."""
+def _located(error: BaseException, entry: Entry) -> str:
+    """Return "file:line: Type: message": the last line of the plugin that led to `error`, or the one not readable."""
     if isinstance(error, SyntaxError):
         return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"
-    frame = traceback.extract_tb(error.__traceback__)[-1]
+    frames = traceback.extract_tb(error.__traceback__)
+    frame = ([f for f in frames if f.filename == str(entry.path)] or frames)[-1]
     return f"{frame.filename}:{frame.lineno}: {type(error).__name__}: {error}"

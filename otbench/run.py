@@ -115,6 +115,7 @@ class _Worker:
     stderr: IO[bytes]
     runs: list[Planned]
     deadline: float
+    reader: threading.Thread = field(init=False)
     last: dict[str, Record] = field(default_factory=dict)
     ended: set[str] = field(default_factory=set)
     timed_out: bool = False
@@ -126,6 +127,14 @@ class _Worker:
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Let go of an ended process: its pipes and its error output."""
+        with contextlib.suppress(OSError):  # a broken pipe on closing is no news
+            self.stdin.close()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        self.stderr.close()
 
     def stderr_tail(self) -> str:
         self.stderr.seek(0, os.SEEK_END)
@@ -161,6 +170,9 @@ class _Executor:
             finally:
                 for worker in self._workers:
                     worker.kill()
+                    worker.process.wait()
+                    worker.reader.join()
+                    worker.close()
         return False
 
     def _turn(self, waiting: list[list[Planned]]) -> None:
@@ -208,7 +220,8 @@ class _Executor:
         with contextlib.suppress(OSError):  # a worker that died at once is seen by its exit code
             process.stdin.write(job.model_dump_json() + "\n")
             process.stdin.flush()
-        threading.Thread(target=self._read, args=(worker,), daemon=True).start()
+        worker.reader = threading.Thread(target=self._read, args=(worker,), daemon=True)
+        worker.reader.start()
         return worker
 
     def _read(self, worker: _Worker) -> None:
@@ -244,9 +257,8 @@ class _Executor:
 
     def _finish(self, worker: _Worker) -> list[Planned]:
         """Settle what a worker left; return runs of it that had not begun."""
-        worker.stdin.close()
         code, tail = worker.process.returncode, worker.stderr_tail()
-        worker.stderr.close()
+        worker.close()
         if code == EXIT_STORE:
             raise StoreError(tail.splitlines()[-1] if tail else f"cannot write to '{self._store.folder}'")
         victim = worker.current
@@ -280,8 +292,7 @@ class _Executor:
                     continue
                 if line is None:
                     self._workers.remove(worker)
-                    worker.stdin.close()
-                    worker.stderr.close()
+                    worker.close()
                 else:
                     self._hear(worker, line)
 

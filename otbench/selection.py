@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 
 from otbench.errors import UsageError
 
+DIGITS = 9
+"""Most digits of a seed or a dimension: what every random generator and every array can take."""
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -91,18 +94,25 @@ def integers(text: str, *, option: str) -> list[int]:
     """Read a comma-separated list of whole numbers, or ranges such as `0-4`.
 
     Raises:
-        UsageError: something is not a whole number >= 0, or the list is empty.
+        UsageError: something is not a whole number >= 0 of at most `DIGITS` digits, or the list is empty.
     """
     values: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
-            raise UsageError(f"{option} {text!r}: '{part.strip()}' is not a whole number >= 0 (write 0,1,2 or 0-2)")
+        if not _is_whole(first) or (dash and not _is_whole(last)):
+            raise UsageError(
+                f"{option} {text!r}: '{part.strip()}' is not a whole number from 0 to 10^{DIGITS} (write 0,1,2 or 0-2)"
+            )
         stop = int(last) if dash else int(first)
         if stop < int(first) or stop - int(first) > 10_000:
             raise UsageError(f"{option} {text!r}: '{part.strip()}' is not a range that goes up")
         values += range(int(first), stop + 1)
     return list(dict.fromkeys(values))
+
+
+def _is_whole(text: str) -> bool:
+    # isdigit alone would let through what int() refuses (a superscript), or reads but nobody means
+    return text.isascii() and text.isdigit() and len(text) <= DIGITS
 
 
 def as_grid(values: Mapping[str, object]) -> dict[str, tuple[str, ...]]:

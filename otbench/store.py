@@ -39,7 +39,7 @@ class Store:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_atomically(self.folder / ".probe", b"otbench\n")
             (self.folder / ".probe").unlink()
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
             raise _cannot_write(self.folder, error) from error
 
     def path(self, run_id: str) -> Path:
@@ -159,8 +159,8 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise
 
 
-def _cannot_write(path: Path, error: OSError) -> StoreError:
+def _cannot_write(path: Path, error: OSError | ValueError) -> StoreError:
     return StoreError(
-        f"cannot write '{path}': {error.strerror or error}. Results already there are kept. "
+        f"cannot write '{path}': {getattr(error, 'strerror', None) or error}. Results already there are kept. "
         "Free space or permissions, or choose another folder with --out, then repeat the same command."
     )

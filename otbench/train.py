@@ -6,6 +6,7 @@ with the training clock stopped.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
 import time
@@ -172,7 +173,7 @@ class Trainer:
         self._summarise()
 
     def _look(self, info: StepInfo) -> None:
-        loss = float(info.loss)
+        loss = _number(info.loss)
         self._clock.flush()
         if not math.isfinite(loss):
             self._pause()
@@ -186,7 +187,7 @@ class Trainer:
                 step=self._progress.step,
                 train_s=self._progress.seconds,
                 metrics=metrics,
-                scalars={name: float(value) for name, value in scalars.items()},
+                scalars={name: _number(value) for name, value in scalars.items()},
             )
         )
         self._next_point = max(self._progress.step + 1, math.ceil(self._progress.step * 1.6))
@@ -234,7 +235,8 @@ class Trainer:
             torch.save(state, temporary)
             temporary.replace(self._checkpoint)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
             raise StoreError(f"cannot write the checkpoint '{self._checkpoint}': {error}") from error
 
     def _resume(self) -> None:
@@ -257,6 +259,10 @@ class Trainer:
         _set_random_state(state["random"])
 
 
+def _number(value: Tensor | float) -> float:
+    return float(value.detach()) if isinstance(value, Tensor) else float(value)
+
+
 class CheckpointError(Exception):
     """A checkpoint could not be read; it was removed, and the run must begin again with a fresh solver."""
 
@@ -270,7 +276,7 @@ def seed_everything(seed: int) -> None:
 
 def _random_state() -> dict[str, object]:
     name, keys, *rest = np.random.get_state()  # noqa: NPY002
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     return {
         "python": random.getstate(),
         "numpy": [str(name), torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest],

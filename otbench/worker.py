@@ -218,7 +218,7 @@ class _Run:
         from otbench import evaluate
         from otbench.measure import PeakMemory, environment, synchronize
         from otbench.registry import Registry
-        from otbench.solver import networks
+        from otbench.solver import Solver, networks
         from otbench.train import Budget, CheckpointError, Progress, Trainer, seed_everything
 
         spec, record = self._spec, self._record
@@ -243,7 +243,9 @@ class _Run:
         published = task.published()
         if published is not None:
             record.published = PublishedKey(table=published.table, where=dict(published.where))
-        support = solver_entry.cls.supports(problem)
+        solver_class = solver_entry.cls
+        assert issubclass(solver_class, Solver)
+        support = solver_class.supports(problem)
         if not support.ok:
             record.reason = support.reason
             return
@@ -272,7 +274,7 @@ class _Run:
             progress = Progress(Budget(spec.steps, spec.time_limit))
             begin = time.perf_counter()
             memory.start()
-            solver = _make(solver_entry.cls, problem, config, spec, progress)
+            solver = _make(solver_class, problem, config, spec, progress)
             synchronize(device)
             memory.stop()
             record.times.setup_s = time.perf_counter() - begin
@@ -340,7 +342,7 @@ def _load_lazy_parts(device: torch.device) -> None:
 
     weight = torch.zeros(1, device=device, requires_grad=True)
     optimiser = torch.optim.Adam([weight])
-    weight.sum().backward()
+    weight.sum().backward()  # type: ignore[no-untyped-call]
     optimiser.step()
 
 

@@ -19,9 +19,9 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
+from torch.nn import functional
 
 Activation = Literal["softplus", "celu"]
 
@@ -120,15 +120,15 @@ class DenseICNN(nn.Module):
     def _evaluate(self, x: Tensor, *, value: bool, gradient: bool) -> tuple[Tensor, Tensor]:
         # Layer 0 has no activation, so its affine part can move into layer 1: h_0 columns less in every product.
         first, second = self.widths[:2]
-        own, rest = self.linear.split((first, self.linear.shape[1] - first), 1)
-        own_bias, rest_bias = self.bias.split((first, len(self.bias) - first))
+        own, rest = self.linear.split_with_sizes((first, self.linear.shape[1] - first), 1)
+        own_bias, rest_bias = self.bias.split_with_sizes((first, len(self.bias) - first))
         linear = torch.cat((torch.addmm(rest[:, :second], own, self.mixing[0]), rest[:, second:]), 1)
         bias = torch.cat((torch.addmv(rest_bias[:second], self.mixing[0].t(), own_bias), rest_bias[second:]))
         spec = _Spec(self.widths, self.rank, self.activation == "softplus", self.strong_convexity, value, gradient)
         weights = (self.quadratic, linear, bias, self.readout, *self.mixing)
         if torch.is_grad_enabled() and (x.requires_grad or any(weight.requires_grad for weight in weights)):
-            return _Evaluate.apply(spec, x, *weights)  # type: ignore[no-any-return, no-untyped-call]
-        return _forward(spec, x, weights)[:2]
+            return _Evaluate.apply(spec, x, *weights)  # type: ignore[no-any-return]
+        return _forward(spec, x, weights, keep=False)[:2]
 
 
 class _Spec(NamedTuple):
@@ -183,42 +183,54 @@ def _sum_squares(spec: _Spec, u: Tensor, v: Tensor) -> Tensor:
     return product if spec.rank == 1 else product.view(len(u), spec.rank, -1).sum(1)
 
 
-def _times(spec: _Spec, u: Tensor, v: Tensor) -> Tensor:
-    """Return u_rho v for each rho, shape (n, r H), for `u` of shape (n, r H) and `v` of shape (n, H)."""
-    return u * v if spec.rank == 1 else (u.view(len(u), spec.rank, -1) * v.unsqueeze(1)).view_as(u)
+def _times(spec: _Spec, u: Tensor, v: Tensor, *, keep: bool = True) -> Tensor:
+    """Return u_rho v for each rho, shape (n, r H), for `u` of shape (n, r H) and `v` of shape (n, H).
+
+    Overwrites `u` unless it is to be kept: at these sizes fresh memory costs more than the product.
+    """
+    squares, factor = u.view(len(u), spec.rank, -1), v.unsqueeze(1)
+    return (squares * factor if keep else squares.mul_(factor)).view_as(u)
 
 
-def _forward(spec: _Spec, x: Tensor, weights: _Weights) -> tuple[Tensor, Tensor, _Saved]:
-    """Return g (n,), its gradient (n, d) and what to save; what `spec` does not want is left empty."""
+def _forward(spec: _Spec, x: Tensor, weights: _Weights, *, keep: bool = True) -> tuple[Tensor, Tensor, _Saved]:
+    """Return g (n,), its gradient (n, d) and what to save; what `spec` does not want is left empty.
+
+    With `keep` false the saved tensors are spoilt and a value alone is found without the gradient's work.
+    """
     a, b, c, w, *mixing = weights
     first = spec.widths[0]
     square = x @ a
     pre = torch.addmm(c, x, b)
-    z = _sum_squares(spec, square, square)
-    pre += z[:, first:]
-    z = z[:, :first]
+    if spec.rank == 1:
+        z = square[:, :first].square()
+        pre.addcmul_(square[:, first:], square[:, first:])
+    else:
+        z, others = _sum_squares(spec, square, square).split_with_sizes((first, pre.shape[1]), 1)
+        pre += others
     hidden, rate = [z], []
-    for k, (p, mix) in enumerate(zip(pre.split(spec.widths[1:], 1), mixing, strict=True), 1):
+    for k, (p, mix) in enumerate(zip(pre.split_with_sizes(spec.widths[1:], 1), mixing, strict=True), 1):
         p.addmm_(z, mix)
         z, q = _activate(spec, p, value=spec.value or k < len(mixing))
         hidden.append(z)
         rate.append(q)
 
+    s = spec.strong_convexity
+    value = gradient = x.new_empty(0)
+    if spec.value:
+        value = torch.addmv(x.square().sum(1), z, w, beta=s / 2)
+    if not (spec.gradient or keep):
+        return value, gradient, _Saved(square, square, (), ())
+
     slope = x.new_empty(len(x), sum(spec.widths))
-    layers = slope.split(spec.widths, 1)
+    layers = slope.split_with_sizes(spec.widths, 1)
     torch.mul(rate[-1], w, out=layers[-1])
     for k in range(len(mixing) - 1, -1, -1):
         torch.mm(layers[k + 1], mixing[k].t(), out=layers[k])
         if k:
             layers[k].mul_(rate[k - 1])
-
-    s = spec.strong_convexity
-    value = gradient = x.new_empty(0)
-    if spec.value:
-        value = torch.addmv(x.square().sum(1), z, w, beta=s / 2)
     if spec.gradient:
         gradient = torch.addmm(x, slope[:, first:], b.t(), beta=s)
-        gradient.addmm_(_times(spec, square, slope), a.t(), alpha=2)
+        gradient.addmm_(_times(spec, square, slope, keep=keep), a.t(), alpha=2)
     return value, gradient, _Saved(square, slope, tuple(hidden), tuple(rate))
 
 
@@ -227,10 +239,10 @@ def _plain(spec: _Spec, x: Tensor, weights: _Weights) -> tuple[Tensor, Tensor]:
     a, b, c, w, *mixing = weights
     x = x if x.requires_grad else x.detach().requires_grad_()
     square = x @ a
-    first, *others = _sum_squares(spec, square, square).split(spec.widths, 1)
+    first, *others = _sum_squares(spec, square, square).split_with_sizes(spec.widths, 1)
     z = first
-    for q, p, mix in zip(others, torch.addmm(c, x, b).split(spec.widths[1:], 1), mixing, strict=True):
-        z = F.softplus(z @ mix + q + p) if spec.softplus else F.celu(z @ mix + q + p)
+    for q, p, mix in zip(others, torch.addmm(c, x, b).split_with_sizes(spec.widths[1:], 1), mixing, strict=True):
+        z = functional.softplus(z @ mix + q + p) if spec.softplus else functional.celu(z @ mix + q + p)
     value = z @ w + x.square().sum(1) * (spec.strong_convexity / 2)
     return value, torch.autograd.grad(value.sum(), x, create_graph=True)[0]
 
@@ -271,17 +283,16 @@ def _backward(
 
     dS/dQ_k is called mu_k below; dS/d(Q_k dot) is the slope of the forward pass.
     """
-    x, a, b, c, w, *mixing = inputs
+    x, a, b, _c, _w, *mixing = inputs
     first, s = spec.widths[0], spec.strong_convexity
     square, slope, hidden, rate = saved
-    slopes = slope.split(spec.widths, 1)
-    last = len(mixing) - 1
+    slopes = slope.split_with_sizes(spec.widths, 1)
 
     if v_bar is None:
         if g_bar is None:
             return (None,) * len(inputs)
         mu = slope * g_bar.unsqueeze(1)
-        mus = mu.split(spec.widths, 1)
+        mus = mu.split_with_sizes(spec.widths, 1)
         d_square = _times(spec, square, mu)
         d_a = x.t() @ d_square
         d_w = g_bar @ hidden[-1]
@@ -291,30 +302,23 @@ def _backward(
         z_dot = _sum_squares(spec, square, square_dot)
         pre_dot = (v_bar @ b).add_(z_dot[:, first:], alpha=2)
         z_dots = [z_dot[:, :first].mul_(2)]
-        p_dots = pre_dot.split(spec.widths[1:], 1)
+        p_dots = pre_dot.split_with_sizes(spec.widths[1:], 1)
         for k, mix in enumerate(mixing):
             p_dots[k].addmm_(z_dots[k], mix)
             z_dots.append(rate[k] * p_dots[k])
 
         mu = torch.empty_like(slope)
-        mus = mu.split(spec.widths, 1)
-        for k in range(last, -2, -1):
-            if k == last and g_bar is None:
-                mus[k + 1].zero_()
-            elif k == last:
-                torch.mul(slopes[-1], g_bar.unsqueeze(1), out=mus[-1])
-            else:
-                torch.mm(mus[k + 2], mixing[k + 1].t(), out=mus[k + 1])
-                if k >= 0:
-                    mus[k + 1].mul_(rate[k])
-            if k >= 0:
-                mus[k + 1].addcmul_(_bend(spec, rate[k]).mul_(p_dots[k]), slopes[k + 1])
+        mus = mu.split_with_sizes(spec.widths, 1)
+        torch.mul(slopes[-1], 0.0 if g_bar is None else g_bar.unsqueeze(1), out=mus[-1])
+        for k in range(len(mixing) - 1, -1, -1):
+            mus[k + 1].addcmul_(_bend(spec, rate[k]).mul_(p_dots[k]), slopes[k + 1])
+            torch.mm(mus[k + 1], mixing[k].t(), out=mus[k])
+            if k:
+                mus[k].mul_(rate[k - 1])
         d_square = _times(spec, square, mu).add_(_times(spec, square_dot, slope))
         d_a = (x.t() @ d_square).addmm_(v_bar.t(), _times(spec, square, slope))
         d_w = z_dots[-1].sum(0) if g_bar is None else torch.addmv(z_dots[-1].sum(0), hidden[-1].t(), g_bar)
-        d_mixing = [
-            (hidden[k].t() @ mus[k + 1]).addmm_(z_dots[k].t(), slopes[k + 1]) for k in range(len(mixing))
-        ]
+        d_mixing = [(hidden[k].t() @ mus[k + 1]).addmm_(z_dots[k].t(), slopes[k + 1]) for k in range(len(mixing))]
 
     d_b = x.t() @ mu[:, first:]
     if v_bar is not None:

@@ -1,0 +1,101 @@
+"""Discrete optimal transport between two samples, carried on to unseen points.
+
+The plan pi between n and m points gives the barycentric maps T(x_i) = sum_j pi_ij y_j / sum_j pi_ij and, from the same
+plan, S(y_j) = sum_i pi_ij x_i / sum_i pi_ij. An unseen point moves as its nearest sample point does,
+T(x) = T(x_nn) + x - x_nn (Ferradans et al., SIAM J. Imaging Sciences 7, 2014). With n = m the plan is a permutation.
+Solver: the network simplex of POT (`ot.emd`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import ot
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from otbench.ops.points import training_points
+from otbench.solver import Config, Context, Field, No, Problem, Solver, StepInfo, Support, register_baseline
+
+CHUNK = 4096
+"""Points mapped at a time: bounds the distance matrix."""
+
+
+class EMDConfig(Config):
+    """Parameters of the discrete map."""
+
+    n: int = Field(
+        2000, "sample on each side; time grows as n^3, memory as 8 n^2 bytes", unit="points", ge=2, le=20_000
+    )
+
+
+class NearestShift(nn.Module):
+    """x -> x + shift of the nearest stored point; on flattened points."""
+
+    points: Tensor
+    shifts: Tensor
+
+    def __init__(self, points: Tensor) -> None:
+        """Hold `points`, shape (n, d), not moved yet."""
+        super().__init__()
+        self.register_buffer("points", points)
+        self.register_buffer("shifts", torch.zeros_like(points))
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the images of `x`, same shape (n, *shape) and dtype; distances in float64."""
+        flat, points = x.flatten(1), self.points.double()
+        parts = [torch.cdist(part.double(), points).argmin(1) for part in torch.chunk(flat, -(-len(x) // CHUNK) or 1)]
+        return (flat + self.shifts[torch.cat(parts)].to(x.dtype)).reshape(x.shape)
+
+
+@register_baseline("emd", config=EMDConfig, reference="Flamary et al., POT: Python Optimal Transport, JMLR 22, 2021")
+class EMD(Solver[EMDConfig]):
+    """Exact plan between two subsamples; unseen points move as their nearest neighbour does."""
+
+    @classmethod
+    def supports(cls, problem: Problem) -> Support:
+        """Take the quadratic cost between points of the same shape."""
+        if problem.source.shape != problem.target.shape:
+            return No(f"shapes differ: {problem.source.shape} and {problem.target.shape}")
+        return super().supports(problem)
+
+    def __init__(self, problem: Problem, config: EMDConfig, context: Context) -> None:
+        """Draw the two subsamples."""
+        super().__init__(problem, config, context)
+        self._forward = NearestShift(training_points(problem.source, context.generator, config.n))
+        self._backward = NearestShift(training_points(problem.target, context.generator, config.n))
+
+    def step(self) -> StepInfo:
+        """Solve the linear program, on the host in float64: one transfer each way. The loss is the cost of the plan."""
+        x, y = (network.points.cpu().double().numpy() for network in (self._forward, self._backward))
+        plan, cost = _solve(x, y)
+        for network, weights, here, there in ((self._forward, plan, x, y), (self._backward, plan.T, y, x)):
+            images = weights @ there / weights.sum(1, keepdims=True)
+            network.shifts.copy_(torch.from_numpy(images - here))
+        return StepInfo(cost, done=True)
+
+    def forward_map(
+        self, x: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Return T(x), shape (n, *shape)."""
+        return self._forward.forward(x)
+
+    def backward_map(
+        self, y: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Return S(y), shape (n, *shape); not the inverse of T off the samples."""
+        return self._backward.forward(y)
+
+    def stored_modules(self) -> Mapping[str, nn.Module]:
+        """Return both samples with their shifts."""
+        return {"forward": self._forward, "backward": self._backward}
+
+
+def _solve(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    """Return the optimal plan, shape (n, m), between uniform samples, and its cost E|x - y|^2 / 2."""
+    cost = ot.dist(x, y) / 2
+    plan = ot.emd(ot.unif(len(x)), ot.unif(len(y)), cost, numItermax=10_000_000)
+    return plan, float((plan * cost).sum())

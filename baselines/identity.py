@@ -1,0 +1,45 @@
+"""The identity map: the row that every solver has to beat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from otbench.solver import Config, No, Problem, Solver, StepInfo, Support, Yes, register_baseline
+
+
+class IdentityConfig(Config):
+    """No parameters."""
+
+
+@register_baseline("identity", config=IdentityConfig, reference="none: T(x) = x", always=True)
+class Identity(Solver[IdentityConfig]):
+    """Leaves every point where it is; a solver that ends above it has made things worse."""
+
+    @classmethod
+    def supports(cls, problem: Problem) -> Support:
+        """Take any cost; source and target points must have the same shape."""
+        same = problem.source.shape == problem.target.shape
+        return Yes if same else No(f"shapes differ: {problem.source.shape} and {problem.target.shape}")
+
+    def step(self) -> StepInfo:
+        """Do nothing."""
+        return StepInfo(0.0, done=True)
+
+    def forward_map(
+        self, x: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Return `x`."""
+        return x.clone()
+
+    def backward_map(
+        self, y: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Return `y`."""
+        return y.clone()
+
+    def stored_modules(self) -> Mapping[str, nn.Module]:
+        """Return nothing: the identity needs no memory."""
+        return {}

@@ -1,0 +1,88 @@
+r"""The plug-in Bures map: the optimal map between two Gaussians, with the moments of the training pools.
+
+T(x) = m1 + A (x - m0),  A = S0^{-1/2} (S0^{1/2} S1 S0^{1/2})^{1/2} S0^{-1/2}
+
+On Gaussian pairs it is the statistical floor: what these training points allow at best. Knott and Smith, Journal of
+Optimization Theory and Applications 43, 1984; computed by POT (`ot.gaussian.bures_wasserstein_mapping`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import ot
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from otbench.nets.affine import AffineMap
+from otbench.ops.points import training_points
+from otbench.solver import Config, Context, Field, No, Problem, Solver, StepInfo, Support, register_baseline
+
+
+class LinearConfig(Config):
+    """Parameters of the plug-in Bures map."""
+
+    ridge: float = Field(1e-6, "added to the diagonals, relative to the mean variance, for flat directions", ge=0, le=1)
+
+
+@register_baseline(
+    "linear",
+    config=LinearConfig,
+    reference="Knott, Smith, On the optimal mapping of distributions, JOTA 43, 1984; Flamary et al., POT, JMLR 2021",
+    always=True,
+)
+class Linear(Solver[LinearConfig]):
+    """Bures map with the moments of the same training pools: the statistical floor of Gaussian tasks."""
+
+    @classmethod
+    def supports(cls, problem: Problem) -> Support:
+        """Take the quadratic cost between points of the same shape."""
+        if problem.source.shape != problem.target.shape:
+            return No(f"shapes differ: {problem.source.shape} and {problem.target.shape}")
+        return super().supports(problem)
+
+    def __init__(self, problem: Problem, config: LinearConfig, context: Context) -> None:
+        """Start at the identity; the moments are read by the step."""
+        super().__init__(problem, config, context)
+        eye = torch.eye(problem.dim, device=context.device, dtype=context.dtype)
+        self._forward, self._backward = (AffineMap(eye.clone(), torch.zeros_like(eye[0])) for _ in range(2))
+
+    def step(self) -> StepInfo:
+        """Read the moments of both pools and compute both maps, in float64 on the CPU: one transfer each way."""
+        mean0, cov0 = self._moments(training_points(self.problem.source, self.context.generator))
+        mean1, cov1 = self._moments(training_points(self.problem.target, self.context.generator))
+        for network, moments in (
+            (self._forward, (mean0, mean1, cov0, cov1)),
+            (self._backward, (mean1, mean0, cov1, cov0)),
+        ):
+            matrix, offset = ot.gaussian.bures_wasserstein_mapping(*moments)
+            assert network.matrix is not None
+            network.matrix.copy_(torch.from_numpy(matrix))
+            network.offset.copy_(torch.from_numpy(offset))
+        return StepInfo(0.0, done=True)
+
+    def forward_map(
+        self, x: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Return A x + b, shape (n, *shape)."""
+        return self._forward.forward(x)
+
+    def backward_map(
+        self, y: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Return the same map with source and target exchanged, shape (n, *shape)."""
+        return self._backward.forward(y)
+
+    def stored_modules(self) -> Mapping[str, nn.Module]:
+        """Return both affine maps."""
+        return {"forward": self._forward, "backward": self._backward}
+
+    def _moments(self, x: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        points = x.cpu().double().numpy()
+        centred = points - points.mean(0)
+        cov = centred.T @ centred / len(points)
+        # constant data have no scale of their own; any positive ridge then gives the translation
+        scale = np.trace(cov) / len(cov) or 1.0
+        return points.mean(0), cov + self.config.ridge * scale * np.eye(len(cov))

@@ -1,0 +1,270 @@
+"""Gaussian pairs: the task on which the exact maps are known in closed form.
+
+Source N(m0, Sigma0), target N(m1, Sigma1), quadratic cost. Pairs: drawn by the protocol of the published tables for any
+dimension; the six pairs that those tables were measured on (D = 2, 4, 8, 16, 32, 64, from the ImplicitOT repository);
+or the user's own file. Exact maps and distance from POT in float64; UVP as in Park et al. (arXiv 2510.01153).
+
+Random streams: pools and test data come from a CPU generator in float64 and are cast and moved then, so that all
+devices and dtypes see the same points. Its seed is one word of `np.random.SeedSequence([role, side, number])`, with
+side 0 = source, 1 = target; number = the run's seed for training pools (role 0), the dimension for test data (role 1).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import field_validator
+from torch import Tensor
+
+from otbench.config import Value
+from otbench.data import RemoteFile, load_npz, locate
+from otbench.errors import DataError, UsageError
+from otbench.metrics.gaussian import ExactMaps, GaussianPair, checked_pair, exact_maps, generate_pair
+from otbench.metrics.uvp import cosine, mean_square, uvp
+from otbench.problem import Batch, FreshMeasure, Measure, PoolMeasure, Problem, QuadraticCost
+from otbench.task import Config, Field, Instance, Metric, Outputs, Published, Task, TestData, register_task
+
+TEST_POINTS = 2**14
+PUBLISHED_POOL = "100000"
+MAX_DIM = 1024
+RELEASED = {
+    2: "ee465ed278b184217e164ed10a5457e3b5ccacb390d2482cdc29224174014b6b",
+    4: "546b53004048ade85bbc6d02faeac48a2317d25022217d25daff1a28870b3204",
+    8: "69e4a40c639b36963e9292698144d89742e678003622a5b29028693c7bdba06a",
+    16: "14fb2d7038be7e090066b06c5e0d47f0f0ce75a512a306c8138aaa15392d1b30",
+    32: "71600d43a2bf87617c74af47034aa9b90716c5669828d693940bc1a382befb1a",
+    64: "f90939e1f6879b174f31a0409a69ec438ae84ce46e19c5c3f65f4e34c1165b46",
+}
+"""SHA-256 of the released pairs, by dimension."""
+_URL = "https://raw.githubusercontent.com/Yebbi/ImplicitOT/ced10530ec9251934d92d56eca07ea621a03d26b/data/Gaussians/"
+_POOL, _TEST = 0, 1
+_CHUNK = 2**14
+_NO_COST = 1e-12
+"""Below this share of the variances the exact cost is rounding error: the two measures are the same."""
+
+
+class GaussianConfig(Config):
+    """Parameters of the Gaussian task."""
+
+    dim: int | None = Field(None, "number of coordinates; left out: 2, or that of the file", ge=1, le=MAX_DIM)
+    pair: str = Field("0", "number of the generated pair (its seed, >= 0), or 'released' for the published pairs")
+    file: str | None = Field(None, "own pair: .npz with Sigma0, Sigma1 and, if not zero, mean0, mean1; replaces pair")
+    pool: str = Field(PUBLISHED_POOL, "training points on each side, or 'fresh' for new ones at every draw")
+
+    @field_validator("pair", "pool", mode="before")
+    @classmethod
+    def _text(cls, value: object) -> object:
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("pair")
+    @classmethod
+    def _pair(cls, value: str) -> str:
+        return "released" if value == "released" else str(_integer(value, "released", 0, 2**63 - 1))
+
+    @field_validator("pool")
+    @classmethod
+    def _count(cls, value: str) -> str:
+        return "fresh" if value == "fresh" else str(_integer(value, "fresh", 2, 10**8))
+
+
+def _integer(value: str, word: str, low: int, high: int) -> int:
+    if not (value.isascii() and value.isdigit() and low <= int(value) <= high):
+        raise ValueError(f"use '{word}' or a whole number from {low} to {high}")
+    return int(value)
+
+
+class GaussianInstance(Instance):
+    """One pair with its pools, its exact maps and its test data."""
+
+    def __init__(
+        self, problem: Problem, test: TestData, pair: GaussianPair, exact: ExactMaps, facts: dict[str, Value]
+    ) -> None:
+        """Hold the parts; exact images of the test points are computed here, in float64 on the CPU."""
+        self.problem = problem
+        self.test = test
+        self.facts = facts
+        self._trace0, self._trace1 = float(np.trace(pair.cov0)), float(np.trace(pair.cov1))
+        self._cost = exact.w2_squared / 2
+        self._moves = self._cost > _NO_COST * (self._trace0 + self._trace1)
+        self._forward = _affine(test.source.x, *exact.forward)
+        self._backward = _affine(test.target.x, *exact.backward)
+
+    def score(self, outputs: Outputs) -> dict[str, float]:
+        """Return the metrics by name; cosines that are 0/0 and backward scores of one-way maps are left out.
+
+        The sampling error of the cost is nearly that of the exact map on the same points, so `cost_gap` is relative
+        to the latter: (cost of T - cost of T*, both on the test points) / exact cost.
+        """
+        x, y = self.test.source.x.cpu().double(), self.test.target.x.cpu().double()
+        forward = outputs.forward.cpu().double()
+        cost, exact_cost = mean_square(forward - x) / 2, mean_square(self._forward - x) / 2
+        scores: dict[str, float | None] = {
+            "uvp_fwd": uvp(forward, self._forward, self._trace1),
+            "cosine_fwd": cosine(x, forward, self._forward) if self._moves else None,
+            "cost": cost,
+            "cost_gap": 100 * (cost - exact_cost) / self._cost if self._moves else None,
+        }
+        if outputs.backward is not None:
+            scores["uvp_bwd"] = uvp(outputs.backward, self._backward, self._trace0)
+            scores["cosine_bwd"] = cosine(y, outputs.backward, self._backward) if self._moves else None
+        if outputs.roundtrip is not None:
+            scores["inverse_gap"] = uvp(outputs.roundtrip, x, self._trace0)
+        return {name: value for name, value in scores.items() if value is not None}
+
+
+@register_task(
+    "gaussian",
+    config=GaussianConfig,
+    reference="Park, Liu, Zhou, Osher, Neural Characteristic Flow, ICLR 2026, arXiv 2510.01153; "
+    "pairs: https://github.com/Yebbi/ImplicitOT at ced1053",
+    presets={
+        "smoke": {"dim": [2], "pool": "20000"},
+        "quick": {"dim": [2, 8]},
+        "full": {"dim": list(RELEASED), "pair": "released"},
+        "paper": {"dim": list(RELEASED), "pair": "released"},
+    },
+)
+class Gaussian(Task[GaussianConfig]):
+    """Gaussian to Gaussian, where the exact maps are known: checks correctness in any dimension."""
+
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("uvp_fwd", "UVP fwd", "%", primary=True, marked=True),
+        Metric("uvp_bwd", "UVP bwd", "%", primary=True, marked=True),
+        Metric("cosine_fwd", "cosine fwd", higher_is_better=True),
+        Metric("cosine_bwd", "cosine bwd", higher_is_better=True),
+        Metric("cost", "cost", "data units^2"),
+        Metric("cost_gap", "cost gap", "%"),
+        Metric("inverse_gap", "|S(T(x))-x|^2", "%"),
+    )
+    replaces: ClassVar[dict[str, tuple[str, ...]]] = {"file": ("dim", "pair")}
+
+    def __init__(self, config: GaussianConfig, *, data_dir: Path | None = None) -> None:
+        """Take the configuration; files are read when first needed."""
+        super().__init__(config, data_dir=data_dir)
+        self._read: GaussianPair | None = None
+
+    def check(self) -> None:
+        """Read the pair.
+
+        Raises:
+            UsageError: no released pair of this dimension.
+            DataError: a file is missing, damaged, or holds no pair of covariances.
+        """
+        self._pair()
+
+    def build(self, *, seed: int, device: torch.device, dtype: torch.dtype) -> GaussianInstance:
+        """Make the instance: pools from `seed`, test data from their own."""
+        pair = self._pair()
+        laws = ((pair.mean0, pair.cov0), (pair.mean1, pair.cov1))
+        tests = (_draw(law, TEST_POINTS, _seed(_TEST, side, pair.dim)) for side, law in enumerate(laws))
+        source, target = (self._measure(law, _seed(_POOL, side, seed), device, dtype) for side, law in enumerate(laws))
+        test = TestData(*(Batch(x.to(device, dtype)) for x in tests))
+        exact = exact_maps(pair)
+        spectrum = np.linalg.eigvalsh(exact.forward[0])
+        facts: dict[str, Value] = {
+            "dim": pair.dim,
+            "w2_squared": exact.w2_squared,
+            "exact_cost": exact.w2_squared / 2,
+            "trace0": float(np.trace(pair.cov0)),
+            "trace1": float(np.trace(pair.cov1)),
+            "map_spectrum_min": float(spectrum[0]),
+            "map_spectrum_max": float(spectrum[-1]),
+            "pool": self.config.pool,
+            "test_points": TEST_POINTS,
+        }
+        return GaussianInstance(Problem(source, target, QuadraticCost(), device, dtype), test, pair, exact, facts)
+
+    def describe(self) -> str:
+        """Return dimension, pair and pool in a few words."""
+        config = self.config
+        pair = "released pair" if config.pair == "released" else f"generated pair {config.pair}"
+        if config.file is not None:
+            pair = f"pair of {Path(config.file).name}"
+        pool = "fresh samples" if config.pool == "fresh" else f"pool {int(config.pool):,}".replace(",", " ")
+        return f"d = {self._pair().dim}, {pair}, {pool}"
+
+    def published(self) -> Published | None:
+        """Published rows were measured on the released pairs with pools of 100 000."""
+        if self.config.file is None and self.config.pair == "released" and self.config.pool == PUBLISHED_POOL:
+            return Published("gaussian", {"dim": self._dim()})
+        return None
+
+    def _dim(self) -> int:
+        return 2 if self.config.dim is None else self.config.dim
+
+    def _pair(self) -> GaussianPair:
+        if self._read is None:
+            self._read = self._load()
+        return self._read
+
+    def _load(self) -> GaussianPair:
+        config, dim = self.config, self._dim()
+        if config.file is not None:
+            path = Path(config.file).expanduser()
+        elif config.pair == "released":
+            if dim not in RELEASED:
+                known = ", ".join(map(str, RELEASED))
+                raise UsageError(
+                    f"task gaussian: dim={dim}: released pairs exist for dim = {known}; "
+                    "take one of these, or a generated pair (pair=0), which exists for any dim"
+                )
+            name = f"{dim}D_Test_Distributions.npz"
+            path = locate(RemoteFile(_URL + name, RELEASED[dim], (f"gaussian_pairs/{name}", name)), self.data_dir)
+        else:
+            return generate_pair(dim, int(config.pair))
+        # room for two covariances and two means of the largest dimension, in 16-byte floats, and their headers
+        largest = 2 * 16 * MAX_DIM * (MAX_DIM + 1) + 2**16
+        arrays = load_npz(path, ("Sigma0", "Sigma1"), optional=("mean0", "mean1"), max_bytes=largest)
+        pair = checked_pair(arrays, origin=str(path))
+        if pair.dim > MAX_DIM:
+            raise DataError(f"{path}: dimension {pair.dim} is above {MAX_DIM}, the largest of this task")
+        if config.dim not in (None, pair.dim):
+            raise DataError(
+                f"{path}: mismatched dimensions: the file holds a pair with d = {pair.dim}, but dim={config.dim} was "
+                "asked for; leave dim out, it follows the file"
+            )
+        return pair
+
+    def _measure(self, law: _Law, seed: int, device: torch.device, dtype: torch.dtype) -> Measure:
+        mean, cov = law
+        standard = not mean.any() and np.array_equal(cov, np.eye(len(mean)))
+        if self.config.pool != "fresh":
+            x = _draw(law, int(self.config.pool), seed).to(device, dtype)
+            return PoolMeasure(x, is_standard_normal=standard)
+        factor = torch.from_numpy(np.linalg.cholesky(cov)).to(device, dtype)
+        centre = torch.from_numpy(mean).to(device, dtype)
+
+        def sampler(n: int, generator: torch.Generator) -> Tensor:
+            z = torch.randn(n, len(centre), generator=generator, device=device, dtype=dtype)
+            return z @ factor.T + centre
+
+        return FreshMeasure(mean.shape, sampler, is_standard_normal=standard)
+
+
+_Array = NDArray[np.float64]
+_Law = tuple[_Array, _Array]
+"""Mean, shape (d,), and covariance, shape (d, d)."""
+
+
+def _seed(role: int, side: int, number: int) -> int:
+    return int(np.random.SeedSequence([role, side, number]).generate_state(1)[0])
+
+
+def _draw(law: _Law, n: int, seed: int) -> Tensor:
+    """Return `n` points of N(mean, cov), shape (n, d), float64, on the CPU; in chunks, to hold one copy only."""
+    mean, cov = (torch.from_numpy(array) for array in law)
+    factor = torch.linalg.cholesky(cov)
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.empty(n, len(mean), dtype=torch.float64)
+    for start in range(0, n, _CHUNK):
+        part = x[start : start + _CHUNK]
+        part.copy_(torch.randn(part.shape, generator=generator, dtype=torch.float64) @ factor.T + mean)
+    return x
+
+
+def _affine(x: Tensor, matrix: _Array, offset: _Array) -> Tensor:
+    return x.cpu().double() @ torch.from_numpy(matrix).T + torch.from_numpy(offset)

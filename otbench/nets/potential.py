@@ -1,0 +1,53 @@
+"""What solvers ask of a scalar potential, and the one potential whose transport maps are known exactly."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+
+@runtime_checkable
+class Potential(Protocol):
+    """A function g: R^d -> R that knows its gradient."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return g(x_i), shape (n,), for `x` of shape (n, d)."""
+
+    def gradient(self, x: Tensor) -> Tensor:
+        """Return the gradient of g at each x_i, shape (n, d), for `x` of shape (n, d); differentiable."""
+
+    def value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both at once, shapes (n,) and (n, d)."""
+
+
+class QuadraticPotential(nn.Module):
+    r"""$g(x) = x^T A x / 2 + \langle b, x \rangle$, whose map $x + \nabla g(x) = (I + A) x + b$ is affine.
+
+    With $A = \Gamma - I$ it is the exact potential of a Gaussian pair whose optimal map is $\Gamma x$; put into a
+    solver in place of its network, it must give that solver's best possible score.
+
+    Attributes:
+        matrix: A, shape (d, d), symmetric.
+        shift: b, shape (d,).
+    """
+
+    def __init__(self, matrix: Tensor, shift: Tensor | None = None) -> None:
+        """Take A, of which only the symmetric part counts, and b (zero if None); both become parameters."""
+        super().__init__()
+        self.matrix = nn.Parameter((matrix + matrix.t()) / 2)
+        self.shift = nn.Parameter(matrix.new_zeros(len(matrix)) if shift is None else shift.clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return g(x_i), shape (n,), for `x` of shape (n, d)."""
+        return self.value_and_gradient(x)[0]
+
+    def gradient(self, x: Tensor) -> Tensor:
+        """Return A x_i + b, shape (n, d), for `x` of shape (n, d)."""
+        return torch.addmm(self.shift, x, (self.matrix + self.matrix.t()) / 2)
+
+    def value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return g, shape (n,), and its gradient, shape (n, d)."""
+        gradient = self.gradient(x)
+        return (x * (gradient + self.shift)).sum(1) / 2, gradient
