@@ -6,8 +6,8 @@ With the scalings u, v of the entropic plan pi_ij = u_i exp(-|x_i - y_j|^2 / reg
 
 and S likewise with log u: on the samples this is the barycentric map of the plan (Pooladian and Niles-Weed,
 arXiv 2109.12004; Seguy et al., ICLR 2018). Solver: `ot.bregman.sinkhorn_log` of POT, which works with logarithms.
-`reg` is relative to the median squared distance, so that it means the same on every task. The entropy blurs the plan and
-pulls images towards the mean: a small score is not to be expected at a large `reg`.
+`reg` is relative to the median squared distance, so that it means the same on every task. The entropy blurs the plan
+and pulls images towards the mean: a small score is not to be expected at a large `reg`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class SinkhornConfig(Config):
     n: int = Field(2000, "sample on each side; time and memory grow as n^2", unit="points", ge=2, le=20_000)
     reg: float = Field(0.05, "strength of the entropy, in units of the median squared distance", gt=0, le=100)
     iterations: int = Field(1000, "upper limit of Sinkhorn iterations", unit="iterations", ge=1)
-    tolerance: float = Field(1e-8, "stop at this error of the plan's marginals (2-norm)", gt=0)
+    tolerance: float = Field(1e-6, "stop at this error of the plan's marginals (2-norm)", gt=0)
 
 
 class SoftmaxMap(nn.Module):
@@ -85,7 +85,8 @@ class Sinkhorn(Solver[SinkhornConfig]):
         """Run Sinkhorn's iteration in float64 on the device; POT reads the marginal error every ten iterations."""
         x, y = self._backward.points.double(), self._forward.points.double()
         squared = torch.cdist(x, y).square()
-        reg = squared.median().clamp(min=torch.finfo(squared.dtype).tiny) * self.config.reg
+        median = squared.median()
+        reg = self.config.reg * torch.where(median > 0, median, 1.0)  # 0: most points coincide, any scale will do
         uniform = [torch.full((len(z),), 1 / len(z), dtype=z.dtype, device=z.device) for z in (x, y)]
         plan, log = ot.bregman.sinkhorn_log(
             *uniform,

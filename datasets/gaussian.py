@@ -119,7 +119,8 @@ class GaussianInstance(Instance):
 @register_task(
     "gaussian",
     config=GaussianConfig,
-    reference="Park, Liu, Zhou, Osher, Neural Characteristic Flow, ICLR 2026, arXiv 2510.01153; "
+    reference="Park, Liu, Zhou, Osher, Neural Hamilton-Jacobi Characteristic Flows for Optimal Transport, ICLR 2026, "
+    "arXiv 2510.01153; "
     "pairs: https://github.com/Yebbi/ImplicitOT at ced1053",
     presets={
         "smoke": {"dim": [2], "pool": "20000"},

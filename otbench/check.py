@@ -1,17 +1,20 @@
 """The test kit for a solver's author: `otbench check NAME|FILE`.
 
 Runs a solver through the contract on a tiny problem and says in words what does not hold: construction, shapes,
-device, dtype, determinism, bit-equal resume, evaluation without side effects, no reach to the truth, and one short
-run. Solvers with a `build_potential` method also get an exact potential put in.
+device, dtype, determinism, bit-equal resume, evaluation without side effects, no access to truth, and one short
+run. A solver that defines `build_potential` and `exact_potential(matrix, shift)` (the potential whose map is
+x -> x + matrix x + shift) also gets that one put in.
 """
 
 from __future__ import annotations
 
 import copy
+import gc
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import ModuleType
 
 import torch
 from rich.console import Console
@@ -19,10 +22,10 @@ from rich.text import Text
 from torch import Tensor, nn
 
 from otbench.config import Config, Value, build_config
-from otbench.nets.potential import QuadraticPotential
-from otbench.problem import PoolMeasure, Problem, QuadraticCost
+from otbench.problem import Batch, PoolMeasure, Problem, QuadraticCost
 from otbench.registration import Registration
 from otbench.solver import Context, HasBackward, Solver, StepInfo
+from otbench.task import Instance, Outputs, TestData
 
 POOL = 4000
 STEPS = 3
@@ -210,6 +213,39 @@ def _resume(kit: _Kit) -> str:
     return ""
 
 
+def reachable(root: object) -> list[object]:
+    """Return everything that `root` refers to, at any depth, stopping at modules, types and globals of functions."""
+    seen: dict[int, object] = {}
+    stack = [root]
+    while stack:
+        item = stack.pop()
+        module_globals = isinstance(item, dict) and "__builtins__" in item
+        if id(item) not in seen and not isinstance(item, ModuleType | type) and not module_globals:
+            seen[id(item)] = item
+            stack += gc.get_referents(item)
+    return list(seen.values())
+
+
+def _no_truth(kit: _Kit) -> str:
+    problem = kit.problem()
+    instance = _TinyInstance(problem, kit.points(1), kit.points(1))  # in reach of a solver that looks around
+    solver = kit.solver(problem)
+    solver.step()
+    hidden = {id(instance), id(instance.test), id(instance.truth)}
+    found = [item for item in reachable(solver) if id(item) in hidden or isinstance(item, Instance | TestData)]
+    _require(not found, "the solver holds on to the task's truth or test data; it may use `problem` only")
+    return ""
+
+
+class _TinyInstance(Instance):
+    def __init__(self, problem: Problem, test: Tensor, truth: Tensor) -> None:
+        self.problem, self.test, self.facts = problem, TestData(Batch(test), Batch(test)), {}
+        self.truth = truth
+
+    def score(self, outputs: Outputs) -> dict[str, float]:
+        return {"error": float((outputs.forward - self.truth).square().mean())}
+
+
 def _pool_untouched(kit: _Kit) -> str:
     problem = kit.problem()
     pools = [problem.source.pool, problem.target.pool]
@@ -229,12 +265,12 @@ def _exact_potential(kit: _Kit) -> str:
     exact = getattr(kit.note.cls, "exact_potential", None)
     if build is None or exact is None:
         return "offers no exact-potential check"
-    double = _Kit(kit.note, kit.device, torch.float64)
     scale = torch.tensor(SCALE, dtype=torch.float64, device=kit.device)
     shift = torch.tensor(SHIFT, dtype=torch.float64, device=kit.device)
-    static = QuadraticPotential(torch.diag(scale - 1), shift)
-    cls = type("Exact", (kit.note.cls,), {"build_potential": lambda self: exact(static)})
-    solver = _Kit(Registration(**{**vars(kit.note), "cls": cls}), kit.device, torch.float64).solver(double.problem())
+    potential = exact(torch.diag(scale - 1), shift)
+    cls = type("Exact", (kit.note.cls,), {"build_potential": lambda self: potential})
+    double = _Kit(replace(kit.note, cls=cls), kit.device, torch.float64)
+    solver = double.solver(double.problem())
     x = double.points()
     y = x * scale + shift
     gap = float((solver.forward_map(x) - y).square().sum(1).mean() / scale.square().sum()) * 100
@@ -281,6 +317,7 @@ _CHECKS: dict[str, Callable[[_Kit], str]] = {
     "deterministic": _deterministic,
     "evaluation leaves no trace": _evaluation_leaves_no_trace,
     "resume is bit-equal": _resume,
+    "no access to truth": _no_truth,
     "training pool untouched": _pool_untouched,
     "exact potential": _exact_potential,
     "short run": _short_run,

@@ -367,7 +367,8 @@ def _list(options: argparse.Namespace) -> int:
 
     kinds: Mapping[str, Kind] = {"solvers": "solver", "baselines": "baseline", "tasks": "task"}
     if options.kind is not None and options.kind not in kinds:
-        raise UsageError(f"unknown kind '{options.kind}'{did_you_mean(options.kind, kinds)}; kinds: {', '.join(kinds)}")
+        hint = did_you_mean(options.kind, kinds) or f"; kinds: {', '.join(kinds)}"
+        raise UsageError(f"unknown kind '{options.kind}'{hint}")
     registry = _registry(options)
     out = console()
     for title, kind in kinds.items():

@@ -6,6 +6,8 @@ record all read that one declaration.
 
 from __future__ import annotations
 
+import reprlib
+import typing
 from collections.abc import Mapping
 from typing import Any, TypeAlias, TypeVar
 
@@ -57,7 +59,8 @@ def build_config(cls: type[ConfigT], values: Mapping[str, Value | str], *, owner
 
     Args:
         cls: the parameter set.
-        values: overrides by name; strings from a command line are converted to the declared type.
+        values: overrides by name; strings from a command line are converted to the declared type, `none` to None
+            where the type admits it.
         owner: whose parameters they are, for the message ("solver ncf").
 
     Raises:
@@ -68,15 +71,20 @@ def build_config(cls: type[ConfigT], values: Mapping[str, Value | str], *, owner
     for name in values:
         if name not in cls.model_fields:
             known = ", ".join(cls.model_fields) or "none"
-            raise UsageError(
-                f"{owner} has no parameter '{name}'{did_you_mean(name, cls.model_fields)}. Its parameters: {known}."
-            )
+            hint = did_you_mean(name, cls.model_fields) or "."
+            raise UsageError(f"{owner} has no parameter '{name}'{hint} Its parameters: {known}.")
     try:
-        return cls(**values)
+        return cls(**{name: _unset(cls, name, value) for name, value in values.items()})
     except ValidationError as error:
         problems = []
         for item in error.errors():
             name = ".".join(str(part) for part in item["loc"])
-            where = f"{owner}: {name}={item['input']!r}" if name else owner
+            where = f"{owner}: {name}={reprlib.repr(item['input'])}" if name else owner
             problems.append(f"{where}: {item['msg'][:1].lower()}{item['msg'][1:]}")
         raise UsageError("; ".join(problems)) from None
+
+
+def _unset(cls: type[Config], name: str, value: Value) -> Value:
+    """Read `none`, typed for a parameter that may be left out, as leaving it out."""
+    optional = type(None) in typing.get_args(cls.model_fields[name].annotation)
+    return None if optional and isinstance(value, str) and value.lower() == "none" else value

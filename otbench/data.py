@@ -187,7 +187,7 @@ def _parse(content: bytes, what: str) -> NDArray[np.float64]:
     if dtype.kind not in "fiu":
         raise DataError(f"{what} has dtype {dtype}, which is not numeric; save it as float64")
     start = stream.tell()
-    if math.prod(shape) * dtype.itemsize != len(content) - start:
+    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != len(content) - start:
         raise DataError(f"{what} is damaged: shape {shape} of {dtype} does not fit its {len(content) - start} bytes")
     flat = np.frombuffer(content, dtype=dtype, offset=start)
     return flat.reshape(shape, order="F" if fortran_order else "C").astype(np.float64, order="C")

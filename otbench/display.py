@@ -16,6 +16,10 @@ from otbench.worker import Event, Planned
 
 PLAIN_SECONDS = 15.0
 """Seconds between two plain lines of one run."""
+WIDE = 100
+"""Columns from which the live display has room for long bars."""
+STATE_WIDTH = 42
+"""Columns that the live display keeps for what a run is at ("step 10000, UVP fwd 0.0123 %") and its time."""
 _STYLES = {Status.OK: "green", Status.SKIPPED: "yellow"}
 
 
@@ -77,13 +81,22 @@ def _state(event: Event) -> str:
     return text
 
 
+def _shortened(title: str, room: int) -> str:
+    """Leave out the middle of a title that is too long: both the solver and the instance stay readable."""
+    if len(title) <= room:
+        return title
+    return f"{title[: room // 2]}…{title[len(title) - (room - room // 2 - 1) :]}"
+
+
 class _Live:
     def __init__(self, out: Console, runs: Sequence[Planned]) -> None:
         self._titles = _Titles(runs)
         self._bars: dict[str, TaskID] = {}
+        bar = 20 if out.width >= WIDE else 10
+        self._room = max(12, out.width - bar - STATE_WIDTH)
         columns = (
             TextColumn("{task.description}", markup=False),  # a name like ncf[lr=1e-3] is no markup
-            BarColumn(bar_width=20),
+            BarColumn(bar_width=bar),
             TextColumn("{task.fields[state]}", markup=False),
         )
         self._progress = Progress(*columns, TimeElapsedColumn(), console=out, transient=True)
@@ -108,7 +121,7 @@ class _Live:
             self._progress.console.print(_ending(self._titles(run), event))
             return
         if run.id not in self._bars:
-            self._bars[run.id] = self._progress.add_task(self._titles(run), total=1.0, state="")
+            self._bars[run.id] = self._progress.add_task(_shortened(self._titles(run), self._room), total=1.0, state="")
         self._progress.update(self._bars[run.id], completed=event.progress, state=_state(event))
 
 

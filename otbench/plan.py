@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -125,9 +126,8 @@ def make_plan(request: Request, registry: Registry) -> Plan:
 
 def _check_numbers(request: Request) -> None:
     if request.preset not in PRESETS:
-        raise UsageError(
-            f"unknown preset '{request.preset}'{did_you_mean(request.preset, PRESETS)}; presets: {', '.join(PRESETS)}"
-        )
+        hint = did_you_mean(request.preset, PRESETS) or f"; presets: {', '.join(PRESETS)}"
+        raise UsageError(f"unknown preset '{request.preset}'{hint}")
     for option, value, most in (
         ("--steps", request.steps, 10**12),
         ("--threads", request.threads, 1024),
@@ -274,7 +274,7 @@ def resolve_device(text: str) -> tuple[str, str]:
     """
     if text == "cpu":
         return "cpu", "cpu"
-    if text not in ("auto", "cuda") and not (text.startswith("cuda:") and text[5:].isascii() and text[5:].isdigit() and len(text) < 9):
+    if not re.fullmatch("auto|cuda(:[0-9]{1,3})?", text):
         raise UsageError(f"--device {text}: use cpu, cuda, cuda:N or auto")
     names = _gpus() if text != "auto" or _driver_present() else ()
     if text == "auto":

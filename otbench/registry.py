@@ -61,7 +61,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Problem:
+class BrokenPlugin:
     """A plugin that cannot be used, for the report: where and why."""
 
     where: str
@@ -78,7 +78,7 @@ class Registry:
             PluginError: a file of `plugins` does not exist or registers nothing (the user asked for it by name).
         """
         self.plugins = tuple(dict.fromkeys(Path(path).resolve() for path in plugins))
-        self.problems: list[Problem] = []
+        self.problems: list[BrokenPlugin] = []
         self._entries: dict[str, Entry] = {}
         self._loaded: dict[str, Registration] = {}
         for folder in _FOLDERS:
@@ -168,7 +168,7 @@ class Registry:
             tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
         except (SyntaxError, ValueError, OSError) as error:
             line = getattr(error, "lineno", None) or 0
-            self.problems.append(Problem(f"{path}:{line}", f"{type(error).__name__}: {error}"))
+            self.problems.append(BrokenPlugin(f"{path}:{line}", f"{type(error).__name__}: {error}"))
             return
         for node in tree.body:
             if isinstance(node, ast.ClassDef):
@@ -191,7 +191,7 @@ class Registry:
             self._entries[entry.name] = entry
         elif (first.module, first.path, first.line) != (entry.module, entry.path, entry.line):
             reason = f"the name '{entry.name}' is already taken by {first.where}; rename one of the two"
-            self.problems.append(Problem(entry.where, reason))
+            self.problems.append(BrokenPlugin(entry.where, reason))
 
 
 def _announced(decorator: ast.expr) -> tuple[Kind | None, str | None]:

@@ -116,15 +116,14 @@ def _is_whole(text: str) -> bool:
 
 
 def as_grid(values: Mapping[str, object]) -> dict[str, tuple[str, ...]]:
-    """Return a preset's values as a grid of typed text, lists as several choices; None is left out."""
+    """Return a preset's values as a grid of typed text: lists as several choices, None as `none`."""
     return {
         key: tuple(_text(v) for v in value)
         if isinstance(value, Sequence) and not isinstance(value, str)
         else (_text(value),)
         for key, value in values.items()
-        if value is not None
     }
 
 
 def _text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value)

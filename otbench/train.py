@@ -190,7 +190,7 @@ class Trainer:
                 scalars={name: _number(value) for name, value in scalars.items()},
             )
         )
-        self._next_point = max(self._progress.step + 1, math.ceil(self._progress.step * 1.6))
+        self._next_point = max(self._progress.step + 1, 2 * self._progress.step)
         if isinstance(self._solver, HasValidate) and self._progress.step:
             begin = time.perf_counter()
             verdict = self._solver.validate()

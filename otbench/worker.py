@@ -266,7 +266,8 @@ class _Run:
             self._say("train", progress)
 
         config = solver_entry.config(**spec.solver_config)
-        _load_lazy_parts(device)
+        if spec.kind == "solver":
+            _load_lazy_parts(device)
         gc.collect()
         memory = PeakMemory(device)
         checkpoint = store.checkpoint(record.id) if spec.kind == "solver" else None

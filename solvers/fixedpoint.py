@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from otbench.nets.dense_icnn import DenseICNN
 from otbench.ops.prox import ProxResult, solve_prox, solve_prox_paper
-from otbench.problem import Batch, EpochSampler
+from otbench.problem import EpochSampler
 from otbench.solver import Config, Context, Field, Problem, Solver, StepInfo, register_solver
 
 
@@ -42,6 +42,7 @@ class FixedPointConfig(Config):
     lr: float = Field(3e-3, "peak learning rate of Adam", gt=0)
     decay: bool = Field(True, "warm up over 2 % of the budget, then decay the rate to zero along a cosine")
     beta2: float = Field(0.999, "Adam's memory of squared gradients", gt=0, lt=1)
+    weight_decay: float = Field(0.0, "decoupled weight decay of AdamW, relative to the learning rate", ge=0)
     average: float = Field(8.0, "maps use the mean of iterates k with weights ~ k^average; 0 = the last one", ge=0)
     batch_size: int = Field(2048, "points per side and step", unit="points", ge=1)
     steps_per_batch: int = Field(1, "steps taken on one batch before the next is drawn", unit="steps", ge=1)
@@ -90,8 +91,12 @@ class FixedPoint(Solver[FixedPointConfig]):
         super().__init__(problem, config, context)
         self.potential = self.build_potential()
         self.average = copy.deepcopy(self.potential).requires_grad_(False) if config.average else None
-        self.optimizer = torch.optim.Adam(
-            self.potential.parameters(), lr=config.lr, betas=(0.9, config.beta2), fused=True
+        self.optimizer = torch.optim.AdamW(
+            self.potential.parameters(),
+            lr=config.lr,
+            betas=(0.9, config.beta2),
+            weight_decay=config.weight_decay,
+            fused=True,
         )
         self.source = EpochSampler(problem.source, config.batch_size, context.generator)
         self.target = EpochSampler(problem.target, config.batch_size, context.generator)
@@ -99,7 +104,7 @@ class FixedPoint(Solver[FixedPointConfig]):
         warm = config.warm_start and config.inner == "anderson" and pool is not None
         self.starts = pool.flatten(1).clone() if warm and pool is not None else None
         self.taken = torch.zeros((), dtype=torch.int64)  # steps so far, on the host
-        self._batches: tuple[Batch, Batch] | None = None
+        self._held: tuple[Tensor, Tensor, Tensor | None] | None = None  # source, target, index of the target points
 
     def build_potential(self) -> DenseICNN:
         """Return the network g; tests put an exact potential here."""
@@ -115,9 +120,8 @@ class FixedPoint(Solver[FixedPointConfig]):
     def step(self) -> StepInfo:
         """Do one step of Adam on a new pair of batches."""
         config = self.config
-        source, target = self._draw()
-        x, z = source.x.flatten(1), target.x.flatten(1)
-        found = self._solve(z, target.index)
+        x, z, index = self._draw()
+        found = self._solve(z, index)
         loss = self.loss(x, z, found.y)
 
         for group in self.optimizer.param_groups:
@@ -167,10 +171,20 @@ class FixedPoint(Solver[FixedPointConfig]):
     def _trained(self) -> DenseICNN:
         return self.potential if self.average is None else self.average
 
-    def _draw(self) -> tuple[Batch, Batch]:
-        if self._batches is None or int(self.taken) % self.config.steps_per_batch == 0:
-            self._batches = self.source.next(), self.target.next()
-        return self._batches
+    def state_dict(self) -> dict[str, object]:
+        """Return all state, with the batch in use."""
+        return {**super().state_dict(), "held": self._held}
+
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
+        """Take over `state`, as `state_dict` gave it."""
+        self._held = state["held"]  # type: ignore[assignment]
+        super().load_state_dict({name: value for name, value in state.items() if name != "held"})
+
+    def _draw(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        if self._held is None or int(self.taken) % self.config.steps_per_batch == 0:
+            source, target = self.source.next(), self.target.next()
+            self._held = source.x.flatten(1), target.x.flatten(1), target.index
+        return self._held
 
     def _solve(self, z: Tensor, index: Tensor | None) -> ProxResult:
         config = self.config

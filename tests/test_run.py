@@ -122,7 +122,7 @@ def test_a_step_that_hangs_is_ended_at_the_hard_limit_with_its_curve(tmp_path: P
 
 @pytest.fixture
 def program(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Start a slow run through the real program, and wait until a step was reported."""
+    """Start the real program; wait until a quick one is recorded and a slow one under way."""
     command = [sys.executable, str(ROOT / "bench.py"), "--plugin", str(TOY), "--task", "toy", "--device", "cpu"]
     command += ["--solvers", "toyshift,toyshift[nap=0.5]", "--steps", "100", "--threads", "1", "--jobs", "2"]
     process = subprocess.Popen(
@@ -131,11 +131,13 @@ def program(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        env=os.environ | {"TOY_STARTED": str(tmp_path / "started")},
     )
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not list((tmp_path / "out").glob("toy-toyshift-*.json")):
+    while time.monotonic() < deadline and not (
+        (tmp_path / "started").exists() and list((tmp_path / "out").glob("toy-toyshift-*.json"))
+    ):
         time.sleep(0.1)
-    time.sleep(3.0)  # the slow run is under way
     yield process
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable
@@ -78,8 +79,8 @@ def test_the_curve_begins_at_step_0_and_is_log_spaced() -> None:
     steps = [point.step for point in trainer.run().curve]
     assert steps[:4] == [0, 1, 2, 4]
     assert steps == sorted(set(steps))
-    ratios = [b / a for a, b in zip(steps[4:], steps[5:], strict=False)]
-    assert all(1.5 < ratio < 1.8 for ratio in ratios)
+    ratios = [b / a for a, b in itertools.pairwise(steps[4:])]
+    assert all(ratio == 2 for ratio in ratios)
     assert "twice" in trainer.training.curve[-1].scalars
 
 
@@ -95,7 +96,7 @@ def test_evaluation_is_not_on_the_training_clock() -> None:
     evaluations = len(training.curve)
     assert training.times.train_s is not None
     assert training.times.warmup_s is not None
-    assert evaluations >= 6
+    assert evaluations >= 5
     assert training.times.train_s + training.times.warmup_s <= wall - 0.05 * evaluations
     assert math.isclose(progress.seconds, training.times.train_s + training.times.warmup_s, rel_tol=1e-6)
 
@@ -191,7 +192,7 @@ def test_validation_can_stop_a_run_on_its_own_clock() -> None:
 
     _, trainer, _ = make(Validating, Budget(steps=1000))
     training = trainer.run()
-    assert 10 <= training.steps < 30
+    assert 10 <= training.steps <= 16
     assert training.times.validate_s is not None
     assert training.times.validate_s >= 0.02
 
@@ -203,7 +204,7 @@ def test_the_harness_costs_less_than_50_microseconds_a_step() -> None:
 
     best = math.inf
     for _ in range(3):  # the best of three: a busy machine must not fail the test
-        _, trainer, _ = make(Empty, Budget(steps=20_000), evaluate=lambda: {})
+        _, trainer, _ = make(Empty, Budget(steps=20_000), evaluate=dict)
         begin = time.perf_counter()
         training = trainer.run()
         assert training.times.train_s is not None

@@ -15,6 +15,7 @@ once more. Automatic differentiation of the same expressions takes two to three 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -89,7 +90,7 @@ class DenseICNN(nn.Module):
         self.quadratic = draw(dim, rank * total)
         self.linear = draw(dim, total)
         self.bias = draw(total)
-        self.mixing = nn.ParameterList(draw(*shape) for shape in zip(self.widths, self.widths[1:], strict=False))
+        self.mixing = nn.ParameterList(draw(*shape) for shape in itertools.pairwise(self.widths))
         self.readout = draw(self.widths[-1])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -180,7 +181,7 @@ def _bend(spec: _Spec, rate: Tensor) -> Tensor:
 def _sum_squares(spec: _Spec, u: Tensor, v: Tensor) -> Tensor:
     """Return sum_rho u_rho v_rho, shape (n, H), for `u` and `v` of shape (n, r H)."""
     product = u * v
-    return product if spec.rank == 1 else product.view(len(u), spec.rank, -1).sum(1)
+    return product if spec.rank == 1 else product.view(len(u), spec.rank, sum(spec.widths)).sum(1)
 
 
 def _times(spec: _Spec, u: Tensor, v: Tensor, *, keep: bool = True) -> Tensor:
@@ -188,7 +189,7 @@ def _times(spec: _Spec, u: Tensor, v: Tensor, *, keep: bool = True) -> Tensor:
 
     Overwrites `u` unless it is to be kept: at these sizes fresh memory costs more than the product.
     """
-    squares, factor = u.view(len(u), spec.rank, -1), v.unsqueeze(1)
+    squares, factor = u.view(len(u), spec.rank, v.shape[1]), v.unsqueeze(1)
     return (squares * factor if keep else squares.mul_(factor)).view_as(u)
 
 
@@ -255,16 +256,17 @@ class _Evaluate(torch.autograd.Function):
     $\bar v$: one forward sweep of tangents, written `_dot`, then one ordinary reverse sweep gives all of it.
     """
 
+    # the stubs know only part of what ctx can do
     @staticmethod
     def forward(ctx: FunctionCtx, spec: _Spec, x: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
         value, gradient, saved = _forward(spec, x, weights)
         ctx.spec, ctx.layers = spec, len(saved.rate)  # type: ignore[attr-defined]
-        ctx.set_materialize_grads(False)  # type: ignore[attr-defined]
-        ctx.save_for_backward(x, *weights, saved.square, saved.slope, *saved.hidden, *saved.rate)  # type: ignore[attr-defined]
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(x, *weights, saved.square, saved.slope, *saved.hidden, *saved.rate)
         return value, gradient
 
     @staticmethod
-    def backward(ctx: FunctionCtx, g_bar: Tensor | None, v_bar: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: FunctionCtx, g_bar: Tensor | None, v_bar: Tensor | None) -> tuple[Tensor | None, ...]:
         spec: _Spec = ctx.spec  # type: ignore[attr-defined]
         m: int = ctx.layers  # type: ignore[attr-defined]
         tensors: tuple[Tensor, ...] = ctx.saved_tensors  # type: ignore[attr-defined]

@@ -51,3 +51,39 @@ class QuadraticPotential(nn.Module):
         """Return g, shape (n,), and its gradient, shape (n, d)."""
         gradient = self.gradient(x)
         return (x * (gradient + self.shift)).sum(1) / 2, gradient
+
+
+class QuadraticCharacteristics(nn.Module):
+    r"""The space-time potential u(x, t) with u(x, 0) = $x^T A x / 2 + \langle b, x \rangle$ and $u_t + |\nabla u|^2/2 = 0$.
+
+    Characteristics are straight: the point $x_0 = (I + tA)^{-1}(x - tb)$ moves with velocity $p = A x_0 + b$, so that
+    $u = u(x_0, 0) + t |p|^2 / 2$, $\nabla u = p$ and $u_t = -|p|^2/2$. Needs $I + A$ positive definite.
+
+    Attributes:
+        matrix: A, shape (d, d), symmetric.
+        shift: b, shape (d,).
+    """
+
+    def __init__(self, matrix: Tensor, shift: Tensor) -> None:
+        """Take A and b as parameters."""
+        super().__init__()
+        self.matrix = nn.Parameter(matrix.clone())
+        self.shift = nn.Parameter(shift.clone())
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Return u, shape (n,), for inputs (x, t) of shape (n, d + 1)."""
+        return self.value_and_gradient(z)[0]
+
+    def gradient(self, z: Tensor) -> Tensor:
+        """Return the gradient in (x, t), shape (n, d + 1)."""
+        return self.value_and_gradient(z)[1]
+
+    def value_and_gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return u, shape (n,), and its gradient in (x, t), shape (n, d + 1)."""
+        x, t = z[:, :-1], z[:, -1:]
+        system = torch.eye(len(self.shift), dtype=z.dtype, device=z.device) + t[:, :, None] * self.matrix
+        x0 = torch.linalg.solve(system, x - t * self.shift)
+        p = x0 @ self.matrix + self.shift
+        half = p.square().sum(1, keepdim=True) / 2
+        value = (x0 * (p + self.shift)).sum(1) / 2 + (t * half).squeeze(1)
+        return value, torch.cat([p, -half], 1)

@@ -46,12 +46,12 @@ def solve_prox(
 ) -> ProxResult:
     r"""Solve y + grad g(y) = z for each sample by safeguarded Anderson acceleration, one gradient per iteration.
 
-    With residual F and the last three steps s with their residual changes q, kept orthonormal among themselves for
-    each sample, one step is
+    Let F be a sample's residual, and s_i, q_i its last three steps and their residual changes, the q_i made
+    orthonormal. One step is
     $y \leftarrow y - \sum_i \langle F, q_i \rangle s_i - \beta (F - \sum_i \langle F, q_i \rangle q_i)$:
-    secant steps where the past has seen the Hessian, the plain fixed-point step ($\beta = 1$) elsewhere. A step that more
-    than doubles the sample's best residual, or leaves the finite numbers, is undone: the sample goes back to
-    its best iterate, forgets its past and tries a quarter of beta. Every iterate with the smallest residual is kept, so
+    secant steps where the past has seen the Hessian, the plain fixed-point step ($\beta = 1$) elsewhere. A step that
+    more than doubles the sample's best residual, or leaves the finite numbers, is undone: the sample goes back to its
+    best iterate, forgets its past and tries a quarter of beta. The iterate with the smallest residual is kept, so that
     the result is finite whatever the gradient returns. Samples that are done leave the batch as soon as they are a
     fifth of it; until then they go on improving.
 
@@ -172,7 +172,7 @@ def solve_prox_paper(
     L is the largest spectral norm of the Hessian at z over the batch, from 20 power iterations and one more
     evaluation, each a double backward pass. The step ignores the identity in I + Hess g, so the iteration diverges for
     L < 0.0526; it stops at the first residual that is not finite. All samples go on until the worst one is done. The
-    published code evaluates each gradient twice, once for the step and once for the residual; the iterates are the same.
+    published code evaluates each gradient twice, for the step and for the residual; the iterates are the same.
 
     The host reads one number from the device per iteration.
 

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from otbench.record import MetricInfo
 from otbench.report.summary import ABOVE_IDENTITY, NEVER_MOVED, WORSE_THAN_START, Number, Row, Section
 
 _HARNESS_COLUMNS = (
@@ -41,7 +43,8 @@ def print_sections(out: Console, sections: Sequence[Section], *, full_command: s
     for section in sections:
         out.print()
         out.print(_title(section))
-        out.print(_table(section))
+        for table in _tables(section, out):
+            out.print(table)
         _print_notes(out, section)
     if not sections:
         return
@@ -64,13 +67,22 @@ def _title(section: Section) -> Text:
     return title.append(f"  ({kind})", style="not bold")
 
 
-def _table(section: Section) -> Table:
+def _tables(section: Section, out: Console) -> list[Table]:
+    """Return one table, or two below each other where one does not fit: a number is never cut off."""
+    columns = [c for c in _HARNESS_COLUMNS if any(c[0] in row.numbers for row in section.rows)]
+    whole = _table(section, section.metrics, columns)
+    room = out.options.update(max_width=10_000)
+    if not columns or Measurement.get(out, room, whole).maximum <= out.width:
+        return [whole]
+    return [_table(section, section.metrics, []), _table(section, [], columns)]
+
+
+def _table(section: Section, metrics: Sequence[MetricInfo], columns: Sequence[tuple[str, str, float]]) -> Table:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("method", no_wrap=True)
-    for metric in section.metrics:
+    table.add_column("method", overflow="fold", min_width=10)
+    for metric in metrics:
         unit = f"\n{metric.unit}" if metric.unit else ""
         table.add_column(Text(metric.label + unit), justify="right", no_wrap=True)
-    columns = [c for c in _HARNESS_COLUMNS if any(c[0] in row.numbers for row in section.rows)]
     for _, label, _ in columns:
         table.add_column(Text(label), justify="right", no_wrap=True)
     kind = section.rows[0].kind if section.rows else ""
@@ -78,17 +90,17 @@ def _table(section: Section) -> Table:
         if row.kind != kind:
             table.add_section()
             kind = row.kind
-        table.add_row(*_cells(row, section, columns), style="dim" if row.kind == "published" else None)
+        table.add_row(*_cells(row, metrics, columns), style="dim" if row.kind == "published" else None)
     return table
 
 
-def _cells(row: Row, section: Section, columns: Sequence[tuple[str, str, float]]) -> list[Text]:
+def _cells(row: Row, metrics: Sequence[MetricInfo], columns: Sequence[tuple[str, str, float]]) -> list[Text]:
     name = f"{row.label} (published)" if row.kind == "published" else row.label
     cells = [Text(name + (f" {row.marks}" if row.marks else ""))]
     if not row.numbers and row.failures:
         status = row.failures[0].split(": ")[1]
         return [*cells, Text(status, style="red")]
-    for metric in section.metrics:
+    for metric in metrics:
         cells.append(Text(quantity(row.numbers.get(metric.name))))
     for key, _, scale in columns:
         cells.append(Text(quantity(row.numbers.get(key), scale, interval=False, most=3)))
@@ -104,7 +116,8 @@ def _print_notes(out: Console, section: Section) -> None:
             out.print(Text(f"{row.label}: {failure}", style="red"))
     seeds = {n.n for row in section.rows if row.kind != "published" for n in row.numbers.values()}
     if seeds - {1}:
-        out.print(Text(f"n = {min(seeds)}" if len(seeds) == 1 else f"n = {min(seeds)} to {max(seeds)}" + " seeds"))
+        several = f" to {max(seeds)}" if len(seeds) > 1 else ""
+        out.print(Text(f"n = {min(seeds)}{several} seeds"))
     sources = {row.source for row in section.rows if row.source}
     for source in sorted(sources):
         out.print(Text(f"published: {source}", style="dim"))

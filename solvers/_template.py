@@ -1,0 +1,83 @@
+r"""Template: copy this file to `solvers/mine.py`, rename, and change what your method does. It runs as it stands.
+
+The method here is small but real. With g a network, T(x) = x + grad g(x) is the gradient of |x|^2/2 + g; where that
+is convex and T carries mu to nu, T is the optimal map (Brenier 1991). So minimise the energy distance between T#mu and
+nu:
+
+$$\min_g \; 2 E|T(X) - Y| - E|T(X) - T(X')| - E|Y - Y'|.$$
+
+In your own file, say in this place: the paper, the equations, and every deviation from them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from otbench.nets.dense_icnn import DenseICNN
+from otbench.ops.energy import energy_distance
+from otbench.ops.prox import solve_prox
+from otbench.solver import Config, Context, Field, Problem, Solver, StepInfo, register_solver
+
+
+class TemplateConfig(Config):
+    """Parameters: each with type, default, meaning, bounds and unit. `otbench show` and `--solvers` read them here."""
+
+    lr: float = Field(5e-3, "peak learning rate of Adam", gt=0)
+    batch_size: int = Field(512, "points per side and step", unit="points", ge=2)
+
+
+@register_solver(
+    "template",  # what a user types; must be a plain string
+    config=TemplateConfig,
+    reference="Brenier, Comm. Pure Appl. Math. 44, 1991",
+    presets={
+        "smoke": {"steps": 50},  # seconds, for CI
+        "quick": {"steps": 1500},  # the default: under a minute on a laptop
+        "full": {"steps": 20_000, "batch_size": 2000},  # your best setting
+    },
+)
+class Template(Solver[TemplateConfig]):
+    """Match the marginals with the gradient of a potential."""
+
+    def __init__(self, problem: Problem, config: TemplateConfig, context: Context) -> None:
+        """Build networks and optimisers. Networks, optimisers and samplers kept as attributes are saved for you."""
+        super().__init__(problem, config, context)
+        self.potential = DenseICNN(
+            problem.dim, generator=context.generator, device=context.device, dtype=context.dtype
+        )
+        self.optimiser = torch.optim.Adam(self.potential.parameters(), lr=config.lr)
+
+    def step(self) -> StepInfo:
+        """Do one step on fresh batches. Randomness comes from `context.generator` only."""
+        n, generator = self.config.batch_size, self.context.generator
+        x = self.problem.source.sample(n, generator=generator).x
+        y = self.problem.target.sample(n, generator=generator).x
+        loss = energy_distance(x + self.potential.gradient(x), y)
+        self.optimiser.zero_grad()
+        loss.backward()
+        for group in self.optimiser.param_groups:  # a schedule reads progress(), never a step count
+            group["lr"] = self.config.lr * (1 + math.cos(math.pi * self.context.progress())) / 2
+        self.optimiser.step()
+        return StepInfo(loss.detach())
+
+    @torch.no_grad()
+    def forward_map(
+        self, x: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Return T(x), shape (n, d)."""
+        return x + self.potential.gradient(x)
+
+    @torch.no_grad()
+    def backward_map(
+        self, y: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Return T^-1(y), shape (n, d). A one-way method leaves this method out."""
+        return solve_prox(self.potential.gradient, y).y
+
+    def stored_modules(self) -> Mapping[str, nn.Module]:
+        """Return what must be kept to apply the maps: it is counted in bytes and parameters."""
+        return {"potential": self.potential}

@@ -1,0 +1,155 @@
+"""NCF's step against the same mathematics in plain torch: time and memory, as ratios within one run.
+
+Both forms train the same network on the same batches on one thread. The plain form is what one would write first:
+autograd for the network's gradient, `torch.cdist` for each expectation.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from pytest_benchmark.fixture import BenchmarkFixture
+from torch import Tensor
+
+from otbench.nets.dense_icnn import DenseICNN
+from otbench.ops.energy import energy_distance
+from otbench.problem import PoolMeasure, Problem, QuadraticCost
+from otbench.solver import Context
+from otbench.solvers.ncf import NCF, NCFConfig
+
+DIM, MMD_BATCH, HJ_POINTS = 32, 2000, 1000
+LEAST_SPEED_UP = 2.5
+LARGEST_MEMORY_SHARE = 1 / 3
+
+
+class PlainNCF(NCF):
+    """NCF with losses in ordinary torch operations; all else is inherited."""
+
+    def losses(self, x: Tensor, y: Tensor, where: Tensor, when: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        assert isinstance(self.potential, DenseICNN)
+        u, p = gradient(self.potential, torch.cat([where, when], 1))
+        foot = plain_forward(self.potential, torch.cat([where - when * p, torch.zeros_like(when)], 1))
+        hj = (u - when.squeeze(1) / 2 * p.square().sum(1) - foot).square().mean()
+        moved_x = x + gradient(self.potential, torch.cat([x, torch.zeros_like(x[:, :1])], 1))[1]
+        moved_y = y - gradient(self.potential, torch.cat([y, torch.ones_like(y[:, :1])], 1))[1]
+        return hj, plain_energy(moved_x, y), plain_energy(moved_y, x)
+
+
+def plain_forward(net: DenseICNN, x: Tensor) -> Tensor:
+    quadratic = ((x @ net.quadratic).square() + x @ net.linear + net.bias).split(net.widths, 1)
+    z = quadratic[0]
+    for mixing, q in zip(net.mixing, quadratic[1:], strict=True):
+        z = F.softplus(z @ mixing + q)
+    return z @ net.readout + net.strong_convexity / 2 * x.square().sum(1)
+
+
+def gradient(net: DenseICNN, x: Tensor) -> tuple[Tensor, Tensor]:
+    x = x.detach().requires_grad_()
+    value = plain_forward(net, x)
+    return value, torch.autograd.grad(value.sum(), x, create_graph=True)[0][:, :-1]
+
+
+def plain_energy(x: Tensor, y: Tensor) -> Tensor:
+    return 2 * torch.cdist(x, y).mean() - torch.cdist(x, x).mean() - torch.cdist(y, y).mean()
+
+
+def build(kind: type[NCF], *, mmd_batch: int = MMD_BATCH, hj_points: int = HJ_POINTS) -> NCF:
+    x, y = (s * torch.randn(4000, DIM, generator=torch.Generator().manual_seed(k)) for k, s in ((1, 1.0), (2, 1.3)))
+    device = torch.device("cpu")
+    problem = Problem(PoolMeasure(x), PoolMeasure(y), QuadraticCost(), device, torch.float32)
+    context = Context(device, torch.float32, torch.Generator().manual_seed(100), lambda: 0.5)
+    return kind(problem, NCFConfig(mmd_batch=mmd_batch, hj_points=hj_points), context)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> object:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def seconds(function: Callable[[], object]) -> float:
+    """Processor time of one call: on one thread it does not count what other processes take."""
+    start = time.process_time()
+    function()
+    return time.process_time() - start
+
+
+def interleaved(ours: Callable[[], object], plain: Callable[[], object], rounds: int) -> tuple[float, float]:
+    """Return the median time of each after one warm-up, taken in turns so that both see the same machine."""
+    ours(), plain()
+    times = [(seconds(ours), seconds(plain)) for _ in range(rounds)]
+    return statistics.median(t[0] for t in times), statistics.median(t[1] for t in times)
+
+
+def test_both_forms_compute_the_same_step() -> None:
+    ours, plain = build(NCF, mmd_batch=200, hj_points=100), build(PlainNCF, mmd_batch=200, hj_points=100)
+    for _ in range(3):
+        a, b = ours.step(), plain.step()
+    assert float(a.loss) == pytest.approx(float(b.loss), rel=1e-3)
+
+
+def test_step_is_faster_than_the_plain_form(benchmark: BenchmarkFixture) -> None:
+    ours, plain = build(NCF), build(PlainNCF)
+    mine, theirs = interleaved(ours.step, plain.step, rounds=5)
+    x = torch.randn(MMD_BATCH, DIM, requires_grad=True)
+    y = torch.randn(MMD_BATCH, DIM)
+    mmd = interleaved(lambda: energy_distance(x, y).backward(), lambda: plain_energy(x, y).backward(), rounds=5)
+    lines = {
+        "step_ms": (mine, theirs),
+        "both_mmd_ms": (2 * mmd[0], 2 * mmd[1]),
+        "network_and_rest_ms": (mine - 2 * mmd[0], theirs - 2 * mmd[1]),
+    }
+    for name, (a, b) in lines.items():
+        benchmark.extra_info[name] = {"ours": a * 1e3, "plain": b * 1e3, "ratio": b / a}
+        sys.stdout.write(f"{name}: ours {a * 1e3:.1f}, plain {b * 1e3:.1f}, ratio {b / a:.2f}\n")
+    benchmark.pedantic(ours.step, rounds=3)
+    assert theirs / mine >= LEAST_SPEED_UP
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads Linux's account of a process")
+def test_step_needs_a_fraction_of_the_plain_forms_memory() -> None:
+    mine, theirs = (extra_peak_in_fresh_process(form) for form in ("ours", "plain"))
+    sys.stdout.write(f"extra peak: ours {mine / 2**20:.0f} MiB, plain {theirs / 2**20:.0f} MiB\n")
+    assert mine <= LARGEST_MEMORY_SHARE * theirs
+
+
+def extra_peak_in_fresh_process(form: str) -> int:
+    """Return by how many bytes the peak resident memory of a new process rises during full-sized steps."""
+    root = str(Path(__file__).parents[2])
+    environment = {**os.environ, "PYTHONPATH": root}
+    done = subprocess.run([sys.executable, __file__, form], stdout=subprocess.PIPE, text=True, check=True, env=environment)
+    return int(done.stdout)
+
+
+def _measure(form: str) -> int:
+    torch.set_num_threads(1)
+    kind = {"ours": NCF, "plain": PlainNCF}[form]
+    # Small steps first, so that the libraries' own buffers are there before the level is read.
+    build(kind, mmd_batch=64, hj_points=64).step()
+    solver = build(kind)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is now the present level
+    before = _resident("VmRSS")
+    for _ in range(3):
+        solver.step()
+    return _resident("VmHWM") - before
+
+
+def _resident(field: str) -> int:
+    """Return a line of this process's status in bytes. `getrusage` would give the parent's peak, inherited."""
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field)]
+    return int(line.split()[1]) * 1024
+
+
+if __name__ == "__main__":
+    sys.stdout.write(str(_measure(sys.argv[1])))

@@ -1,0 +1,179 @@
+"""Speed of the inner solve and of the network's derivatives, against plain forms of the same things.
+
+Both sides of each ratio run alternately in one process on one thread; absolute times are shown, never asserted.
+The plain forms below are idiomatic PyTorch for the same mathematics, written here for comparison.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+from torch import Tensor, nn
+from torch.nn import functional
+
+from otbench.nets.dense_icnn import DenseICNN
+from otbench.ops.prox import solve_prox
+
+DIM, BATCH, TOL = 32, 2048, 1e-3
+
+
+class PlainICNN(nn.Module):
+    """The network layer by layer, its gradient left to autograd."""
+
+    def __init__(self, net: DenseICNN) -> None:
+        super().__init__()
+        ends = [sum(net.widths[:k]) for k in range(len(net.widths) + 1)]
+        slices = [slice(a, b) for a, b in itertools.pairwise(ends)]
+        self.a = nn.ParameterList(net.quadratic.detach()[:, part].unsqueeze(1).contiguous() for part in slices)
+        self.skip = nn.ModuleList(nn.Linear(net.dim, width) for width in net.widths)
+        self.mix = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in itertools.pairwise(net.widths))
+        self.out = nn.Linear(net.widths[-1], 1, bias=False)
+        self.strong = net.strong_convexity
+        with torch.no_grad():
+            for layer, part in zip(self.skip, slices, strict=True):
+                layer.weight.copy_(net.linear[:, part].t())
+                layer.bias.copy_(net.bias[part])
+            for layer, weight in zip(self.mix, net.mixing, strict=True):
+                layer.weight.copy_(weight.t())
+            self.out.weight.copy_(net.readout.unsqueeze(0))
+
+    def quadratic(self, k: int, x: Tensor) -> Tensor:
+        return torch.einsum("nd,drh->nrh", x, self.a[k]).square().sum(1) + self.skip[k](x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.quadratic(0, x)
+        for k, mix in enumerate(self.mix, 1):
+            z = functional.softplus(mix(z) + self.quadratic(k, x))
+        return self.out(z).squeeze(1) + self.strong / 2 * x.square().sum(1)
+
+    def gradient(self, x: Tensor, *, create_graph: bool = False) -> Tensor:
+        x = x if x.requires_grad else x.detach().requires_grad_()
+        return torch.autograd.grad(self(x).sum(), x, create_graph=create_graph)[0]
+
+
+def plain_lipschitz(net: PlainICNN, z: Tensor) -> Tensor:
+    """Largest Hessian norm over the batch: 20 power iterations and one evaluation, each from scratch."""
+    v = functional.normalize(torch.randn_like(z), dim=1)
+    for _ in range(21):
+        x = z.detach().requires_grad_()
+        (v,) = torch.autograd.grad(net.gradient(x, create_graph=True), x, v)
+        size = v.norm(dim=1, keepdim=True)
+        v = v / (size + 1e-12)
+    return size.max()
+
+
+def plain_solve(net: PlainICNN, z: Tensor) -> tuple[Tensor, int]:
+    """Fixed steps of 0.1 / L, with one gradient for the step and another for the residual."""
+    step = 0.1 / (plain_lipschitz(net, z) + 1e-8)
+    y = z.clone()
+    iterations = 0
+    while iterations < 1000:
+        iterations += 1
+        y = y - step * (y - z + net.gradient(y))
+        if (y - z + net.gradient(y)).norm(dim=1).max() < TOL:
+            break
+    return y, iterations
+
+
+@pytest.fixture(scope="module")
+def fitted() -> Iterator[tuple[DenseICNN, Tensor, Tensor]]:
+    """A network fitted to an exact d = 32 potential with the published spectrum, targets, and exact solutions."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    generator = torch.Generator().manual_seed(0)
+    q, _ = torch.linalg.qr(torch.randn(DIM, DIM, generator=generator))
+    gamma = q * torch.linspace(0.575, 1.533, DIM) @ q.t()
+    net = DenseICNN(DIM, generator=generator)
+    steps = 400
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(steps):
+        x = torch.randn(256, DIM, generator=generator) * 1.2
+        loss = (net.gradient(x) - (x @ gamma - x)).square().sum(1).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    y = torch.randn(BATCH, DIM, generator=generator)
+    with torch.no_grad():
+        z = y + net.gradient(y)
+    yield net, z, y
+    torch.set_num_threads(threads)
+
+
+def alternate(first: Callable[[], object], second: Callable[[], object], *, rounds: int) -> tuple[float, float]:
+    """Median process seconds of each, run in turn, so that a busy machine slows both."""
+    times: tuple[list[float], list[float]] = [], []
+    first(), second()
+    gc.disable()
+    try:
+        for _ in range(rounds):
+            for call, into in zip((first, second), times, strict=True):
+                began = time.process_time()
+                call()
+                into.append(time.process_time() - began)
+    finally:
+        gc.enable()
+    return statistics.median(times[0]), statistics.median(times[1])
+
+
+def test_inner_solve_is_many_times_faster_than_the_plain_form(
+    fitted: tuple[DenseICNN, Tensor, Tensor], benchmark: BenchmarkFixture
+) -> None:
+    net, z, exact = fitted
+    plain = PlainICNN(net)
+    torch.testing.assert_close(plain.gradient(z), net.gradient(z).detach(), atol=1e-4, rtol=1e-4)
+    found, (plain_y, plain_iterations) = solve_prox(net.gradient, z, tol=TOL), plain_solve(plain, z)
+    for y in (found.y, plain_y):
+        assert (y - z + plain.gradient(y)).norm(dim=1).max() < 1.1 * TOL
+        assert (y - exact).norm(dim=1).max() < 5 * TOL
+
+    slow, fast = alternate(lambda: plain_solve(plain, z), lambda: solve_prox(net.gradient, z, tol=TOL), rounds=3)
+    with torch.no_grad():
+        slow_gradient, fast_gradient = alternate(
+            torch.enable_grad()(lambda: plain.gradient(z)), lambda: net.gradient(z), rounds=20
+        )
+    power, _ = alternate(lambda: plain_lipschitz(plain, z), lambda: None, rounds=1)
+    benchmark.extra_info.update(
+        ratio=round(slow / fast, 1),
+        plain_ms=round(slow * 1e3, 1),
+        plain_iterations=plain_iterations,
+        plain_power_ms=round(power * 1e3, 1),
+        plain_gradient_ms=round(slow_gradient * 1e3, 2),
+        fast_ms=round(fast * 1e3, 1),
+        fast_iterations=found.iterations,
+        fast_gradient_ms=round(fast_gradient * 1e3, 2),
+        fast_share_outside_gradient=round(1 - found.evaluations * fast_gradient / fast, 2),
+    )
+    benchmark.pedantic(solve_prox, args=(net.gradient, z), kwargs={"tol": TOL}, rounds=5, warmup_rounds=1)
+    assert slow / fast >= 8, benchmark.extra_info
+
+
+@pytest.mark.parametrize("dim", [2, 8, 32])
+def test_differentiating_the_gradient_beats_autograd(dim: int, benchmark: BenchmarkFixture) -> None:
+    torch.set_num_threads(1)
+    net = DenseICNN(dim, generator=torch.Generator().manual_seed(0))
+    plain = PlainICNN(net)
+    x = torch.randn(BATCH, dim, generator=torch.Generator().manual_seed(1))
+    aim = torch.randn(BATCH, dim, generator=torch.Generator().manual_seed(2))
+
+    def slow_step() -> None:
+        gradient = plain.gradient(x.detach().requires_grad_(), create_graph=True)
+        (gradient - aim).square().sum(1).mean().backward()
+
+    def fast_step() -> None:
+        (net.gradient(x) - aim).square().sum(1).mean().backward()
+
+    slow, fast = alternate(slow_step, fast_step, rounds=25)
+    benchmark.extra_info.update(
+        ratio=round(fast / slow, 2), plain_ms=round(slow * 1e3, 1), fast_ms=round(fast * 1e3, 1)
+    )
+    benchmark.pedantic(fast_step, rounds=10, warmup_rounds=2)
+    assert fast / slow <= 0.6, benchmark.extra_info

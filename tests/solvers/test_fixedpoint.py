@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from otbench.config import Value, build_config
+from otbench.nets.potential import QuadraticPotential
+from otbench.problem import FreshMeasure, PoolMeasure, PowerCost, Problem, QuadraticCost
+from otbench.registration import registrations
+from otbench.solver import Context, HasBackward
+from otbench.solvers.fixedpoint import FixedPoint, FixedPointConfig
+
+CPU = torch.device("cpu")
+
+
+def root(matrix: Tensor) -> Tensor:
+    values, vectors = torch.linalg.eigh(matrix)
+    return vectors * values.sqrt() @ vectors.t()
+
+
+class Pair:
+    """Two centred Gaussians with spectra in [0.5, 2], and the exact map between them."""
+
+    def __init__(self, dim: int, *, seed: int = 100, dtype: torch.dtype = torch.float32) -> None:
+        generator = torch.Generator().manual_seed(seed)
+
+        def covariance() -> Tensor:
+            q, _ = torch.linalg.qr(torch.randn(dim, dim, generator=generator, dtype=torch.float64))
+            spectrum = (torch.rand(dim, generator=generator, dtype=torch.float64) * 2 - 1) * math.log(2)
+            return q * spectrum.exp() @ q.t()
+
+        s0, s1 = covariance(), covariance()
+        half = root(s0)
+        self.gamma = (torch.linalg.inv(half) @ root(half @ s1 @ half) @ torch.linalg.inv(half)).to(dtype)
+        self.w2_squared = (s0.trace() + s1.trace() - 2 * root(half @ s1 @ half).trace()).item()
+        self.roots = torch.linalg.cholesky(s0).to(dtype), torch.linalg.cholesky(s1).to(dtype)
+        self.traces = s0.trace().item(), s1.trace().item()
+        self.dim, self.dtype = dim, dtype
+
+    def sample(self, side: int, n: int, generator: torch.Generator) -> Tensor:
+        return torch.randn(n, self.dim, generator=generator, dtype=self.dtype) @ self.roots[side].t()
+
+    def problem(self, *, pool: int | None = 20_000, seed: int = 0) -> Problem:
+        generator = torch.Generator().manual_seed(seed)
+        if pool is None:
+            sides = [FreshMeasure((self.dim,), lambda n, g, side=side: self.sample(side, n, g)) for side in (0, 1)]
+        else:
+            sides = [PoolMeasure(self.sample(side, pool, generator)) for side in (0, 1)]
+        return Problem(sides[0], sides[1], QuadraticCost(), CPU, self.dtype)
+
+    def uvp(self, solver: FixedPoint) -> tuple[float, float]:
+        """Forward and backward unexplained variance on fresh points, %."""
+        generator = torch.Generator().manual_seed(9)
+        x, z = self.sample(0, 4096, generator), self.sample(1, 4096, generator)
+        forward = (solver.forward_map(x) - x @ self.gamma).square().sum(1).mean().item()
+        backward = (solver.backward_map(z) - torch.linalg.solve(self.gamma, z.t()).t()).square().sum(1).mean().item()
+        return 100 * forward / self.traces[1], 100 * backward / self.traces[0]
+
+
+class Run:
+    """Plays the harness: counts steps and reports progress."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        *,
+        steps: int = 100,
+        seed: int = 0,
+        cls: type[FixedPoint] = FixedPoint,
+        **values: Value,
+    ) -> None:
+        self.done, self.steps = 0, steps
+        generator = torch.Generator().manual_seed(seed)
+        context = Context(CPU, problem.dtype, generator, lambda: self.done / self.steps)
+        self.solver = cls(problem, build_config(FixedPointConfig, values, owner="solver fixedpoint"), context)
+
+    def go(self, steps: int) -> list[float]:
+        losses = []
+        for _ in range(steps):
+            losses.append(float(self.solver.step().loss))
+            self.done += 1
+        return losses
+
+
+def exact(pair: Pair) -> type[FixedPoint]:
+    """The solver with the exact potential in place of its network."""
+
+    class Exact(FixedPoint):
+        def build_potential(self) -> nn.Module:  # type: ignore[override]
+            return QuadraticPotential(pair.gamma - torch.eye(pair.dim, dtype=pair.dtype))
+
+    return Exact
+
+
+@pytest.mark.parametrize("dim", [2, 8, 32])
+def test_exact_potential_gives_exact_maps_and_the_known_loss(dim: int) -> None:
+    pair = Pair(dim, dtype=torch.float64)
+    solver = Run(pair.problem(), cls=exact(pair), tol=1e-5).solver
+    forward, backward = pair.uvp(solver)
+    assert forward < 1e-6
+    assert backward < 1e-6
+
+    generator = torch.Generator().manual_seed(1)
+    x, z = pair.sample(0, 50_000, generator), pair.sample(1, 50_000, generator)
+    y = solver.backward_map(z)
+    loss = solver.loss(x, z, y)
+    g = solver.potential
+    spread = (g(x).var() / len(x) + (g(y) + (z - y).square().sum(1) / 2).var() / len(z)).sqrt().item()
+    assert abs(loss.item() + pair.w2_squared / 2) < 4 * spread
+
+    # at the exact potential the gradient is the difference of two means with equal expectation
+    loss.backward()
+    matrix = solver.potential.matrix.grad
+    scale = pair.traces[0] * (2 / len(x)) ** 0.5
+    assert matrix is not None
+    assert matrix.norm().item() < 2 * scale
+
+
+def test_envelope_gradient_equals_the_derivative_of_the_dual_value() -> None:
+    pair = Pair(3, dtype=torch.float64)
+    solver = Run(pair.problem(pool=500), tol=1e-10, max_inner=200).solver
+    generator = torch.Generator().manual_seed(1)
+    x, z = pair.sample(0, 200, generator), pair.sample(1, 200, generator)
+
+    def dual() -> Tensor:
+        return solver.loss(x, z, solver._solve(z, None).y)
+
+    names, parameters = zip(*solver.potential.named_parameters(), strict=True)
+    found = torch.autograd.grad(dual(), parameters)
+    for name, p, slope in zip(names, parameters, found, strict=True):
+        direction = torch.randn(p.shape, generator=generator, dtype=p.dtype)
+        values = []
+        for sign in (1, -1):
+            with torch.no_grad():
+                p.add_(direction, alpha=sign * 1e-4)
+                values.append(dual().item())  # y* is solved anew: the full derivative
+                p.add_(direction, alpha=-sign * 1e-4)
+        assert (slope * direction).sum().item() == pytest.approx((values[0] - values[1]) / 2e-4, rel=1e-4), name
+
+
+@pytest.mark.parametrize("pool", [20_000, None])
+def test_short_run_beats_the_identity_and_lowers_the_loss(pool: int | None) -> None:
+    pair = Pair(2)
+    run = Run(pair.problem(pool=pool), steps=150, batch_size=256)
+    before = pair.uvp(run.solver)
+    losses = run.go(150)
+    after = pair.uvp(run.solver)
+    assert after[0] < 0.1 * before[0]
+    assert after[1] < 0.1 * before[1]
+    assert sum(losses[-20:]) < sum(losses[:20])
+
+
+def test_step_reports_what_the_inner_solver_did() -> None:
+    run = Run(Pair(2).problem(), batch_size=128)
+    info = run.solver.step()
+    assert info.scalars["inner_iterations"] >= 1
+    assert float(info.scalars["unconverged"]) == 0
+    assert float(info.scalars["residual"]) <= 1e-3
+    assert isinstance(info.loss, Tensor)
+    assert not info.loss.requires_grad
+
+
+def test_maps_keep_shapes_and_undo_each_other() -> None:
+    pair = Pair(4)
+    run = Run(pair.problem(), steps=30, batch_size=256)
+    run.go(30)
+    x = pair.sample(0, 12, torch.Generator().manual_seed(0)).view(12, 2, 2)
+    assert run.solver.forward_map(x).shape == x.shape
+    assert not run.solver.forward_map(x).requires_grad
+    torch.testing.assert_close(run.solver.backward_map(run.solver.forward_map(x)), x, atol=1e-3, rtol=0)
+    assert isinstance(run.solver, HasBackward)
+    assert set(run.solver.stored_modules()) == {"potential"}
+
+
+@pytest.mark.parametrize("values", [{}, {"average": 0.0, "steps_per_batch": 3}, {"inner": "paper", "tol": 1e-2}])
+def test_resumed_run_equals_an_unbroken_one_bit_for_bit(values: dict[str, Value]) -> None:
+    pair = Pair(4)
+
+    def fresh(seed: int) -> Run:
+        return Run(pair.problem(pool=500), steps=20, seed=seed, batch_size=64, **values)
+
+    whole, first = fresh(0), fresh(0)
+    expected = whole.go(10)
+    assert first.go(4) == expected[:4]
+    second = fresh(1)
+    second.solver.load_state_dict(first.solver.state_dict())
+    second.done = 4
+    assert second.go(6) == expected[4:]
+    x = pair.sample(0, 5, torch.Generator().manual_seed(0))
+    assert torch.equal(second.solver.forward_map(x), whole.solver.forward_map(x))
+
+
+def test_clamped_variant_stays_convex_and_cannot_shrink() -> None:
+    pair = Pair(2)
+    run = Run(pair.problem(), steps=40, batch_size=256, convex=True)
+    for _ in range(40):
+        run.go(1)
+        for net in (run.solver.potential, run.solver.stored_modules()["potential"]):
+            assert all((p >= 0).all() for p in (*net.mixing, net.readout))
+    generator = torch.Generator().manual_seed(0)
+    x, y = pair.sample(0, 200, generator), pair.sample(0, 200, generator)
+    moved = run.solver.forward_map(x) - run.solver.forward_map(y)
+    assert (moved.norm(dim=1) >= (x - y).norm(dim=1) * (1 - 1e-4)).all()
+
+
+@pytest.mark.parametrize("dim", [2, 4])
+def test_no_seed_diverges(dim: int) -> None:
+    problem = Pair(dim).problem(pool=2000)
+    for seed in range(20):
+        run = Run(problem, steps=100, seed=seed, batch_size=256)
+        assert all(math.isfinite(loss) for loss in run.go(5))
+        assert float(run.solver.step().scalars["unconverged"]) == 0
+
+
+def test_presets_build_and_only_declared_costs_are_taken() -> None:
+    (note,) = registrations(FixedPoint)
+    assert set(note.presets) == {"smoke", "quick", "full", "paper"}
+    for preset in note.presets.values():
+        build_config(FixedPointConfig, {k: v for k, v in preset.items() if k != "steps"}, owner="fixedpoint")  # type: ignore[misc]
+    assert not note.presets["paper"].get("convex", False)
+    problem = Pair(2).problem()
+    assert FixedPoint.supports(problem).ok
+    other = Problem(problem.source, problem.target, PowerCost(3.0), CPU, problem.dtype)
+    assert not FixedPoint.supports(other).ok
+
+
+def test_warm_starts_save_gradients() -> None:
+    problem = Pair(8).problem(pool=512)
+
+    def gradients(*, warm: bool) -> float:
+        run = Run(problem, steps=200, batch_size=256, lr=1e-3, warm_start=warm)
+        run.go(60)
+        calls: Callable[[], float] = lambda: float(run.solver.step().scalars["inner_iterations"])  # noqa: E731
+        return sum(calls() for _ in range(20))
+
+    assert gradients(warm=True) < 0.8 * gradients(warm=False)
