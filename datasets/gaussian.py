@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import field_validator
+from pydantic_core import PydanticCustomError
 from torch import Tensor
 
 from otbench.config import Value
@@ -73,7 +74,8 @@ class GaussianConfig(Config):
 
 def _integer(value: str, word: str, low: int, high: int) -> int:
     if not (value.isascii() and value.isdigit() and low <= int(value) <= high):
-        raise ValueError(f"use '{word}' or a whole number from {low} to {high}")
+        # a plain ValueError would reach the user as "value error, use ..."
+        raise PydanticCustomError("number", f"use '{word}' or a whole number from {low} to {high}")
     return int(value)
 
 
@@ -156,6 +158,10 @@ class Gaussian(Task[GaussianConfig]):
             DataError: a file is missing, damaged, or holds no pair of covariances.
         """
         self._pair()
+
+    def inputs(self) -> tuple[Path, ...]:
+        """Return the user's own pair, if it is one; released pairs are known by their checksums."""
+        return () if self.config.file is None else (Path(self.config.file).expanduser(),)
 
     def build(self, *, seed: int, device: torch.device, dtype: torch.dtype) -> GaussianInstance:
         """Make the instance: pools from `seed`, test data from their own."""

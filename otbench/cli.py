@@ -176,13 +176,11 @@ def _run(options: argparse.Namespace) -> int:
 
     request, out = _request(options)
     store = Store(out)
-    if not options.dry_run:
-        store.prepare()
-    registry = _registry(options)
-    plan = make_plan(request, registry)
+    plan = make_plan(request, _registry(options))
     _warn(plan.notes)
     if options.dry_run:
         return _dry_run(plan, store)
+    store.prepare()
     return _execute(plan, store, request, options)
 
 
@@ -209,7 +207,7 @@ def _execute(plan: Plan, store: Store, request: Request, options: argparse.Names
             listen=display.show,
         )
     _warn(store.passed_over)
-    _print_records(outcome.records, full_command=_full_command(request, options))
+    _print_records(outcome.records, full_command=_full_command(plan, request, options))
     if outcome.interrupted:
         missing = len(plan.runs) - len(outcome.records)
         _warn([f"interrupted: {missing} of {len(plan.runs)} runs are not finished; the same command goes on from here"])
@@ -246,7 +244,7 @@ def _read_config(path: Path) -> dict[str, object]:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--config {path}: cannot be read: {error}") from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:  # the latter: nested without end
         raise UsageError(f"--config {path}: not valid TOML: {error}") from None
     known = [name for name, _, _ in _RUN_OPTIONS]
     values: dict[str, object] = {}
@@ -282,7 +280,10 @@ def default_out() -> Path:
     return (root if (root / "bench.py").exists() else Path()) / "results" / "local"
 
 
-def _full_command(request: Request, options: argparse.Namespace) -> str:
+def _full_command(plan: Plan, request: Request, options: argparse.Namespace) -> str | None:
+    """Return the command for comparable numbers; None where a solver of the plan declares no such preset."""
+    if not plan.has_full:
+        return None
     words = [*_program().split(), "--solvers", request.solvers, "--task", request.task, "--preset", "full"]
     words += ["--seeds", "0,1,2"]
     for path in options.plugin:
@@ -394,7 +395,6 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from otbench.check import check
     from otbench.plan import resolve_device
     from otbench.screen import console
 
@@ -412,5 +412,7 @@ def _check(options: argparse.Namespace) -> int:
     if not entries:
         why = "; ".join(f"{p.where}: {p.reason}" for p in registry.problems) or "it registers no solver"
         raise UsageError(f"{options.name}: nothing to check: {why}")
+    from otbench.check import check  # here, because it imports torch, which a misspelt name need not wait for
+
     results = [check(registry.load(entry), device=device, out=console()) for entry in entries]
     return 0 if all(results) else EXIT_FAILED_ROWS

@@ -27,10 +27,9 @@ _ABILITIES = {
 def describe(out: Console, entry: Entry, note: Registration) -> None:
     """Print all that a user may want to know before running `entry`."""
     out.print(Text(f"{entry.name}", style="bold").append(f"  ({entry.kind}, {entry.origin})", style="not bold"))
-    out.print(Text(inspect.getdoc(note.cls) or "no description"))
-    module_text = inspect.getdoc(inspect.getmodule(note.cls))
-    if module_text:
-        out.print(Text("\n" + module_text))
+    out.print(Text(entry.summary or (inspect.getdoc(note.cls) or "no description").split("\n")[0]))
+    # The module says what the method is; the rest of the class docstring is for whoever reads the code.
+    out.print(Text("\n" + (inspect.getdoc(inspect.getmodule(note.cls)) or "")))
     out.print(Text(f"\nreference  {note.reference}"))
     out.print(Text(f"source     {inspect.getsourcefile(note.cls)}:{inspect.getsourcelines(note.cls)[1]}"))
     if entry.kind != "task":

@@ -56,11 +56,13 @@ class Plan:
     Attributes:
         runs: in the order of solvers, instances and seeds; the executor shuffles them.
         closed_form: names whose runs of one instance may share a process.
+        has_full: whether every solver declares the preset whose numbers may stand beside published ones.
         notes: what the user should know (plugins left out, presets missing).
     """
 
     runs: tuple[Planned, ...]
     closed_form: frozenset[str]
+    has_full: bool
     notes: tuple[str, ...] = ()
 
 
@@ -92,10 +94,14 @@ def make_plan(request: Request, registry: Registry) -> Plan:
     for selection in tasks:
         task_entry = registry.find(selection.name, "task")
         task_note = registry.load(task_entry)
-        for config in _task_configs(selection, task_note, request):
-            _task_class(task_note)(config, data_dir=request.data_dir).check()
+        configs = _task_configs(selection, task_note, request)
+        _check_size(len(configs) * len(seeds) * sum(len(solver.grids) for solver in chosen))
+        for config in configs:
+            task = _task_class(task_note)(config, data_dir=request.data_dir)
+            task.check()
+            inputs = {f"input {path.name}": _file_digest(path.resolve()) for path in task.inputs()}
             for solver in chosen:
-                source = _source(solver, task_entry, registry)
+                source = _source(solver, task_entry, registry) | inputs
                 source_hash = _digest(json.dumps(source, sort_keys=True).encode())
                 for typed in solver.grids:
                     solver_config, steps = _solver_config(solver, typed, request)
@@ -118,10 +124,14 @@ def make_plan(request: Request, registry: Registry) -> Plan:
                         command = _command(spec, typed, task_note, request)
                         label = _typed(spec.solver, typed)
                         runs[run_id] = Planned(id=run_id, spec=spec, label=label, source=source, command=command)
-                        if len(runs) > MAX_RUNS:
-                            raise UsageError(f"the grid has more than {MAX_RUNS} runs; make it smaller")
     closed_form = frozenset(solver.note.name for solver in chosen if solver.note.closed_form)
-    return Plan(tuple(runs.values()), closed_form, tuple(notes))
+    has_full = all("full" in solver.note.presets for solver in chosen if solver.note.kind == "solver")
+    return Plan(tuple(runs.values()), closed_form, has_full, tuple(notes))
+
+
+def _check_size(runs: int) -> None:
+    if runs > MAX_RUNS:
+        raise UsageError(f"the grid has more than {MAX_RUNS} runs; make it smaller")
 
 
 def _check_numbers(request: Request) -> None:
@@ -165,6 +175,7 @@ def _chosen_solvers(request: Request, registry: Registry, notes: list[str]) -> l
             for entry in registry.entries("solver", "baseline"):
                 add(entry, [{}], required=False)
         else:
+            _check_size(selection.size)
             add(registry.find(selection.name, "solver", "baseline"), selection.points(), required=True)
     for entry in registry.entries("baseline"):
         if entry.name not in chosen:
@@ -186,8 +197,9 @@ def _task_configs(selection: Selection, note: Registration, request: Request) ->
     preset = note.presets.get(request.preset, {})
     preset = {key: value for key, value in preset.items() if key not in grid and key not in replaced}
     full = as_grid(preset) | grid
-    points = Selection(note.name, full).points()
-    return [build_config(note.config, point, owner=f"task {note.name}") for point in points]
+    wanted = Selection(note.name, full)
+    _check_size(wanted.size)
+    return [build_config(note.config, point, owner=f"task {note.name}") for point in wanted.points()]
 
 
 def _task_class(note: Registration) -> type[Task[Config]]:

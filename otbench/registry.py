@@ -80,6 +80,7 @@ class Registry:
         self.plugins = tuple(dict.fromkeys(Path(path).resolve() for path in plugins))
         self.problems: list[BrokenPlugin] = []
         self._entries: dict[str, Entry] = {}
+        self._doubled: dict[str, list[str]] = {}
         self._loaded: dict[str, Registration] = {}
         for folder in _FOLDERS:
             for path in sorted(_links.folder(folder).glob("*.py")):
@@ -108,9 +109,12 @@ class Registry:
         """Return the entry called `name`.
 
         Raises:
-            UsageError: there is none; the message names the nearest.
+            UsageError: there is none (the message names the nearest), or there are two.
         """
         known = {entry.name: entry for entry in self.entries(*kinds)}
+        if name in self._doubled:
+            places = " and ".join(self._doubled[name])
+            raise UsageError(f"'{name}' is registered twice, by {places}; rename one of the two")
         if name in known:
             return known[name]
         what = " or ".join(kinds) if kinds else "solver, baseline or task"
@@ -190,6 +194,7 @@ class Registry:
         if first is None:
             self._entries[entry.name] = entry
         elif (first.module, first.path, first.line) != (entry.module, entry.path, entry.line):
+            self._doubled.setdefault(entry.name, [first.where]).append(entry.where)
             reason = f"the name '{entry.name}' is already taken by {first.where}; rename one of the two"
             self.problems.append(BrokenPlugin(entry.where, reason))
 

@@ -7,6 +7,7 @@ are separated by commas. A grid runs over all combinations.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -22,6 +23,11 @@ class Selection:
 
     name: str
     grid: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Number of combinations, without making them."""
+        return math.prod(len(values) for values in self.grid.values())
 
     def points(self) -> list[dict[str, str]]:
         """Return every combination of the grid, as one mapping of parameter to value each."""

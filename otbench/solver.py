@@ -110,7 +110,7 @@ class Solver(abc.ABC, Generic[ConfigT]):
 
     @classmethod
     def supports(cls, problem: Problem) -> Support:
-        """Say whether this method can take `problem`; by default every problem with the quadratic cost."""
+        """Take every problem with the quadratic cost."""
         return Yes if problem.cost.name == "quadratic" else No(f"needs the quadratic cost, not {problem.cost.name}")
 
     def __init__(self, problem: Problem, config: ConfigT, context: Context) -> None:

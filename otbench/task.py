@@ -131,6 +131,10 @@ class Task(abc.ABC, Generic[ConfigT]):
             DataError: what is missing or wrong, and what to do.
         """
 
+    def inputs(self) -> tuple[Path, ...]:
+        """Return the user's own files that the instance is made of: their content is part of a run's identity."""
+        return ()
+
     @abc.abstractmethod
     def build(self, *, seed: int, device: torch.device, dtype: torch.dtype) -> Instance:
         """Make the instance of one seed: the training pool depends on the seed, the test data do not."""

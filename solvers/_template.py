@@ -58,7 +58,7 @@ class Template(Solver[TemplateConfig]):
         y = self.problem.target.sample(n, generator=generator).x
         loss = energy_distance(x + self.potential.gradient(x), y)
         self.optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         for group in self.optimiser.param_groups:  # a schedule reads progress(), never a step count
             group["lr"] = self.config.lr * (1 + math.cos(math.pi * self.context.progress())) / 2
         self.optimiser.step()

@@ -126,7 +126,7 @@ class NCF(Solver[NCFConfig]):
         hj, mmd_fwd, mmd_bwd = self.losses(x, y, where, when)
         loss = config.hj_weight * hj + config.mmd_weight * (mmd_fwd + mmd_bwd)
         self.optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         for group in self.optimiser.param_groups:
             group["lr"] = config.lr * self._rate()
         self.optimiser.step()
@@ -150,11 +150,15 @@ class NCF(Solver[NCFConfig]):
         momentum = gradient[:, :-1]
         velocity = cost.velocity(momentum)
         parts = (len(where), len(x), len(y))
-        v, v_x, v_y = velocity.split(parts)
+        v, v_x, v_y = velocity.split(parts)  # type: ignore[no-untyped-call]
         p = momentum[: len(where)]
         foot = self.potential(_at(where - when * v, 0.0))
         bracket = value[: len(where)] - foot + when.squeeze(1) * (cost.hamiltonian(p) - (p * v).sum(1))
-        return bracket.square().mean(), energy_distance(x + v_x, y), energy_distance(y - v_y, x)
+        return (
+            bracket.square().mean(),
+            energy_distance(x + v_x, y, unbiased=True),
+            energy_distance(y - v_y, x, unbiased=True),
+        )
 
     @torch.no_grad()
     def forward_map(

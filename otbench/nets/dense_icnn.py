@@ -154,6 +154,7 @@ class _Saved(NamedTuple):
     slope: Tensor  # dg/dQ, shape (n, H)
     hidden: tuple[Tensor, ...]  # z_0 (its squares only), ..., z_m; z_m is empty unless the value was wanted
     rate: tuple[Tensor, ...]  # sigma'(p_k) for k = 1, ..., m
+    pull: Tensor  # square * slope, shape (n, r H); empty unless the gradient was wanted
 
 
 def _activate(spec: _Spec, p: Tensor, *, value: bool = True) -> tuple[Tensor, Tensor]:
@@ -220,7 +221,7 @@ def _forward(spec: _Spec, x: Tensor, weights: _Weights, *, keep: bool = True) ->
     if spec.value:
         value = torch.addmv(x.square().sum(1), z, w, beta=s / 2)
     if not (spec.gradient or keep):
-        return value, gradient, _Saved(square, square, (), ())
+        return value, gradient, _Saved(square, square, (), (), gradient)
 
     slope = x.new_empty(len(x), sum(spec.widths))
     layers = slope.split_with_sizes(spec.widths, 1)
@@ -229,10 +230,11 @@ def _forward(spec: _Spec, x: Tensor, weights: _Weights, *, keep: bool = True) ->
         torch.mm(layers[k + 1], mixing[k].t(), out=layers[k])
         if k:
             layers[k].mul_(rate[k - 1])
+    pull = gradient
     if spec.gradient:
-        gradient = torch.addmm(x, slope[:, first:], b.t(), beta=s)
-        gradient.addmm_(_times(spec, square, slope, keep=keep), a.t(), alpha=2)
-    return value, gradient, _Saved(square, slope, tuple(hidden), tuple(rate))
+        pull = _times(spec, square, slope, keep=keep)
+        gradient = torch.addmm(x, slope[:, first:], b.t(), beta=s).addmm_(pull, a.t(), alpha=2)
+    return value, gradient, _Saved(square, slope, tuple(hidden), tuple(rate), pull)
 
 
 def _plain(spec: _Spec, x: Tensor, weights: _Weights) -> tuple[Tensor, Tensor]:
@@ -262,7 +264,7 @@ class _Evaluate(torch.autograd.Function):
         value, gradient, saved = _forward(spec, x, weights)
         ctx.spec, ctx.layers = spec, len(saved.rate)  # type: ignore[attr-defined]
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(x, *weights, saved.square, saved.slope, *saved.hidden, *saved.rate)
+        ctx.save_for_backward(x, *weights, saved.square, saved.slope, saved.pull, *saved.hidden, *saved.rate)
         return value, gradient
 
     @staticmethod
@@ -270,11 +272,11 @@ class _Evaluate(torch.autograd.Function):
         spec: _Spec = ctx.spec  # type: ignore[attr-defined]
         m: int = ctx.layers  # type: ignore[attr-defined]
         tensors: tuple[Tensor, ...] = ctx.saved_tensors  # type: ignore[attr-defined]
-        inputs, (square, slope), rest = tensors[: 5 + m], tensors[5 + m : 7 + m], tensors[7 + m :]
+        inputs, (square, slope, pull), rest = tensors[: 5 + m], tensors[5 + m : 8 + m], tensors[8 + m :]
         g_bar, v_bar = g_bar if spec.value else None, v_bar if spec.gradient else None
         if torch.is_grad_enabled():
             return None, *_differentiable_backward(spec, inputs, g_bar, v_bar, ctx.needs_input_grad[1:])  # type: ignore[attr-defined]
-        saved = _Saved(square, slope, rest[: m + 1], rest[m + 1 :])
+        saved = _Saved(square, slope, rest[: m + 1], rest[m + 1 :], pull)
         return None, *_backward(spec, inputs, saved, g_bar, v_bar, wants_x=ctx.needs_input_grad[1])  # type: ignore[attr-defined]
 
 
@@ -287,7 +289,7 @@ def _backward(
     """
     x, a, b, _c, _w, *mixing = inputs
     first, s = spec.widths[0], spec.strong_convexity
-    square, slope, hidden, rate = saved
+    square, slope, hidden, rate, pull = saved
     slopes = slope.split_with_sizes(spec.widths, 1)
 
     if v_bar is None:
@@ -317,8 +319,8 @@ def _backward(
             torch.mm(mus[k + 1], mixing[k].t(), out=mus[k])
             if k:
                 mus[k].mul_(rate[k - 1])
-        d_square = _times(spec, square, mu).add_(_times(spec, square_dot, slope))
-        d_a = (x.t() @ d_square).addmm_(v_bar.t(), _times(spec, square, slope))
+        d_square = _times(spec, square, mu).add_(_times(spec, square_dot, slope, keep=False))
+        d_a = (x.t() @ d_square).addmm_(v_bar.t(), pull)
         d_w = z_dots[-1].sum(0) if g_bar is None else torch.addmv(z_dots[-1].sum(0), hidden[-1].t(), g_bar)
         d_mixing = [(hidden[k].t() @ mus[k + 1]).addmm_(z_dots[k].t(), slopes[k + 1]) for k in range(len(mixing))]
 

@@ -22,8 +22,13 @@ GPU_BLOCK = 2**24
 """Distances per block on an accelerator: enough to fill it."""
 
 
-def energy_distance(x: Tensor, y: Tensor, *, chunk: int | None = None, target_term: bool = True) -> Tensor:
-    """Return 2 E|X - Y| - E|X - X'| - E|Y - Y'| over two samples (V-statistic: all pairs, i = j included).
+def energy_distance(
+    x: Tensor, y: Tensor, *, chunk: int | None = None, target_term: bool = True, unbiased: bool = False
+) -> Tensor:
+    """Return 2 E|X - Y| - E|X - X'| - E|Y - Y'| over two samples.
+
+    By default a V-statistic: means over all pairs, i = j included, at least 0. It is biased by (E|X - X'|) / n and
+    (E|Y - Y'|) / m, which as a loss pulls the outermost points of `x` inwards.
 
     Extra memory is O(chunk * max(n, m) + (n + m) d), in the backward pass O((n + m) d). Distances below about a
     thousandth (float32) of the samples' common root mean square are rounded towards zero; equal points give zero value
@@ -35,6 +40,7 @@ def energy_distance(x: Tensor, y: Tensor, *, chunk: int | None = None, target_te
         chunk: rows of a block of distances; None = sized for the cache.
         target_term: False leaves out E|Y - Y'|, which does not depend on `x`, and a third of the work; the value is
             then no distance (it can be negative).
+        unbiased: True leaves out i = j (U-statistic), which needs two points or more per sample; it can be negative.
 
     Returns:
         The statistic, shape (), dtype of `x`, in data units.
@@ -48,15 +54,18 @@ def energy_distance(x: Tensor, y: Tensor, *, chunk: int | None = None, target_te
         raise ValueError(f"samples differ in kind: {x.dtype} on {x.device}, {y.dtype} on {y.device}")
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk must be at least 1, got {chunk}")
-    return _Energy.apply(x, y, chunk, target_term)  # type: ignore[no-any-return, no-untyped-call]
+    if unbiased and (len(x) < 2 or (target_term and len(y) < 2)):
+        raise ValueError(f"an unbiased value needs samples of two points or more, got {len(x)} and {len(y)}")
+    return _Energy.apply(x, y, chunk, target_term, unbiased)  # type: ignore[no-any-return]
 
 
 class _Energy(torch.autograd.Function):
     """Value and gradient together; what is saved for backward has the shape of the samples."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, y: Tensor, chunk: int | None, target_term: bool) -> Tensor:
+    def forward(ctx: FunctionCtx, x: Tensor, y: Tensor, chunk: int | None, target_term: bool, unbiased: bool) -> Tensor:
         n, m = len(x), len(y)
+        pairs_x, pairs_y = (n * (n - 1), m * (m - 1)) if unbiased else (n * n, m * m)
         # Distances do not see a shift, and scale with the data: centred, unit-sized points lose the fewest digits
         # in the product form of a squared distance, and make its rounding error a known constant.
         centre = y.mean(0)
@@ -67,27 +76,28 @@ class _Energy(torch.autograd.Function):
         wants_x, wants_y = ctx.needs_input_grad[:2]  # type: ignore[attr-defined]
         cross, grad_x, grad_y = _cross(a, b, chunk, wants_y)
         inner_x, self_x = _within(a, chunk, wants_gradient=wants_x)
-        value = 2 * cross / (n * m) - inner_x / (n * n)
+        value = 2 * cross / (n * m) - inner_x / pairs_x
         if self_x is not None:
-            grad_x.mul_(2 / (n * m)).sub_(self_x, alpha=2 / (n * n))
+            grad_x.mul_(2 / (n * m)).sub_(self_x, alpha=2 / pairs_x)
         if grad_y is not None:
             grad_y.mul_(2 / (n * m))
         if target_term:
             inner_y, self_y = _within(b, chunk, wants_gradient=wants_y)
-            value = value - inner_y / (m * m)
+            value = value - inner_y / pairs_y
             if grad_y is not None and self_y is not None:
-                grad_y.sub_(self_y, alpha=2 / (m * m))
+                grad_y.sub_(self_y, alpha=2 / pairs_y)
         # The gradient of a distance has no unit: only the value is scaled back.
-        ctx.save_for_backward(grad_x if wants_x else None, grad_y)  # type: ignore[attr-defined]
+        ctx.save_for_backward(grad_x if wants_x else None, grad_y)  # type: ignore[arg-type]
         return (value * scale).to(x.dtype)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: FunctionCtx, outer: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:  # type: ignore[override]
+    @once_differentiable
+    def backward(ctx: FunctionCtx, outer: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         grad_x, grad_y = ctx.saved_tensors  # type: ignore[attr-defined]
         return (
             None if grad_x is None else outer * grad_x,
             None if grad_y is None else outer * grad_y,
+            None,
             None,
             None,
         )

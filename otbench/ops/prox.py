@@ -135,7 +135,8 @@ def solve_prox(
 def _remember(memory: list[tuple[Tensor, Tensor]], s: Tensor, q: Tensor) -> list[tuple[Tensor, Tensor]]:
     """Append the pair of a step and its residual change, made orthonormal in q to the newest pairs of the memory.
 
-    A pair whose change is not finite, or lies (to rounding) in the span of the others, is set to zero.
+    A pair whose change lies (to rounding) in the span of the others is set to zero; one that is not finite belongs to
+    a step that is about to be undone, and is cleared then.
     """
     memory = memory[-(_MEMORY - 1) :]
     size = torch.linalg.vector_norm(q, dim=1, keepdim=True)
@@ -144,9 +145,8 @@ def _remember(memory: list[tuple[Tensor, Tensor]], s: Tensor, q: Tensor) -> list
         s = torch.addcmul(s, weight, old_s, value=-1)
         q = torch.addcmul(q, weight, old_q, value=-1)
     left = torch.linalg.vector_norm(q, dim=1, keepdim=True)
-    usable = (left > 1e-2 * size) & left.isfinite()
-    scale = 1 / left
-    return [*memory, ((s * scale).masked_fill_(~usable, 0), (q * scale).masked_fill_(~usable, 0))]
+    scale = torch.where(left > 1e-2 * size, 1 / left, 0.0)
+    return [*memory, (s * scale, q * scale)]
 
 
 def _put_back(

@@ -200,7 +200,7 @@ def published_table(name: str) -> pd.DataFrame:
     """Return results/published/`name`.csv: one number per row, with source and note."""
     text = resources.files("otbench.published").joinpath(f"{name}.csv")
     with text.open(encoding="utf-8") as file:
-        return pd.read_csv(file, comment="#", keep_default_na=False)
+        return pd.read_csv(file, keep_default_na=False)
 
 
 def _published_rows(key: PublishedKey) -> list[Row]:

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from otbench.nets.dense_icnn import DenseICNN
 from otbench.ops.energy import energy_distance
@@ -48,7 +48,7 @@ def plain_forward(net: DenseICNN, x: Tensor) -> Tensor:
     quadratic = ((x @ net.quadratic).square() + x @ net.linear + net.bias).split(net.widths, 1)
     z = quadratic[0]
     for mixing, q in zip(net.mixing, quadratic[1:], strict=True):
-        z = F.softplus(z @ mixing + q)
+        z = softplus(z @ mixing + q)
     return z @ net.readout + net.strong_convexity / 2 * x.square().sum(1)
 
 
@@ -128,7 +128,9 @@ def extra_peak_in_fresh_process(form: str) -> int:
     """Return by how many bytes the peak resident memory of a new process rises during full-sized steps."""
     root = str(Path(__file__).parents[2])
     environment = {**os.environ, "PYTHONPATH": root}
-    done = subprocess.run([sys.executable, __file__, form], stdout=subprocess.PIPE, text=True, check=True, env=environment)
+    done = subprocess.run(
+        [sys.executable, __file__, form], stdout=subprocess.PIPE, text=True, check=True, env=environment
+    )
     return int(done.stdout)
 
 

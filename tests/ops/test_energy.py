@@ -52,7 +52,8 @@ def test_float32_agrees_with_float64_far_from_the_origin(d: int) -> None:
     value = energy_distance(single, y.float())
     value.backward()
     assert float(value.detach()) == pytest.approx(float(expected), abs=2e-5)
-    assert exact.grad is not None and single.grad is not None
+    assert exact.grad is not None
+    assert single.grad is not None
     # Each pair pulls by 1 / (n m); a few pairs are too close to tell their direction in float32.
     assert (single.grad - exact.grad).abs().max() * len(x) * len(y) < 10
 
@@ -65,7 +66,8 @@ def test_equal_sets_give_zero_and_no_force(dtype: torch.dtype) -> None:
     value = energy_distance(moved, x[torch.randperm(200, generator=torch.Generator().manual_seed(0))])
     value.backward()
     assert abs(float(value.detach())) < 1e-5
-    assert moved.grad is not None and moved.grad.abs().max() < 1e-5
+    assert moved.grad is not None
+    assert moved.grad.abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("where", [0.0, 3.0])
@@ -74,7 +76,8 @@ def test_one_point_repeated_is_finite(where: float) -> None:
     value = energy_distance(x, torch.full((7, 2), where))
     value.backward()
     assert float(value.detach()) == 0
-    assert x.grad is not None and bool((x.grad == 0).all())
+    assert x.grad is not None
+    assert bool((x.grad == 0).all())
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 64, 1000])
@@ -112,7 +115,8 @@ def test_keeps_nothing_of_the_size_of_the_distances() -> None:
     x, y = sample(400, 3, 0).requires_grad_(), sample(500, 3, 1).requires_grad_()
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         energy_distance(x, y).backward()
-    assert saved and sum(saved) <= x.numel() + y.numel()
+    assert saved
+    assert sum(saved) <= x.numel() + y.numel()
 
 
 def test_refuses_a_second_derivative_rather_than_giving_a_wrong_one() -> None:

@@ -177,9 +177,7 @@ def test_short_training_beats_identity_both_ways(collocation: str) -> None:
 
 def small_problem(fresh: bool = False) -> Problem:
     if fresh:
-        measures = [
-            FreshMeasure((2,), lambda n, g, a=a: a * torch.randn(n, 2, generator=g)) for a in (1.0, 1.5)
-        ]
+        measures = [FreshMeasure((2,), lambda n, g, a=a: a * torch.randn(n, 2, generator=g)) for a in (1.0, 1.5)]
         return Problem(*measures, QuadraticCost(), torch.device("cpu"), torch.float32)
     return problem_of(normal(100, 2, 1).float(), 1.5 * normal(130, 2, 2).float())
 
