@@ -46,9 +46,7 @@ class Template(Solver[TemplateConfig]):
     def __init__(self, problem: Problem, config: TemplateConfig, context: Context) -> None:
         """Build networks and optimisers. Networks, optimisers and samplers kept as attributes are saved for you."""
         super().__init__(problem, config, context)
-        self.potential = DenseICNN(
-            problem.dim, generator=context.generator, device=context.device, dtype=context.dtype
-        )
+        self.potential = DenseICNN(problem.dim, generator=context.generator, device=context.device, dtype=context.dtype)
         self.optimiser = torch.optim.Adam(self.potential.parameters(), lr=config.lr)
 
     def step(self) -> StepInfo:

@@ -31,6 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from otbench.nets.dense_icnn import DenseICNN
+from otbench.nets.potential import QuadraticPotential
 from otbench.ops.prox import ProxResult, solve_prox, solve_prox_paper
 from otbench.problem import EpochSampler
 from otbench.solver import Config, Context, Field, Problem, Solver, StepInfo, register_solver
@@ -116,6 +117,11 @@ class FixedPoint(Solver[FixedPointConfig]):
             device=context.device,
             dtype=context.dtype,
         )
+
+    @staticmethod
+    def exact_potential(matrix: Tensor, shift: Tensor) -> QuadraticPotential:
+        """Return the g whose map is x + matrix x + shift, for `otbench check`."""
+        return QuadraticPotential(matrix, shift)
 
     def step(self) -> StepInfo:
         """Do one step of Adam on a new pair of batches."""

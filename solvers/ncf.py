@@ -38,6 +38,7 @@ import torch
 from torch import Tensor, nn
 
 from otbench.nets.dense_icnn import DenseICNN, dense_icnn_widths
+from otbench.nets.potential import QuadraticCharacteristics
 from otbench.ops.energy import energy_distance
 from otbench.problem import EpochSampler, Measure
 from otbench.solver import Config, Context, Field, Problem, Solver, StepInfo, Support, Yes, register_solver
@@ -117,6 +118,11 @@ class NCF(Solver[NCFConfig]):
             device=self.context.device,
             dtype=self.context.dtype,
         )
+
+    @staticmethod
+    def exact_potential(matrix: Tensor, shift: Tensor) -> QuadraticCharacteristics:
+        """Return the u whose map is x + matrix x + shift, for `otbench check`."""
+        return QuadraticCharacteristics(matrix, shift)
 
     def step(self) -> StepInfo:
         """Do one step of Adam on a new batch. Never waits for the device."""

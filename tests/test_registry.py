@@ -154,14 +154,17 @@ def test_a_plugin_that_gives_nothing_is_an_error_that_names_it(tmp_path: Path, k
         Registry([path])
 
 
-def test_the_same_name_twice_is_reported_with_both_places_and_the_first_holds(folders: Path) -> None:
+def test_the_same_name_twice_is_an_error_with_both_places_and_hurts_no_other_name(folders: Path) -> None:
     first = write(folders / "solvers" / "a.py", solver("dropped"))
     second = write(folders / "solvers" / "b.py", solver("dropped") + solver("other"))
     registry = Registry()
     (problem,) = registry.problems
     assert problem.where == f"{second}:4"
     assert f"{first}:4" in problem.reason
-    assert registry.find("dropped").path == first
+    with pytest.raises(UsageError, match="registered twice") as error:
+        registry.find("dropped")
+    assert f"{first}:4" in str(error.value)
+    assert f"{second}:4" in str(error.value)
     assert registry.find("other").path == second
 
 

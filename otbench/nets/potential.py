@@ -54,7 +54,7 @@ class QuadraticPotential(nn.Module):
 
 
 class QuadraticCharacteristics(nn.Module):
-    r"""The space-time potential u(x, t) with u(x, 0) = $x^T A x / 2 + \langle b, x \rangle$ and $u_t + |\nabla u|^2/2 = 0$.
+    r"""$u(x, t)$ with $u(x, 0) = x^T A x / 2 + \langle b, x \rangle$ and $u_t + |\nabla u|^2 / 2 = 0$.
 
     Characteristics are straight: the point $x_0 = (I + tA)^{-1}(x - tb)$ moves with velocity $p = A x_0 + b$, so that
     $u = u(x_0, 0) + t |p|^2 / 2$, $\nabla u = p$ and $u_t = -|p|^2/2$. Needs $I + A$ positive definite.

@@ -9,10 +9,9 @@ import time
 import torch
 from torch import Tensor, nn
 
-from otbench.problem import PoolMeasure, QuadraticCost
+from otbench.problem import Batch, PoolMeasure, QuadraticCost
 from otbench.solver import Config, Context, Field, No, Problem, Solver, StepInfo, Support, Yes, register_solver
 from otbench.task import Instance, Metric, Outputs, Task, TestData, register_task
-from otbench.problem import Batch
 
 
 class ToyTaskConfig(Config):
