@@ -53,6 +53,7 @@ class NCFConfig(Config):
     lr: float = Field(5e-3, "learning rate of Adam, at its peak", gt=0)
     lr_end: float = Field(1e-3, "last learning rate, as a share of the peak; 1 = constant rate", ge=0, le=1)
     warmup: float = Field(0.02, "share of the budget over which the rate rises from 0", ge=0, lt=1)
+    weight_decay: float = Field(0.3, "decay of AdamW: each step shrinks all weights by learning rate * this", ge=0)
     averaging: float = Field(8.0, "weights are averaged over about the last 1/averaging of all steps; 0 = off", ge=0)
     hj_weight: float = Field(0.1, "weight of L_HJ", ge=0)
     mmd_weight: float = Field(1.0, "weight of each L_MMD", ge=0)
@@ -75,6 +76,7 @@ class NCFConfig(Config):
             "lr": 1e-3,
             "lr_end": 1.0,
             "warmup": 0.0,
+            "weight_decay": 0.0,
             "averaging": 0.0,
             "hj_weight": 1.0,
             "mmd_batch": 2000,
@@ -100,7 +102,9 @@ class NCF(Solver[NCFConfig]):
         super().__init__(problem, config, context)
         self.potential = self.build_potential()
         self.average = copy.deepcopy(self.potential).requires_grad_(False) if config.averaging else self.potential
-        self.optimiser = torch.optim.Adam(self.potential.parameters(), lr=config.lr, fused=True)
+        self.optimiser = torch.optim.AdamW(
+            self.potential.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
+        )
         self.steps_done = torch.zeros((), dtype=torch.int64)  # on the host; a tensor, so that it is saved
         self.source = EpochSampler(problem.source, config.mmd_batch, context.generator)
         self.target = EpochSampler(problem.target, config.mmd_batch, context.generator)
