@@ -64,7 +64,7 @@ class FixedPointConfig(Config):
     reference="Park, Gelphman, Osher, Wu Fung: Implicit Neural Optimal Transport via Fixed-Point Optimization, 2026",
     presets={
         "smoke": {"steps": 30, "batch_size": 256},
-        "quick": {"steps": 500, "batch_size": 1024},
+        "quick": {"steps": 600, "batch_size": 1024},
         "full": {"steps": 3000},
         "paper": {
             "steps": 5000,

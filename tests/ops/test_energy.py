@@ -43,6 +43,22 @@ def test_equals_the_definition_in_value_and_gradient(n: int, m: int, d: int, wan
             torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
 
 
+def test_unbiased_leaves_out_the_pairs_of_a_point_with_itself() -> None:
+    results = []
+    for exact in (False, True):
+        x, y = sample(20, 3, 0).requires_grad_(), sample(30, 3, 1).requires_grad_()
+        if exact:
+            inner = mean_distance(x, x) * 20 / 19 + mean_distance(y, y) * 30 / 29
+            value = 2 * mean_distance(x, y) - inner
+        else:
+            value = energy_distance(x, y, unbiased=True)
+        value.backward()
+        results.append((value.detach(), x.grad, y.grad))
+    torch.testing.assert_close(results[0], results[1], rtol=1e-10, atol=1e-12)
+    with pytest.raises(ValueError, match="two points"):
+        energy_distance(sample(1, 3, 0), sample(30, 3, 1), unbiased=True)
+
+
 @pytest.mark.parametrize("d", [1, 2, 16])
 def test_float32_agrees_with_float64_far_from_the_origin(d: int) -> None:
     x, y = sample(300, d, 0) + 50, sample(400, d, 1) * 1.5 + 50
