@@ -72,7 +72,7 @@ class NCFConfig(Config):
     presets={
         "smoke": {"steps": 60, "mmd_batch": 256, "hj_points": 256},
         "quick": {"steps": 600},
-        "full": {"steps": 12_000},
+        "full": {"steps": 6000, "mmd_batch": 2000},
         "paper": {
             "steps": 50_000,
             "lr": 1e-3,
