@@ -73,10 +73,11 @@ def test_seeds_become_one_row_with_mean_interval_and_n() -> None:
 
 def test_published_numbers_stand_only_beside_comparable_presets() -> None:
     full = printed([record("fixedpoint", 0.01)])
-    assert "(published)" in full
+    assert "ImplicitOT [" in full
+    assert "] published: Park" in full
     assert "0.046" in full  # the paper's value at d = 8
     quick = printed([record("fixedpoint", 0.01, preset="quick")], full_command="python bench.py --preset full")
-    assert "(published)" not in quick
+    assert "ImplicitOT" not in quick
     assert "not comparable with published numbers" in quick
     assert "python bench.py --preset full" in quick
 

@@ -90,13 +90,23 @@ def _table(section: Section, metrics: Sequence[MetricInfo], columns: Sequence[tu
         if row.kind != kind:
             table.add_section()
             kind = row.kind
-        table.add_row(*_cells(row, metrics, columns), style="dim" if row.kind == "published" else None)
+        table.add_row(*_cells(row, section, metrics, columns), style="dim" if row.kind == "published" else None)
     return table
 
 
-def _cells(row: Row, metrics: Sequence[MetricInfo], columns: Sequence[tuple[str, str, float]]) -> list[Text]:
-    name = f"{row.label} (published)" if row.kind == "published" else row.label
-    cells = [Text(name + (f" {row.marks}" if row.marks else ""))]
+def _sources(section: Section) -> list[str]:
+    """Return where the published rows of a section are from, in the order of their footnotes."""
+    return list(dict.fromkeys(row.source for row in section.rows if row.source))
+
+
+def _cells(
+    row: Row, section: Section, metrics: Sequence[MetricInfo], columns: Sequence[tuple[str, str, float]]
+) -> list[Text]:
+    if row.kind == "published":  # as printed in the paper; of the harness's columns it can have none
+        name = f"{row.label} [{_sources(section).index(row.source) + 1}]"
+        values = [row.numbers.get(metric.name) for metric in metrics]
+        return [Text(name), *(Text("-" if value is None else f"{value.mean:g}") for value in values)]
+    cells = [Text(row.label + (f" {row.marks}" if row.marks else ""))]
     if not row.numbers and row.failures:
         status = row.failures[0].split(": ")[1]
         return [*cells, Text(status, style="red")]
@@ -118,12 +128,11 @@ def _print_notes(out: Console, section: Section) -> None:
     if seeds - {1}:
         several = f" to {max(seeds)}" if len(seeds) > 1 else ""
         out.print(Text(f"n = {min(seeds)}{several} seeds"))
-    sources = {row.source for row in section.rows if row.source}
-    for source in sorted(sources):
-        out.print(Text(f"published: {source}", style="dim"))
-    for row in section.rows:
-        if row.note:
-            out.print(Text(f"{row.label} (published): {row.note}", style="dim"))
+    for k, source in enumerate(_sources(section), 1):
+        out.print(Text(f"[{k}] published: {source}", style="dim"))
+    notes = dict.fromkeys(f"{row.label}, published: {row.note}" for row in section.rows if row.note)
+    for note in notes:
+        out.print(Text(note, style="dim"))
 
 
 def quantity(value: Number | None, scale: float = 1.0, *, interval: bool = True, most: int = 6) -> str:
