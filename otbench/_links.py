@@ -47,4 +47,5 @@ class _Finder:
 def install() -> None:
     """Make the plugin folders importable, in a checkout that lost its links."""
     if not (_PACKAGE / "solvers").is_dir() and (_ROOT / "bench.py").is_file():
-        sys.meta_path.append(_Finder)
+        # in front: an editable install of another checkout would answer for these names, and mean its own folders
+        sys.meta_path.insert(0, _Finder)

@@ -147,15 +147,24 @@ def program(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     process.wait()
 
 
-def workers() -> list[int]:
+def workers_of(parent: int) -> list[int]:
+    """Return the process ids of the workers that `parent` started."""
     found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+    for path in Path("/proc").glob("[0-9]*"):
         try:
-            if b"otbench.worker" in path.read_bytes():
-                found.append(int(path.parent.name))
-        except OSError:
+            started_by = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            if started_by == parent and b"otbench.worker" in (path / "cmdline").read_bytes():
+                found.append(int(path.name))
+        except (OSError, ValueError):
             continue
     return found
+
+
+def alive(process: int) -> bool:
+    try:
+        return b"otbench.worker" in Path(f"/proc/{process}/cmdline").read_bytes()  # empty for one that has ended
+    except OSError:
+        return False
 
 
 def finish(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Record]:
@@ -187,12 +196,14 @@ def test_kill_9_of_the_parent_ends_the_worker_and_loses_no_record(
 ) -> None:
     before = {path: path.read_bytes() for path in (tmp_path / "out").glob("*.json")}
     assert before
+    started = workers_of(program.pid)
+    assert started
     program.kill()
     program.communicate()
     deadline = time.monotonic() + 40
-    while workers() and time.monotonic() < deadline:
+    while any(map(alive, started)) and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert not workers()
+    assert not any(map(alive, started))
     assert {path: path.read_bytes() for path in before} == before
     rows = finish(tmp_path / "out", monkeypatch)
     assert rows["toyshift[nap=0.5]"].metrics == rows["toyshift"].metrics
