@@ -38,7 +38,7 @@ class Store:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_atomically(self.folder / ".probe", b"otbench\n")
-            (self.folder / ".probe").unlink()
+            (self.folder / ".probe").unlink(missing_ok=True)  # another run of the program may have been quicker
         except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
             raise _cannot_write(self.folder, error) from error
 

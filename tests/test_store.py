@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -164,3 +165,10 @@ def test_the_frame_has_a_row_per_record_and_a_column_per_fact() -> None:
     assert table.loc[0, "metric.error_fwd"] == 0.1 + 0.2
     assert table.loc[0, "task.dim"] == 2
     assert table.loc[0, "solver.lr"] == 0.1
+
+
+def test_programs_that_start_together_do_not_disturb_each_other(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(Store(tmp_path / "out").prepare) for _ in range(200)]:
+            done.result()
+    assert list((tmp_path / "out").iterdir()) == []
