@@ -71,7 +71,7 @@ class NCFConfig(Config):
     reference="Park, Liu, Zhou, Osher, ICLR 2026, arXiv 2510.01153",
     presets={
         "smoke": {"steps": 60, "mmd_batch": 256, "hj_points": 256},
-        "quick": {"steps": 600},
+        "quick": {"steps": 1200},
         "full": {"steps": 15_000},
         "paper": {
             "steps": 50_000,
