@@ -191,11 +191,12 @@ def _execute(plan: Plan, store: Store, request: Request, options: argparse.Names
     from otbench.screen import console
 
     out = console()
-    have = 0 if options.force else len(settled(plan, store))
-    todo = len(plan.runs) - have
-    known = f", {have} already recorded (--force repeats them)" if have else ""
-    out.print(f"{todo} run{'' if todo == 1 else 's'} to do{known}; records in {store.folder}", markup=False)
-    waiting = plan.runs if options.force else [run for run in plan.runs if run.id not in settled(plan, store)]
+    have = {} if options.force else settled(plan, store)
+    waiting = [run for run in plan.runs if run.id not in have]
+    known = f", {len(have)} already recorded (--force repeats them)" if have else ""
+    out.print(
+        f"{len(waiting)} run{'' if len(waiting) == 1 else 's'} to do{known}; records in {store.folder}", markup=False
+    )
     with make_display(out, waiting) as display:
         outcome = execute(
             plan,

@@ -84,12 +84,17 @@ class Store:
             record = Record.model_validate_json(path.read_bytes())
         except (OSError, ValidationError, ValueError) as error:
             kind = "not a record of otbench" if isinstance(error, ValidationError) else str(error)
-            self.passed_over.append(f"{path}: passed over ({kind})")
+            self._pass_over(path, kind)
             return None
         if record.schema_version > SCHEMA:
-            self.passed_over.append(f"{path}: passed over (written by a newer otbench, schema {record.schema_version})")
+            self._pass_over(path, f"written by a newer otbench, schema {record.schema_version}")
             return None
         return record
+
+    def _pass_over(self, path: Path, reason: str) -> None:
+        note = f"{path}: passed over ({reason})"
+        if note not in self.passed_over:  # a file is read more than once in a run; it is told of once
+            self.passed_over.append(note)
 
 
 def read_all(folders: Sequence[Path]) -> tuple[list[Record], list[str]]:
