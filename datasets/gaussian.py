@@ -98,6 +98,8 @@ class GaussianInstance(Instance):
     def score(self, outputs: Outputs) -> dict[str, float]:
         """Return the metrics by name; cosines that are 0/0 and backward scores of one-way maps are left out.
 
+        `uvp_fwd` of a stochastic map is that of single draws, `uvp_mean` that of the mean over draws.
+
         The sampling error of the cost is nearly that of the exact map on the same points, so `cost_gap` is relative
         to the latter: (cost of T - cost of T*, both on the test points) / exact cost.
         """
@@ -110,6 +112,8 @@ class GaussianInstance(Instance):
             "cost": cost,
             "cost_gap": 100 * (cost - exact_cost) / self._cost if self._moves else None,
         }
+        if outputs.forward_mean is not None:
+            scores["uvp_mean"] = uvp(outputs.forward_mean, self._forward, self._trace1)
         if outputs.backward is not None:
             scores["uvp_bwd"] = uvp(outputs.backward, self._backward, self._trace0)
             scores["cosine_bwd"] = cosine(y, outputs.backward, self._backward) if self._moves else None
@@ -137,6 +141,7 @@ class Gaussian(Task[GaussianConfig]):
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("uvp_fwd", "UVP fwd", "%", primary=True, marked=True),
         Metric("uvp_bwd", "UVP bwd", "%", primary=True, marked=True),
+        Metric("uvp_mean", "UVP mean T", "%", primary=True, marked=True),
         Metric("cosine_fwd", "cosine fwd", higher_is_better=True),
         Metric("cosine_bwd", "cosine bwd", higher_is_better=True),
         Metric("cost", "cost", "data units^2"),

@@ -17,6 +17,8 @@ from otbench.task import Instance, Outputs, TestData
 CHUNK = 16384
 """Points mapped at a time: bounds the memory of evaluation."""
 REPEATS = 5
+DRAWS = 32
+"""Draws of a stochastic map over which its mean is taken."""
 SLOW_SECONDS = 2.0
 """An inference pass slower than this is timed once instead of `REPEATS` times."""
 
@@ -26,13 +28,18 @@ def apply_maps(solver: Solver[Config], test: TestData, *, seed: int) -> Outputs:
     generator = torch.Generator(solver.context.device).manual_seed(seed)
     source, target = test.source, test.target
     forward = _mapped(solver.forward_map, source.x, source.label, generator)
-    backward = roundtrip = log_prob = None
+    backward = roundtrip = log_prob = mean = None
     if isinstance(solver, HasBackward):
         backward = _mapped(solver.backward_map, target.x, target.label, generator)
         roundtrip = _mapped(solver.backward_map, forward, source.label, generator)
     if isinstance(solver, HasLogProb):
         log_prob = solver.log_prob(target.x, target.label).detach()
-    return Outputs(forward, backward, roundtrip, log_prob)
+    if solver.stochastic:
+        mean = torch.zeros_like(forward)
+        for _ in range(DRAWS):
+            mean += _mapped(solver.forward_map, source.x, source.label, generator)
+        mean /= DRAWS
+    return Outputs(forward, backward, roundtrip, log_prob, mean)
 
 
 def score(solver: Solver[Config], instance: Instance, *, seed: int) -> dict[str, float]:

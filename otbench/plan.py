@@ -28,6 +28,7 @@ HARD_LIMITS = {"smoke": 600.0, "quick": 3600.0, "full": 86_400.0, "paper": 604_8
 """Wall-clock seconds after which a run's process is ended, unless `hard_limit` says otherwise."""
 MAX_RUNS = 100_000
 _KERNELS = ("nets", "ops", "metrics")
+_PLUGIN_FOLDERS = ("otbench.solvers.", "otbench.baselines.", "otbench.datasets.")
 _PACKAGE = Path(__file__).parent
 
 
@@ -250,8 +251,12 @@ def _typed(name: str, values: Mapping[str, object]) -> str:
 
 
 def _source(solver: _Solver, task: Entry, registry: Registry) -> dict[str, str]:
-    """Return the hash of each piece of code that makes the numbers: solver, task, kernels."""
+    """Return the hash of each piece of code that makes the numbers: solver, what it builds on, task, kernels."""
     hashes = {}
+    for cls in solver.note.cls.__mro__:
+        if cls.__module__.startswith(_PLUGIN_FOLDERS):
+            path = Path(str(sys.modules[cls.__module__].__file__))
+            hashes[f"{path.parent.name}/{path.name}"] = _file_digest(path)
     for entry in (solver.entry, task):
         module = sys.modules[entry.module]  # loaded by now
         path = entry.path or Path(str(module.__file__))

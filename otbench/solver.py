@@ -7,7 +7,8 @@ A solver is one file with one class, registered by `register_solver`:
         ...
 
 Optional abilities are declared by being defined: `backward_map`, `validate`, `log_prob`, `forward_map_with_grad`,
-`velocity`, `interpolate`. `transductive = True` says that only the training pool itself can be moved.
+`velocity`, `interpolate`. `transductive = True` says that only the training pool itself can be moved;
+`stochastic = True`, that a map draws from its `generator`.
 """
 
 from __future__ import annotations
@@ -105,6 +106,8 @@ class Solver(abc.ABC, Generic[ConfigT]):
     """
 
     transductive: ClassVar[bool] = False
+    stochastic: ClassVar[bool] = False
+    """Whether `forward_map` draws from its generator: evaluation then also takes the mean over draws."""
     directions_trained: ClassVar[int] = 1
     """Separate trainings that a run contains: 2 where forward and backward maps are two problems side by side."""
 

@@ -72,12 +72,15 @@ class Outputs:
         backward: S(test.target.x), shape (m, *shape); None for one-way solvers.
         roundtrip: S(T(test.source.x)), shape (n, *shape); None for one-way solvers.
         log_prob: log densities at test.target.x, shape (m,); None where the solver has none.
+        forward_mean: mean of T(test.source.x) over draws, shape (n, *shape): the barycentric projection; None for
+            deterministic maps.
     """
 
     forward: Tensor
     backward: Tensor | None = None
     roundtrip: Tensor | None = None
     log_prob: Tensor | None = None
+    forward_mean: Tensor | None = None
 
 
 @dataclass(frozen=True)

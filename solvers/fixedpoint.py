@@ -25,16 +25,17 @@ be reached; the paper's results need the unclamped network, so `paper` does not 
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Mapping
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from otbench.nets.average import update_average
 from otbench.nets.dense_icnn import DenseICNN
 from otbench.nets.potential import QuadraticPotential
 from otbench.ops.prox import ProxResult, solve_prox, solve_prox_paper
+from otbench.ops.schedule import warmup_cosine
 from otbench.problem import EpochSampler
 from otbench.solver import Config, Context, Field, Problem, Solver, StepInfo, register_solver
 
@@ -133,7 +134,7 @@ class FixedPoint(Solver[FixedPointConfig]):
         found = self._solve(z, index)
         loss = self.loss(x, z, found.y)
 
-        rate = self._rate()
+        rate = warmup_cosine(self.context.progress()) if config.decay else 1.0
         for group in self.optimizer.param_groups:
             group["lr"], group["weight_decay"] = config.lr * rate, config.weight_decay * rate
         self.optimizer.zero_grad()
@@ -143,7 +144,8 @@ class FixedPoint(Solver[FixedPointConfig]):
         if config.convex:
             self.potential.clamp_convex_()
         self.taken += 1
-        self._update_average()
+        if self.average is not None:
+            update_average(self.average, self.potential, taken=int(self.taken), power=config.average)
         scalars: dict[str, Tensor | float] = {
             "inner_iterations": float(found.iterations),
             "unconverged": found.unconverged,
@@ -207,17 +209,3 @@ class FixedPoint(Solver[FixedPointConfig]):
         if self.starts is not None and index is not None:
             self.starts[index] = found.y
         return found
-
-    def _rate(self) -> float:
-        if not self.config.decay:
-            return 1.0
-        done = self.context.progress()
-        return min(1.0, done / 0.02 + 0.01) * (1 + math.cos(math.pi * done)) / 2
-
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        if self.average is not None:
-            # weights k^p by recursion: the newest of t iterates has the share (p + 1) / (t + p)
-            power = self.config.average
-            share = (power + 1) / (int(self.taken) + power)
-            torch._foreach_lerp_(list(self.average.parameters()), list(self.potential.parameters()), share)

@@ -32,18 +32,19 @@ sizes and collocation; lr = 1e-3, constant, both weights 1 and 50 000 steps are 
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Mapping
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from otbench.nets.average import update_average
 from otbench.nets.dense_icnn import DenseICNN, dense_icnn_widths
 from otbench.nets.potential import QuadraticCharacteristics
 from otbench.ops.energy import energy_distance
+from otbench.ops.schedule import warmup_cosine
 from otbench.problem import EpochSampler, Measure
-from otbench.solver import Config, Context, Field, Problem, Solver, StepInfo, Support, Yes, register_solver
+from otbench.solver import Config, Context, Field, Preset, Problem, Solver, StepInfo, Support, Yes, register_solver
 
 BOX_DRAW = 50_000
 """Samples per side from which box and centre are taken where a measure has no pool."""
@@ -59,10 +60,23 @@ class NCFConfig(Config):
     averaging: float = Field(8.0, "weights are averaged over about the last 1/averaging of all steps; 0 = off", ge=0)
     hj_weight: float = Field(0.05, "weight of L_HJ", ge=0)
     mmd_weight: float = Field(1.0, "weight of each L_MMD", ge=0)
-    mmd_batch: int = Field(1000, "samples per side and step", unit="samples", ge=2)
+    mmd_batch: int = Field(2000, "samples per side and step", unit="samples", ge=2)
     hj_points: int = Field(1000, "collocation points per step", unit="points", ge=1)
     collocation: Literal["path", "box"] = Field("path", "collocation points on random segments, or in the data's box")
     path_scale: float = Field(1.0, "path: factor by which points are moved away from the data's centre", gt=0)
+
+
+PAPER: Preset = {
+    "steps": 50_000,
+    "lr": 1e-3,
+    "lr_end": 1.0,
+    "warmup": 0.0,
+    "weight_decay": 0.0,
+    "averaging": 0.0,
+    "hj_weight": 1.0,
+    "collocation": "box",
+}
+"""The authors' values as far as they are known."""
 
 
 @register_solver(
@@ -71,19 +85,9 @@ class NCFConfig(Config):
     reference="Park, Liu, Zhou, Osher, ICLR 2026, arXiv 2510.01153",
     presets={
         "smoke": {"steps": 60, "mmd_batch": 256, "hj_points": 256},
-        "quick": {"steps": 1200},
-        "full": {"steps": 15_000},
-        "paper": {
-            "steps": 50_000,
-            "lr": 1e-3,
-            "lr_end": 1.0,
-            "warmup": 0.0,
-            "weight_decay": 0.0,
-            "averaging": 0.0,
-            "hj_weight": 1.0,
-            "mmd_batch": 2000,
-            "collocation": "box",
-        },
+        "quick": {"steps": 1200, "mmd_batch": 1000},
+        "full": {"steps": 10_000},
+        "paper": PAPER,
     },
 )
 class NCF(Solver[NCFConfig]):
@@ -139,10 +143,13 @@ class NCF(Solver[NCFConfig]):
         loss = config.hj_weight * hj + config.mmd_weight * (mmd_fwd + mmd_bwd)
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        rate = warmup_cosine(self.context.progress(), warmup=config.warmup, end=config.lr_end)
         for group in self.optimiser.param_groups:
-            group["lr"] = config.lr * self._rate()
+            group["lr"] = config.lr * rate
         self.optimiser.step()
-        self._update_average()
+        self.steps_done += 1
+        if self.average is not self.potential:
+            update_average(self.average, self.potential, taken=int(self.steps_done), power=config.averaging)
         scalars = {"hj": hj.detach(), "mmd_fwd": mmd_fwd.detach(), "mmd_bwd": mmd_bwd.detach()}
         return StepInfo(loss.detach(), scalars)
 
@@ -157,22 +164,30 @@ class NCF(Solver[NCFConfig]):
             where: collocation points, shape (k, d).
             when: their times in [0, 1], shape (k, 1).
         """
-        cost = self.problem.cost
         # One network call for everything that needs a gradient.
         points = torch.cat([_at(where, when), _at(x, 0.0), _at(y, 1.0)])
         value, gradient = self.potential.value_and_gradient(points)  # type: ignore[operator]
-        momentum = gradient[:, :-1]
-        velocity = cost.velocity(momentum)
-        parts = (len(where), len(x), len(y))
-        v, v_x, v_y = velocity.split(parts)  # type: ignore[no-untyped-call]
-        p = momentum[: len(where)]
-        foot = self.potential(_at(where - when * v, 0.0))
-        bracket = value[: len(where)] - foot + when.squeeze(1) * (cost.hamiltonian(p) - (p * v).sum(1))
+        k = len(where)
+        v_x, v_y = self.problem.cost.velocity(gradient[k:, :-1]).split((len(x), len(y)))  # type: ignore[no-untyped-call]
         return (
-            bracket.square().mean(),
+            self.residual(where, when, value[:k], gradient[:k]).square().mean(),
             energy_distance(x + v_x, y, target_term=False, unbiased=True),
             energy_distance(y - v_y, x, target_term=False, unbiased=True),
         )
+
+    def residual(self, where: Tensor, when: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+        """Return the error of the implicit solution formula at collocation points, shape (k,).
+
+        Args:
+            where: points, shape (k, d).
+            when: their times, shape (k, 1).
+            value: u there, shape (k,).
+            gradient: its gradient in (x, t), shape (k, d + 1).
+        """
+        cost, p = self.problem.cost, gradient[:, :-1]
+        v = cost.velocity(p)
+        foot = self.potential(_at(where - when * v, 0.0))
+        return value - foot + when.squeeze(1) * (cost.hamiltonian(p) - (p * v).sum(1))  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def forward_map(
@@ -208,19 +223,6 @@ class NCF(Solver[NCFConfig]):
         rows = torch.arange(k, device=x.device)
         between = torch.lerp(x[rows % len(x)], y[rows % len(y)], when)
         return torch.lerp(self._centre, between, self.config.path_scale), when
-
-    def _rate(self) -> float:
-        progress, warmup, end = self.context.progress(), self.config.warmup, self.config.lr_end
-        if progress < warmup:
-            return (progress + 1e-3) / (warmup + 1e-3)
-        return end + (1 - end) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
-
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        self.steps_done += 1
-        if self.average is not self.potential:
-            weight = (self.config.averaging + 1) / (int(self.steps_done) + self.config.averaging)
-            torch._foreach_lerp_(list(self.average.parameters()), list(self.potential.parameters()), weight)
 
     def _look(self, measure: Measure) -> Tensor:
         pool = measure.pool

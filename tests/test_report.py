@@ -119,11 +119,27 @@ def test_markup_in_names_is_text() -> None:
     assert "[link=x]d[/link]" in text
 
 
-def test_a_quick_table_fits_a_terminal_of_80_columns() -> None:
-    text = printed([record("fixedpoint", 0.0123), record("identity", 5.15)], width=80)
-    table = [line for line in text.splitlines() if line.startswith((" fixedpoint", " identity"))]
-    assert len(table) == 2
-    assert all("…" not in line for line in table)
+def test_on_80_columns_a_table_is_set_in_two_and_nothing_is_cut() -> None:
+    records = [record("fixedpoint", 0.0123), record("identity", 5.15)]
+    narrow, wide = printed(records, width=80), printed(records, width=160)
+    rows = [line for line in narrow.splitlines() if line.startswith((" fixedpoint", " identity"))]
+    assert len(rows) == 4
+    assert all("…" not in line and len(line) <= 80 for line in rows)
+    single = [line for line in wide.splitlines() if line.startswith((" fixedpoint", " identity"))]
+    assert len(single) == 2
+    assert [" ".join(a.split() + b.split()[1:]) for a, b in zip(rows[:2], rows[2:], strict=True)] == [
+        " ".join(line.split()) for line in single
+    ]
+
+
+def test_a_row_says_what_it_used_and_where_it_began() -> None:
+    counts = Counts(steps=100, samples=204_800, directions=2)
+    text = printed([record("mmv1", 0.05, start={"uvp_fwd": 5.43}, counts=counts), record("identity", 5.15)])
+    head = next(line for line in text.splitlines() if "at step 0" in line)
+    row = next(line for line in text.splitlines() if line.startswith(" mmv1"))
+    assert "samples" in head
+    assert "dirs" in text
+    assert row.split()[1:6] == ["0.0500", "5.43", "100", "205", "2"]
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,8 @@ COMPARABLE = ("full", "paper")
 ABOVE_IDENTITY = "!"
 WORSE_THAN_START = "v"
 NEVER_MOVED = "~"
+START = "start"
+"""Column: the solver's own score at step 0, in the section's first metric."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,11 @@ class Section:
         """Whether these numbers may stand beside published ones."""
         return self.preset in COMPARABLE
 
+    @property
+    def start(self) -> MetricInfo | None:
+        """The first metric as it was before the first step: a column of its own."""
+        return self.metrics[0].model_copy(update={"name": START, "label": "at step 0"}) if self.metrics else None
+
 
 def sections(records: Iterable[Record]) -> list[Section]:
     """Group `records` into sections, in the order of task, preset and instance."""
@@ -112,7 +119,9 @@ def _section(records: Sequence[Record]) -> Section:
         instance=first.instance or _instance_words(first),
         preset=first.spec.preset,
         device=str(first.environment.get("device") or first.spec.device),
-        metrics=[metric for metric in first.metric_info if metric.primary],
+        metrics=[
+            metric for metric in first.metric_info if metric.primary and any(metric.name in row.numbers for row in made)
+        ],
         rows=made,
     )
     if section.comparable and first.published is not None:
@@ -141,8 +150,10 @@ def _row(
         if record.status is not Status.OK
     ]
     values: dict[str, list[float]] = {}
+    first = next((metric.name for metric in metrics if metric.primary), "")
     for record in good:
-        for key, value in _columns(record).items():
+        start = record.start.get(first) if kind == "solver" else None
+        for key, value in {**_columns(record), START: start}.items():
             if value is not None:
                 values.setdefault(key, []).append(float(value))
     row.numbers = {key: number(column) for key, column in values.items()}

@@ -17,6 +17,8 @@ from otbench.report.summary import ABOVE_IDENTITY, NEVER_MOVED, WORSE_THAN_START
 
 _HARNESS_COLUMNS = (
     ("steps", "steps", 1.0),
+    ("samples", "samples\nk", 1e-3),
+    ("directions", "dirs", 1.0),
     ("train_s", "train\ns", 1.0),
     ("step_ms", "step\nms", 1.0),
     ("infer_fwd_ms", "T\nms", 1.0),
@@ -49,9 +51,10 @@ def print_sections(out: Console, sections: Sequence[Section], *, full_command: s
     if not sections:
         return
     out.print(
-        "T, S: time to map the test set forward, backward. peak: memory of training above the level after imports"
-        " (on a GPU: allocated).\nstored: what must be kept for the maps. steps, train: of the whole run."
-        " ±: 95 % t-interval of the mean over seeds.",
+        "at step 0: the same score before training. samples: drawn, both sides. dirs: trainings side by side, 2 where"
+        " each direction has its own.\nT, S: time to map the test set forward, backward. peak: memory of training above"
+        " the level after imports (on a GPU: allocated).\nstored: what must be kept for the maps. steps, train: of the"
+        " whole run. ±: 95 % t-interval of the mean over seeds.",
         style="dim",
     )
     if full_command and not all(section.comparable for section in sections):
@@ -70,11 +73,12 @@ def _title(section: Section) -> Text:
 def _tables(section: Section, out: Console) -> list[Table]:
     """Return one table, or two below each other where one does not fit: a number is never cut off."""
     columns = [c for c in _HARNESS_COLUMNS if any(c[0] in row.numbers for row in section.rows)]
-    whole = _table(section, section.metrics, columns)
+    metrics = [*section.metrics, section.start] if section.start else []
+    whole = _table(section, metrics, columns)
     room = out.options.update(max_width=10_000)
     if not columns or Measurement.get(out, room, whole).maximum <= out.width:
         return [whole]
-    return [_table(section, section.metrics, []), _table(section, [], columns)]
+    return [_table(section, metrics, []), _table(section, [], columns)]
 
 
 def _table(section: Section, metrics: Sequence[MetricInfo], columns: Sequence[tuple[str, str, float]]) -> Table:

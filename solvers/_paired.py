@@ -1,0 +1,142 @@
+r"""What the Brenier solvers of the Wasserstein-2 benchmark share: two potentials, trained side by side.
+
+psi on the source side and psi_bar on the target side are DenseICNNs in Brenier's convention: the maps are
+$T = \nabla\psi$ and $S = \nabla\bar\psi$. Both start from one network, pre-trained to the identity (Korotin et al.,
+"Do neural optimal transport solvers work?", NeurIPS 2021, arXiv 2106.01954, and its released code). A method adds its
+loss, or its own order of updates.
+"""
+
+from __future__ import annotations
+
+import abc
+import copy
+from collections.abc import Mapping
+from typing import ClassVar, Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from otbench.nets.average import update_average
+from otbench.nets.dense_icnn import DenseICNN
+from otbench.nets.pretrain import pretrain_identity
+from otbench.ops.schedule import warmup_cosine
+from otbench.problem import EpochSampler
+from otbench.solver import Config, Context, Field, Preset, Problem, Solver, StepInfo
+
+
+class PairedConfig(Config):
+    """Parameters that all these solvers have."""
+
+    lr: float = Field(3e-3, "learning rate of Adam, at its peak", gt=0)
+    lr_end: float = Field(0.0, "last learning rate, as a share of the peak; 1 = constant rate", ge=0, le=1)
+    warmup: float = Field(0.02, "share of the budget over which the rate rises", ge=0, lt=1)
+    weight_decay: float = Field(0.0, "peak of AdamW's weight decay, which falls with the learning rate", ge=0)
+    averaging: float = Field(8.0, "maps use the mean of iterates k with weights ~ k^averaging; 0 = the last", ge=0)
+    batch_size: int = Field(1024, "points per side and batch", unit="points", ge=2)
+    activation: Literal["celu", "softplus"] = Field("celu", "activation of the networks")
+    strong_convexity: float = Field(1e-4, "weight of |x|^2/2 that is built into the networks", ge=0)
+    pretraining: int = Field(5000, "most steps of identity pre-training", unit="steps", ge=0)
+
+
+PAPER: Preset = {
+    "lr": 1e-3,
+    "lr_end": 1.0,
+    "warmup": 0.0,
+    "weight_decay": 0.0,
+    "averaging": 0.0,
+    "batch_size": 1024,
+    "activation": "celu",
+    "strong_convexity": 1e-4,
+    "pretraining": 5000,
+}
+"""What the released notebooks have in common."""
+
+PairedT = TypeVar("PairedT", bound=PairedConfig)
+
+
+class PairedPotentials(Solver[PairedT]):
+    """Two potentials, one optimiser, one schedule, averaged maps. Subclasses define `loss`, or `update`.
+
+    Attributes:
+        psi: the potential on the source side, trained.
+        psi_bar: the potential on the target side, trained.
+        average: the averages of both, from which the maps are read; the same networks if averaging is off.
+        taken: steps so far, shape (), on the host.
+    """
+
+    convex: ClassVar[bool] = False
+    """Whether the networks are clamped to be convex, in pre-training and after each step."""
+
+    def __init__(self, problem: Problem, config: PairedT, context: Context) -> None:
+        """Build and pre-train the networks; build optimiser and samplers."""
+        super().__init__(problem, config, context)
+        self.psi, self.psi_bar = self.build_potentials()
+        pair = nn.ModuleList((self.psi, self.psi_bar))
+        self.average = copy.deepcopy(pair).requires_grad_(False) if config.averaging else pair
+        # Adam treats each weight by itself: one optimiser for both networks is one for each.
+        self.optimiser = torch.optim.AdamW(
+            pair.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
+        )
+        self.taken = torch.zeros((), dtype=torch.int64)
+        self.source = EpochSampler(problem.source, config.batch_size, context.generator)
+        self.target = EpochSampler(problem.target, config.batch_size, context.generator)
+
+    def build_potentials(self) -> tuple[DenseICNN, DenseICNN]:
+        """Return psi and psi_bar, the second an exact copy of the first; tests put exact potentials here."""
+        config, context = self.config, self.context
+        psi = DenseICNN(
+            self.problem.dim,
+            activation=config.activation,
+            strong_convexity=config.strong_convexity,
+            generator=context.generator,
+            device=context.device,
+            dtype=context.dtype,
+        )
+        if self.convex:
+            psi.clamp_convex_()
+        pretrain_identity(psi, generator=context.generator, steps=config.pretraining, convex=self.convex)
+        return psi, copy.deepcopy(psi)
+
+    def step(self) -> StepInfo:
+        """Set the rates, let the method update its networks, average them."""
+        config = self.config
+        rate = warmup_cosine(self.context.progress(), warmup=config.warmup, end=config.lr_end)
+        for group in self.optimiser.param_groups:
+            group["lr"], group["weight_decay"] = config.lr * rate, config.weight_decay * rate
+        info = self.update()
+        self.taken += 1
+        if config.averaging:
+            for average, network in zip(self.average, (self.psi, self.psi_bar), strict=True):
+                update_average(average, network, taken=int(self.taken), power=config.averaging)
+        return info
+
+    @abc.abstractmethod
+    def update(self) -> StepInfo:
+        """Do one outer iteration of the method; the rates are set."""
+
+    def descend(self, loss: Tensor) -> None:
+        """Take one step of Adam on `loss`, shape (); networks outside its graph stay as they are."""
+        self.optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        if self.convex:
+            self.psi.clamp_convex_()
+            self.psi_bar.clamp_convex_()
+
+    @torch.no_grad()
+    def forward_map(
+        self, x: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Return T(x) = grad psi(x), same shape as `x` (n, *shape)."""
+        return self.average[0].gradient(x.flatten(1)).view_as(x)  # type: ignore[no-any-return, operator]
+
+    @torch.no_grad()
+    def backward_map(
+        self, y: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Return S(y) = grad psi_bar(y), same shape as `y` (n, *shape)."""
+        return self.average[1].gradient(y.flatten(1)).view_as(y)  # type: ignore[no-any-return, operator]
+
+    def stored_modules(self) -> Mapping[str, nn.Module]:
+        """Return both potentials: each map needs its own."""
+        return {"potentials": self.average}

@@ -1,0 +1,36 @@
+r"""HJ-PINN: NCF with the residual of the partial differential equation in the place of the implicit formula.
+
+The ablation of Park, Liu, Zhou, Osher, "Neural Hamilton-Jacobi Characteristic Flows for Optimal Transport", ICLR 2026
+(arXiv 2510.01153), sec. 6.1: L_HJ is the mean square, over the same collocation points, of
+
+    u_t(x, t) + H(grad u(x, t)),
+
+and all else is NCF's, deviations and parameters included (`otbench.solvers.ncf`). The residual alone does not single
+out the viscosity solution, whose characteristics do not cross.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from otbench.solver import register_solver
+from otbench.solvers.ncf import NCF, PAPER, NCFConfig
+
+
+@register_solver(
+    "hjpinn",
+    config=NCFConfig,
+    reference="Park, Liu, Zhou, Osher, ICLR 2026, arXiv 2510.01153, sec. 6.1",
+    presets={
+        "smoke": {"steps": 60, "mmd_batch": 256, "hj_points": 256},
+        "quick": {"steps": 1200, "mmd_batch": 1000},
+        "full": {"steps": 10_000},
+        "paper": PAPER,
+    },
+)
+class HJPINN(NCF):
+    """Minimise the residual of the Hamilton-Jacobi equation and both energy distances of one space-time network."""
+
+    def residual(self, where: Tensor, when: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+        """Return u_t + H(grad u) at collocation points, shape (k,), from the gradient in (x, t), shape (k, d + 1)."""
+        return gradient[:, -1] + self.problem.cost.hamiltonian(gradient[:, :-1])
