@@ -23,8 +23,8 @@ from otbench.solvers.ncf import NCF, PAPER, NCFConfig
     reference="Park, Liu, Zhou, Osher, ICLR 2026, arXiv 2510.01153, sec. 6.1",
     presets={
         "smoke": {"steps": 60, "mmd_batch": 256, "hj_points": 256},
-        "quick": {"steps": 1200, "mmd_batch": 1000},
-        "full": {"steps": 10_000},
+        "quick": {"steps": 1200, "lr": 3e-3},
+        "full": {"steps": 6000},
         "paper": PAPER,
     },
 )
