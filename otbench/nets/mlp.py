@@ -1,0 +1,143 @@
+r"""MLP: a plain fully connected network, for maps and critics that are not gradients of a convex potential.
+
+With hidden widths $h_1..h_m$, $z_0 = x$ and $z_k = \sigma(z_{k-1} W_k + b_k)$, the value is
+$z_m W_{m+1} + b_{m+1}$, plus the leading inputs where the network is residual.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+Activation = Literal["silu", "relu"]
+_ACTIVATIONS = {"silu": functional.silu, "relu": functional.relu}
+
+
+def mlp_width(dim: int) -> int:
+    """Return the hidden width for data of dimension `dim` where none is given: max(2d, 64), as in the DenseICNN."""
+    return max(2 * dim, 64)
+
+
+class MLP(nn.Module):
+    """Fully connected network R^inputs -> R^outputs with one activation throughout.
+
+    Attributes:
+        inputs: number of input coordinates.
+        outputs: number of output coordinates.
+        widths: hidden widths (h_1, ..., h_m), m >= 0.
+        residual: whether the first `outputs` inputs are added to the output.
+        weights: W_1, ..., W_{m+1}, shapes (h_{k-1}, h_k) with h_0 = inputs and h_{m+1} = outputs.
+        biases: b_1, ..., b_{m+1}, shapes (h_k,).
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        widths: Sequence[int],
+        activation: Activation = "silu",
+        residual: bool = False,
+        zero_last: bool = False,
+        generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """Draw weights from N(0, 2 / fan-in) (He et al., ICCV 2015) and biases from U(-1, 1) / sqrt(fan-in).
+
+        Args:
+            inputs: number of input coordinates.
+            outputs: number of output coordinates.
+            widths: hidden widths.
+            activation: silu, which is smooth, or relu.
+            residual: add the first `outputs` inputs to the output.
+            zero_last: start with the last layer at zero: the network is 0, or the identity if residual.
+            generator: source of randomness, on `device`.
+            device: where the parameters live.
+            dtype: floating type of the parameters.
+
+        Raises:
+            ValueError: a size that is not positive, or a residual network with fewer inputs than outputs.
+        """
+        super().__init__()
+        self.inputs, self.outputs, self.widths = inputs, outputs, tuple(widths)
+        self.activation, self.residual = activation, residual
+        if min(inputs, outputs, *self.widths) < 1:
+            raise ValueError(f"MLP needs positive sizes, got {inputs} -> {self.widths} -> {outputs}")
+        if residual and inputs < outputs:
+            raise ValueError(f"a residual MLP needs at least as many inputs as outputs, got {inputs} and {outputs}")
+        sizes = (inputs, *self.widths, outputs)
+        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
+        for fan_in, size in itertools.pairwise(sizes):
+            weight = torch.empty((fan_in, size), device=device, dtype=dtype)
+            bias = torch.empty(size, device=device, dtype=dtype)
+            self.weights.append(nn.Parameter(weight.normal_(0.0, math.sqrt(2 / fan_in), generator=generator)))
+            self.biases.append(nn.Parameter(bias.uniform_(-1, 1, generator=generator).div_(math.sqrt(fan_in))))
+        if zero_last:
+            nn.init.zeros_(self.weights[-1])
+            nn.init.zeros_(self.biases[-1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the value at each x_i, shape (n, outputs), for `x` of shape (n, inputs)."""
+        activate, z = _ACTIVATIONS[self.activation], x
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            z = activate(torch.addmm(bias, z, weight))
+        value = torch.addmm(self.biases[-1], z, self.weights[-1])
+        return value + x[:, : self.outputs] if self.residual else value
+
+    def extra_repr(self) -> str:
+        """Describe the architecture in `repr`."""
+        return (
+            f"inputs={self.inputs}, outputs={self.outputs}, widths={self.widths}, activation={self.activation}, "
+            f"residual={self.residual}"
+        )
+
+
+class MLPPotential(MLP):
+    """A scalar MLP on R^dim as a `Potential`: it knows its gradient, which can be differentiated."""
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        widths: Sequence[int],
+        activation: Activation = "silu",
+        zero_last: bool = False,
+        generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """Draw the parameters as `MLP` does, whose arguments these are, with `dim` inputs and one output."""
+        super().__init__(
+            dim,
+            1,
+            widths=widths,
+            activation=activation,
+            zero_last=zero_last,
+            generator=generator,
+            device=device,
+            dtype=dtype,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return f(x_i), shape (n,), for `x` of shape (n, dim)."""
+        return super().forward(x).squeeze(1)
+
+    def gradient(self, x: Tensor) -> Tensor:
+        """Return the gradient of f at each x_i, shape (n, dim), for `x` of shape (n, dim)."""
+        return self.value_and_gradient(x)[1]
+
+    def value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return f, shape (n,), and its gradient, shape (n, dim), both without a graph where autograd is off."""
+        wanted = torch.is_grad_enabled()
+        with torch.enable_grad():
+            x = x if wanted and x.requires_grad else x.detach().requires_grad_()
+            value = self(x)
+            gradient = torch.autograd.grad(value.sum(), x, create_graph=wanted)[0]
+        return (value if wanted else value.detach()), gradient

@@ -1,0 +1,99 @@
+r"""NOT with a weak cost: a stochastic map T(x, z) and a critic, trained against each other.
+
+Korotin, Selikhanovych, Burnaev, "Neural Optimal Transport", ICLR 2023 (arXiv 2201.12220), eq. 14, and its released
+code. A point x is carried to a measure, that of T(x, z) over random z. The weak quadratic cost of that measure,
+
+$$C_\gamma(x, P) = \tfrac12 E_{y \sim P} |x - y|^2 - \tfrac\gamma2 \operatorname{Var}(P)
+= \tfrac12 |x - E_P y|^2 + \tfrac{1 - \gamma}2 \operatorname{Var}(P) ,$$
+
+rewards spread. The saddle problem is that of `not` with $C_\gamma(x, T(x, \cdot))$ for c, and so are the order of
+updates, the networks and the deviations. With the mean and the unbiased variance $\hat V$ of k draws,
+
+$$\tfrac12 |x - \bar T|^2 + \tfrac12 (1 - \gamma - 1/k) \, \hat V$$
+
+is an unbiased estimate of the cost: the $-1/k$ takes away what the noise of the mean adds to the square.
+
+What to expect: if the covariances of a Gaussian pair commute, and $\lambda_i$ are the eigenvalues of its optimal map,
+the mean over z of the optimal plan is $\min(\lambda_i, 1/\gamma) \, x_i$ along axis i, and noise makes up the rest of
+the variance. So the strong map is the solution if and only if $\gamma \lambda_i \le 1$ for all i; beyond that neither
+the error of single draws nor that of their mean vanishes, and that is no defect.
+
+Presets: `paper` is the authors' toy notebook, gamma = 1, for which the cost sees nothing but the mean. `quick` and
+`full` have the gamma of their image notebooks, 0.66, reached along a line over the first quarter of the budget.
+
+The noise has as many coordinates as the data (the code: two, in two dimensions).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from otbench.solver import Field, register_solver
+from otbench.solvers.not_ import NOT, PAPER, NOTConfig
+
+
+class NOTWeakConfig(NOTConfig):
+    """Parameters of NOTWeak: those of NOT, the weak cost's and the noise's."""
+
+    gamma: float = Field(0.66, "weight of the variance that the cost takes off; 0 = strong cost", ge=0, le=1)
+    gamma_rise: float = Field(0.25, "share of the budget over which gamma rises from 0", ge=0, le=1)
+    draws: int = Field(4, "draws of noise per source point in a step of the map", unit="draws", ge=2)
+    noise_dim: int | None = Field(None, "coordinates of the noise; none = those of the data", ge=1)
+    noise_std: float = Field(0.1, "standard deviation of the noise", gt=0)
+    batch_size: int = Field(512, "points per side and update", unit="points", ge=2)
+
+
+@register_solver(
+    "notweak",
+    config=NOTWeakConfig,
+    reference="Korotin, Selikhanovych, Burnaev, ICLR 2023, arXiv 2201.12220",
+    presets={
+        "smoke": {"steps": 30, "batch_size": 128},
+        "quick": {"steps": 600},
+        "full": {"steps": 2500},
+        "paper": {**PAPER, "gamma": 1.0, "gamma_rise": 0.0, "draws": 4, "noise_std": 0.1},
+    },
+)
+class NOTWeak(NOT):
+    """Train a stochastic map against a critic; see the module's text. A step never waits for the device."""
+
+    stochastic: ClassVar[bool] = True
+    config: NOTWeakConfig
+
+    def build_map(self) -> nn.Module:
+        """Return T, from points and noise side by side (n, d + noise_dim) to (n, d); tests put the exact map here."""
+        return self._build_map(self.problem.dim + self._noise_dim())
+
+    def map_loss(self, x: Tensor) -> Tensor:
+        """Return E[C(x, T(x, .)) - f(T(x, z))], shape (), at source points `x` (n, d); f takes no gradient."""
+        k = self.config.draws
+        moved = self.transport(self.map, x.repeat_interleave(k, 0), self.context.generator)
+        return self.weak_cost(x, moved.view(len(x), k, -1)) - self.critic_mean(moved)
+
+    def weak_cost(self, x: Tensor, moved: Tensor) -> Tensor:
+        """Return the estimate of E C(x, T(x, .)), shape (), with the present gamma.
+
+        Args:
+            x: source points, shape (n, d).
+            moved: k draws of each image, shape (n, k, d).
+        """
+        variance, mean = torch.var_mean(moved, 1)
+        return self.scaled((x - mean).square() + (1 - self._gamma() - 1 / moved.shape[1]) * variance)
+
+    def transport(self, network: nn.Module, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Return one draw of T(x, z) per row of `x`, shape (n, d); without a generator, always the same draws."""
+        if generator is None:
+            generator = torch.Generator(x.device).manual_seed(0)
+        z = torch.randn(len(x), self._noise_dim(), generator=generator, device=x.device, dtype=x.dtype)
+        return network(torch.cat((x, self.config.noise_std * z), 1))  # type: ignore[no-any-return]
+
+    def _noise_dim(self) -> int:
+        return self.config.noise_dim or self.problem.dim
+
+    def _gamma(self) -> float:
+        """Return gamma at this point of the budget."""
+        rise = self.config.gamma_rise
+        return self.config.gamma * (min(1.0, self.context.progress() / rise) if rise else 1.0)
