@@ -18,6 +18,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from otbench.config import build_config
 from otbench.nets.dense_icnn import DenseICNN
 from otbench.ops.energy import energy_distance
 from otbench.problem import PoolMeasure, Problem, QuadraticCost
@@ -64,16 +65,18 @@ def plain_energy(x: Tensor, y: Tensor) -> Tensor:
     return 2 * torch.cdist(x, y).mean() - sum(inner)
 
 
-def build(kind: type[NCF], *, mmd_batch: int = MMD_BATCH, hj_points: int = HJ_POINTS) -> NCF:
+def build(kind: type[NCF], *, mmd_batch: int = MMD_BATCH, hj_points: int = HJ_POINTS, **values: str) -> NCF:
     x, y = (s * torch.randn(4000, DIM, generator=torch.Generator().manual_seed(k)) for k, s in ((1, 1.0), (2, 1.3)))
     device = torch.device("cpu")
     problem = Problem(PoolMeasure(x), PoolMeasure(y), QuadraticCost(), device, torch.float32)
     context = Context(device, torch.float32, torch.Generator().manual_seed(100), lambda: 0.5)
-    return kind(problem, NCFConfig(mmd_batch=mmd_batch, hj_points=hj_points), context)
+    config = build_config(NCFConfig, {"mmd_batch": mmd_batch, "hj_points": hj_points, **values}, owner="ncf")
+    return kind(problem, config, context)
 
 
 def test_both_forms_compute_the_same_step() -> None:
-    ours, plain = build(NCF, mmd_batch=200, hj_points=100), build(PlainNCF, mmd_batch=200, hj_points=100)
+    # by Adam: SOAP's basis turns with the rounding of the gradients, which differs between the forms
+    ours, plain = (build(kind, mmd_batch=200, hj_points=100, optimiser="adam") for kind in (NCF, PlainNCF))
     for _ in range(3):
         a, b = ours.step(), plain.step()
     assert float(a.scalars["hj"]) == pytest.approx(float(b.scalars["hj"]), rel=1e-3)
