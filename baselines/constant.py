@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
-from torch import Tensor, nn
 
+from otbench.baselines._two_maps import TwoMaps
 from otbench.nets.affine import AffineMap
 from otbench.ops.points import training_points
-from otbench.solver import Config, Context, Problem, Solver, StepInfo, Support, Yes, register_baseline
+from otbench.solver import Config, Context, Problem, StepInfo, Support, Yes, register_baseline
 
 
 class ConstantConfig(Config):
@@ -17,8 +15,11 @@ class ConstantConfig(Config):
 
 
 @register_baseline("constant", config=ConstantConfig, reference="none: T(x) = E[y]", always=True)
-class Constant(Solver[ConstantConfig]):
+class Constant(TwoMaps[ConstantConfig]):
     """Sends every point to the mean of the other side's training pool: the 100 % row of the UVP."""
+
+    _forward: AffineMap
+    _backward: AffineMap
 
     @classmethod
     def supports(cls, problem: Problem) -> Support:
@@ -39,19 +40,3 @@ class Constant(Solver[ConstantConfig]):
             mean = training_points(side, self.context.generator).cpu().double().mean(0)
             network.offset.copy_(mean)
         return StepInfo(0.0, done=True)
-
-    def forward_map(
-        self, x: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Return the target's mean for each point of `x`, shape (n, *shape)."""
-        return self._forward.forward(x)
-
-    def backward_map(
-        self, y: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Return the source's mean for each point of `y`, shape (n, *shape)."""
-        return self._backward.forward(y)
-
-    def stored_modules(self) -> Mapping[str, nn.Module]:
-        """Return the two means."""
-        return {"forward": self._forward, "backward": self._backward}

@@ -8,16 +8,15 @@ Solver: the network simplex of POT (`ot.emd`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import ot
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from otbench.baselines._two_maps import TwoMaps
 from otbench.ops.points import training_points
-from otbench.solver import Config, Context, Field, No, Problem, Solver, StepInfo, Support, register_baseline
+from otbench.solver import Config, Context, Field, Problem, StepInfo, register_baseline
 
 CHUNK = 4096
 """Points mapped at a time: bounds the distance matrix."""
@@ -52,15 +51,11 @@ class NearestShift(nn.Module):
 
 
 @register_baseline("emd", config=EMDConfig, reference="Flamary et al., POT: Python Optimal Transport, JMLR 22, 2021")
-class EMD(Solver[EMDConfig]):
+class EMD(TwoMaps[EMDConfig]):
     """Exact plan between two subsamples; unseen points move as their nearest neighbour does."""
 
-    @classmethod
-    def supports(cls, problem: Problem) -> Support:
-        """Take the quadratic cost between points of the same shape."""
-        if problem.source.shape != problem.target.shape:
-            return No(f"shapes differ: {problem.source.shape} and {problem.target.shape}")
-        return super().supports(problem)
+    _forward: NearestShift
+    _backward: NearestShift
 
     def __init__(self, problem: Problem, config: EMDConfig, context: Context) -> None:
         """Draw the two subsamples."""
@@ -76,22 +71,6 @@ class EMD(Solver[EMDConfig]):
             images = weights @ there / weights.sum(1, keepdims=True)
             network.shifts.copy_(torch.from_numpy(images - here))
         return StepInfo(cost, done=True)
-
-    def forward_map(
-        self, x: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Return T(x), shape (n, *shape)."""
-        return self._forward.forward(x)
-
-    def backward_map(
-        self, y: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Return S(y), shape (n, *shape); not the inverse of T off the samples."""
-        return self._backward.forward(y)
-
-    def stored_modules(self) -> Mapping[str, nn.Module]:
-        """Return both samples with their shifts."""
-        return {"forward": self._forward, "backward": self._backward}
 
 
 def _solve(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:

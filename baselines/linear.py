@@ -8,17 +8,16 @@ Optimization Theory and Applications 43, 1984; computed by POT (`ot.gaussian.bur
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import ot
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
+from otbench.baselines._two_maps import TwoMaps
 from otbench.nets.affine import AffineMap
 from otbench.ops.points import training_points
-from otbench.solver import Config, Context, Field, No, Problem, Solver, StepInfo, Support, register_baseline
+from otbench.solver import Config, Context, Field, Problem, StepInfo, register_baseline
 
 
 class LinearConfig(Config):
@@ -33,15 +32,11 @@ class LinearConfig(Config):
     reference="Knott, Smith, On the optimal mapping of distributions, JOTA 43, 1984; Flamary et al., POT, JMLR 2021",
     always=True,
 )
-class Linear(Solver[LinearConfig]):
+class Linear(TwoMaps[LinearConfig]):
     """Bures map with the moments of the same training pools: the statistical floor of Gaussian tasks."""
 
-    @classmethod
-    def supports(cls, problem: Problem) -> Support:
-        """Take the quadratic cost between points of the same shape."""
-        if problem.source.shape != problem.target.shape:
-            return No(f"shapes differ: {problem.source.shape} and {problem.target.shape}")
-        return super().supports(problem)
+    _forward: AffineMap
+    _backward: AffineMap
 
     def __init__(self, problem: Problem, config: LinearConfig, context: Context) -> None:
         """Start at the identity; the moments are read by the step."""
@@ -62,22 +57,6 @@ class Linear(Solver[LinearConfig]):
             network.matrix.copy_(torch.from_numpy(matrix))
             network.offset.copy_(torch.from_numpy(offset))
         return StepInfo(0.0, done=True)
-
-    def forward_map(
-        self, x: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Return A x + b, shape (n, *shape)."""
-        return self._forward.forward(x)
-
-    def backward_map(
-        self, y: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Return the same map with source and target exchanged, shape (n, *shape)."""
-        return self._backward.forward(y)
-
-    def stored_modules(self) -> Mapping[str, nn.Module]:
-        """Return both affine maps."""
-        return {"forward": self._forward, "backward": self._backward}
 
     def _moments(self, x: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         points = x.cpu().double().numpy()

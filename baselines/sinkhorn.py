@@ -12,14 +12,13 @@ and pulls images towards the mean: a small score is not to be expected at a larg
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import ot
 import torch
 from torch import Tensor, nn
 
+from otbench.baselines._two_maps import TwoMaps
 from otbench.ops.points import training_points
-from otbench.solver import Config, Context, Field, No, Problem, Solver, StepInfo, Support, register_baseline
+from otbench.solver import Config, Context, Field, Problem, StepInfo, register_baseline
 
 CHUNK = 4096
 """Points mapped at a time: bounds the weight matrix."""
@@ -65,15 +64,11 @@ class SoftmaxMap(nn.Module):
     reference="Cuturi, Sinkhorn Distances, NeurIPS 2013; Pooladian, Niles-Weed, Entropic estimation of optimal "
     "transport maps, arXiv 2109.12004; Flamary et al., POT, JMLR 22, 2021",
 )
-class Sinkhorn(Solver[SinkhornConfig]):
+class Sinkhorn(TwoMaps[SinkhornConfig]):
     """Entropic plan between two subsamples; unseen points by its softmax extension."""
 
-    @classmethod
-    def supports(cls, problem: Problem) -> Support:
-        """Take the quadratic cost between points of the same shape."""
-        if problem.source.shape != problem.target.shape:
-            return No(f"shapes differ: {problem.source.shape} and {problem.target.shape}")
-        return super().supports(problem)
+    _forward: SoftmaxMap
+    _backward: SoftmaxMap
 
     def __init__(self, problem: Problem, config: SinkhornConfig, context: Context) -> None:
         """Draw the two subsamples."""
@@ -102,19 +97,3 @@ class Sinkhorn(Solver[SinkhornConfig]):
         for network in (self._forward, self._backward):
             network.reg.copy_(reg)
         return StepInfo((plan * squared).sum() / 2, {"marginal_error": float(log["err"][-1])}, done=True)
-
-    def forward_map(
-        self, x: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Return T(x), shape (n, *shape)."""
-        return self._forward.forward(x)
-
-    def backward_map(
-        self, y: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Return S(y), shape (n, *shape); not the inverse of T."""
-        return self._backward.forward(y)
-
-    def stored_modules(self) -> Mapping[str, nn.Module]:
-        """Return both samples with their log scalings."""
-        return {"forward": self._forward, "backward": self._backward}

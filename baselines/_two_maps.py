@@ -1,0 +1,43 @@
+"""What closed-form and discrete rows share: two fixed maps as modules, filled by their only step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from otbench.solver import Config, No, Problem, Solver, Support
+
+ConfigT = TypeVar("ConfigT", bound=Config)
+
+
+class TwoMaps(Solver[ConfigT]):
+    """A row whose maps are two modules, `_forward` and `_backward`, each from (n, *shape) to (n, *shape)."""
+
+    _forward: nn.Module
+    _backward: nn.Module
+
+    @classmethod
+    def supports(cls, problem: Problem) -> Support:
+        """Take the quadratic cost between points of the same shape."""
+        if problem.source.shape != problem.target.shape:
+            return No(f"shapes differ: {problem.source.shape} and {problem.target.shape}")
+        return super().supports(problem)
+
+    def forward_map(
+        self, x: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Return T(x), shape (n, *shape)."""
+        return self._forward(x)  # type: ignore[no-any-return]
+
+    def backward_map(
+        self, y: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Return S(y), shape (n, *shape); of discrete plans, not the inverse of T off the samples."""
+        return self._backward(y)  # type: ignore[no-any-return]
+
+    def stored_modules(self) -> Mapping[str, nn.Module]:
+        """Return both maps with what they hold."""
+        return {"forward": self._forward, "backward": self._backward}
