@@ -81,7 +81,7 @@ class FixedPointConfig(Config):
     },
 )
 class FixedPoint(Solver[FixedPointConfig]):
-    """Minimise the dual over g with detached inner solutions; see the module's text.
+    """Fixed-point neural OT: one potential, its dual minimised at solved, detached inner points, gives both maps.
 
     A step asks the host once per inner iteration (the tolerance test) and nowhere else.
 

@@ -29,7 +29,7 @@ from otbench.solvers.ncf import NCF, PAPER, NCFConfig
     },
 )
 class HJPINN(NCF):
-    """Minimise the residual of the Hamilton-Jacobi equation and both energy distances of one space-time network."""
+    """HJ-PINN: NCF with the residual of the Hamilton-Jacobi equation in the place of the implicit formula."""
 
     def residual(self, where: Tensor, when: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
         """Return u_t + H(grad u) at collocation points, shape (k,), from the gradient in (x, t), shape (k, d + 1)."""

@@ -69,7 +69,9 @@ _EPSILON = {"l2": 3e-5, "entropic": 0.03}
     },
 )
 class LS(PairedPotentials[LSConfig]):
-    """Minimise the penalised dual over both potentials at once. A step never waits for the device.
+    """LS: the regularised dual over two free potentials, its constraint turned into a penalty.
+
+    A step never waits for the device.
 
     Attributes:
         epsilon: strength of the regulariser that is used, data units squared.

@@ -58,7 +58,10 @@ _PRESETS: dict[str, Preset] = {
 
 @register_solver("mm", config=MMConfig, reference=_REFERENCE, presets=_PRESETS)
 class MM(PairedPotentials[MMConfig]):
-    """Maximin with psi on the source side and the inverse map learnt. A step never waits for the device."""
+    """MM: maximin with a potential on the source side and a learnt inverse map.
+
+    A step never waits for the device.
+    """
 
     reverse: ClassVar[bool] = False
     """Whether the potential is on the target side and the map learnt is the forward one."""
@@ -102,7 +105,10 @@ class MM(PairedPotentials[MMConfig]):
 
 @register_solver("mmr", config=MMConfig, reference=_REFERENCE, presets=_PRESETS)
 class MMReversed(MM):
-    """Maximin with psi_bar on the target side and the forward map learnt. A step never waits for the device."""
+    """MM:R: maximin with a potential on the target side and a learnt forward map.
+
+    A step never waits for the device.
+    """
 
     reverse: ClassVar[bool] = True
 

@@ -55,7 +55,7 @@ class MMv1Config(PairedConfig):
     },
 )
 class MMv1(PairedPotentials[MMv1Config]):
-    """Minimise the dual over convex psi with solved conjugates, and the mirrored problem beside it.
+    """MM-v1: the dual over convex potentials with conjugates solved to the end, one training per direction.
 
     A step asks the host once per inner iteration (the tolerance test) and nowhere else.
 

@@ -96,7 +96,7 @@ PAPER: Preset = {
     },
 )
 class NCF(Solver[NCFConfig]):
-    """Minimise the characteristic residual and both energy distances of one space-time network.
+    """NCF: one space-time potential whose characteristics are both maps; no inner iteration.
 
     Attributes:
         potential: u(x, t), the network that is trained, on inputs (n, d + 1), time last.

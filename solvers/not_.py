@@ -94,7 +94,9 @@ PAPER: Preset = {
     },
 )
 class NOT(Solver[NOTConfig]):
-    """Train a map against a critic; see the module's text. A step never waits for the device.
+    """NOT with a strong cost: a free map against a critic, forward only.
+
+    A step never waits for the device.
 
     Attributes:
         map: T, the network that is trained, from (n, d) to (n, d).

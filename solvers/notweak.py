@@ -58,7 +58,10 @@ class NOTWeakConfig(NOTConfig):
     },
 )
 class NOTWeak(NOT):
-    """Train a stochastic map against a critic; see the module's text. A step never waits for the device."""
+    """NOT with a weak cost: a stochastic map against a critic, forward only.
+
+    A step never waits for the device.
+    """
 
     stochastic: ClassVar[bool] = True
     config: NOTWeakConfig

@@ -70,7 +70,10 @@ class WGANQCConfig(PairedConfig):
     },
 )
 class WGANQC(PairedPotentials[WGANQCConfig]):
-    """Fit both potentials to the potentials of the batches. A step waits for the host once, for the linear program."""
+    """WGAN-QC: potentials fitted, batch by batch, to exact discrete ones, one training per direction.
+
+    A step waits for the host once, for the linear program.
+    """
 
     directions_trained: ClassVar[int] = 2
 
