@@ -44,7 +44,7 @@ def test_events_measure_the_device_and_not_the_host() -> None:
     assert clock.seconds == pytest.approx(wall, rel=0.5)
 
 
-@pytest.mark.parametrize("name", ["ncf", "fixedpoint", "identity", "constant", "linear"])
+@pytest.mark.parametrize("name", [entry.name for entry in Registry().entries("solver", "baseline")])
 def test_methods_pass_the_kit_on_the_device(name: str) -> None:
     registry = Registry()
     out = io.StringIO()
