@@ -50,7 +50,12 @@ class NearestShift(nn.Module):
         return (flat + self.shifts[torch.cat(parts)].to(x.dtype)).reshape(x.shape)
 
 
-@register_baseline("emd", config=EMDConfig, reference="Flamary et al., POT: Python Optimal Transport, JMLR 22, 2021")
+@register_baseline(
+    "emd",
+    config=EMDConfig,
+    reference="Flamary et al., POT: Python Optimal Transport, JMLR 22, 2021",
+    presets={"smoke": {"n": 300}},
+)
 class EMD(TwoMaps[EMDConfig]):
     """Exact plan between two subsamples; unseen points move as their nearest neighbour does."""
 

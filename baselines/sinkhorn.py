@@ -63,6 +63,7 @@ class SoftmaxMap(nn.Module):
     config=SinkhornConfig,
     reference="Cuturi, Sinkhorn Distances, NeurIPS 2013; Pooladian, Niles-Weed, Entropic estimation of optimal "
     "transport maps, arXiv 2109.12004; Flamary et al., POT, JMLR 22, 2021",
+    presets={"smoke": {"n": 300}},
 )
 class Sinkhorn(TwoMaps[SinkhornConfig]):
     """Entropic plan between two subsamples; unseen points by its softmax extension."""

@@ -44,14 +44,14 @@ def test_the_template_passes_its_own_kit() -> None:
     assert "all checks hold" in out
 
 
-@pytest.mark.parametrize("name", ["ncf", "fixedpoint", "identity", "constant", "linear"])
+@pytest.mark.parametrize("name", [entry.name for entry in Registry().entries("solver", "baseline")])
 def test_built_in_methods_pass(name: str) -> None:
     registry = Registry()
     held, out = run(registry.load(registry.find(name)))
     assert held, out
 
 
-@pytest.mark.parametrize("name", ["ncf", "fixedpoint"])
+@pytest.mark.parametrize("name", ["ncf", "hjpinn", "fixedpoint"])
 def test_exact_potentials_give_exact_maps(name: str) -> None:
     registry = Registry()
     _, out = run(registry.load(registry.find(name)))
