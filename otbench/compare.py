@@ -19,6 +19,15 @@ from otbench.cells import Cell, as_float, cells, paired
 from otbench.record import MetricInfo, Record, Status
 from otbench.spread import Spread, common, deviation, difference_test, holm, mean, moderated
 
+LEARNT = math.log(1.25)
+"""A solver learns if on every seed it ends at 4/5 of where it began, or better.
+
+It has stopped to learn if on every seed it keeps less than the share `UNLEARNT` of that way (in logarithms) and the
+change is significant by itself, at `UNLEARNT_P`. So special a change needs no correction for many comparisons, which
+with three seeds would hide all but the largest ones.
+"""
+UNLEARNT = 0.1
+UNLEARNT_P = 0.05
 NO_SPREAD = 1e-6
 """A number that varies less than this over seeds has no noise; then the tolerance alone decides."""
 MEMORY_FLOOR = {"cpu": 128e6, "cuda": 16e6}
@@ -63,7 +72,7 @@ class Rules:
         require_all: whether a cell of BASE without a run in NEW counts as "could not be compared".
     """
 
-    alpha: float = 0.05
+    alpha: float = 0.01
     tolerance: float = 0.05
     gate_time: float | None = None
     metrics: tuple[str, ...] | None = None
@@ -272,6 +281,7 @@ class _Pending:
         spread: of the scaled values over BASE's seeds (NEW's where BASE has one; no freedom where that has one, too).
         scale: how to come back.
         size: 1 on logarithmic scales, else the mean size of BASE's values, with which tolerance and spread scale.
+        unlearnt: whether the solver learnt in BASE and does not in NEW.
     """
 
     row: Comparison
@@ -279,6 +289,7 @@ class _Pending:
     spread: Spread
     scale: _Scale
     size: float
+    unlearnt: bool
 
     @property
     def exact(self) -> bool:
@@ -410,7 +421,29 @@ def _prepared(
         relative=scale.logarithmic,
         of_gap=scale.bound is not None,
     )
-    return _Pending(row, differences, Spread(deviation(scaled), len(scaled) - 1), scale, size)
+    return _Pending(
+        row,
+        differences,
+        Spread(deviation(scaled), len(scaled) - 1),
+        scale,
+        size,
+        _unlearnt(info.name, scale, base, new, seeds),
+    )
+
+
+def _unlearnt(name: str, scale: _Scale, base: _Runs, new: _Runs, seeds: Sequence[int]) -> bool:
+    """Say whether every run of BASE got well away from where it began, and every run of NEW stayed there."""
+
+    def way(record: Record) -> float:
+        start, end = record.start.get(name, math.nan), record.metrics[name]
+        inside = start < scale.bound if scale.bound is not None else start > 0
+        return scale.to(start) - scale.to(end) if inside and start < math.inf else math.nan
+
+    if not scale.logarithmic:
+        return False
+    before = [way(base[seed]) for seed in seeds]
+    now = [way(new[seed]) for seed in seeds]
+    return all(b >= LEARNT and n <= UNLEARNT * b for b, n in zip(before, now, strict=True))
 
 
 def _finite(name: str, runs: _Runs) -> list[float]:
@@ -444,8 +477,10 @@ def _judged(pending: Sequence[_Pending], rules: Rules) -> list[Comparison]:
         half, p = difference_test(difference, spread, len(item.differences))
         low, high = sorted((item.scale.change(difference - half), item.scale.change(difference + half)))
         tested.append((p, difference, item, replace(row, low=low, high=high)))
-    for adjusted, (_, difference, item, row) in zip(holm([entry[0] for entry in tested]), tested, strict=True):
+    for adjusted, (p, difference, item, row) in zip(holm([entry[0] for entry in tested]), tested, strict=True):
         verdict = _verdict(item, difference, rules) if adjusted < rules.alpha else Verdict.SAME
+        if item.unlearnt and p < UNLEARNT_P:
+            row, verdict = replace(row, reason="it learnt in BASE and stays where it began in NEW"), Verdict.WORSE
         rows.append(replace(row, verdict=verdict, p=adjusted))
     return rows
 

@@ -22,9 +22,9 @@ class Spread:
 
 ASSUMED = Spread(0.25, 2.0)
 """Spread of a logarithm over seeds where too few cells have several seeds to learn it; it counts as three seeds."""
-MOST_FREEDOM = 10.0
+MOST_FREEDOM = 4.0
 """What cells know of each other counts for at most so many degrees of freedom."""
-CELLS_TO_LEARN_FROM = 4
+CELLS_TO_LEARN_FROM = 8
 LEVEL = 0.95
 
 
