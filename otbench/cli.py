@@ -147,10 +147,10 @@ def parsers(program: str) -> tuple[argparse.ArgumentParser, Mapping[str, argpars
     listing.add_argument("kind", nargs="?", metavar="KIND", help="solvers, baselines or tasks (default: all)")
 
     show = add("show", _show, "say what a solver, baseline or task is, and its parameters")
-    show.add_argument("name", metavar="NAME")
+    show.add_argument("name", metavar="NAME", help="its name, as `list` prints it")
 
     check = add("check", _check, "test a solver against the contract, for its author")
-    check.add_argument("name", metavar="NAME|FILE")
+    check.add_argument("name", metavar="NAME|FILE", help="a solver by name, or the file that registers it")
     check.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default), cuda or cuda:N")
 
     compare = add("compare", _compare, "say what is better or worse in the records of NEW than in those of BASE")
