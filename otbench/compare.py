@@ -480,7 +480,7 @@ def _judged(pending: Sequence[_Pending], rules: Rules) -> list[Comparison]:
     for adjusted, (p, difference, item, row) in zip(holm([entry[0] for entry in tested]), tested, strict=True):
         verdict = _verdict(item, difference, rules) if adjusted < rules.alpha else Verdict.SAME
         if item.unlearnt and p < UNLEARNT_P:
-            row, verdict = replace(row, reason="it learnt in BASE and stays where it began in NEW"), Verdict.WORSE
+            row, verdict = replace(row, reason="it learnt in BASE and does not in NEW"), Verdict.WORSE
         rows.append(replace(row, verdict=verdict, p=adjusted))
     return rows
 

@@ -29,6 +29,7 @@ _STYLES = {
 _HEADS = ("verdict", "method", "instance", "number", "BASE", "NEW", "change", "95 % interval", "p", "n")
 _MOST_ROWS = 200
 """A pull request cannot show more, and GitHub refuses a comment of more than 65 536 characters."""
+_MOST_REASONS = 50
 _LONGEST = 200
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\uffff]")
 
@@ -58,10 +59,8 @@ def print_comparison(out: Console, outcome: Outcome, *, everything: bool = False
             cells[0].stylize(_STYLES[row.verdict] if row.gated else "dim")
             table.add_row(*cells)
         out.print(table)
-    for row in rows:
-        if row.reason and row.verdict is not Verdict.SAME:
-            where = f"{row.cell.label}, {row.cell.instance}, {row.label}"
-            out.print(Text(f"{plain(where)}: {plain(row.reason)}", style="dim"))
+    for reason, names in _reasons(rows).items():
+        out.print(Text(f"{reason}: {names}", style="dim"))
     for note in outcome.notes:
         out.print(Text(f"note: {plain(note)}"))
     out.print(Text(verdict_line(outcome), style="bold red" if outcome.regressed or not outcome.compared else "bold"))
@@ -72,9 +71,8 @@ def markdown(outcome: Outcome) -> str:
     lines = [f"### otbench: {verdict_line(outcome)}", ""]
     different = _shown(outcome, everything=False)
     lines += _markdown_table(different)
-    reasons = [row for row in different[:_MOST_ROWS] if row.reason]
-    lines += [f"- {_code(f'{row.cell.label}, {row.label}')}: {_code(row.reason)}" for row in reasons]
-    lines += [""] if reasons else []
+    reasons = [f"- {_code(reason)}: {_code(names)}" for reason, names in _reasons(different).items()]
+    lines += [*reasons, ""] if reasons else []
     lines += [f"Note: {_code(note)}\n" for note in outcome.notes]
     same = [row for row in outcome.rows if row.verdict is Verdict.SAME and row.kind is not Kind.STATUS]
     if same:
@@ -160,6 +158,15 @@ def _change(row: Comparison, value: float | None) -> str:
     if not row.relative:
         return f"{value:+.3g}"
     return f"gap x{value:.3g}" if row.of_gap else f"x{value:.3g}"
+
+
+def _reasons(rows: Sequence[Comparison]) -> dict[str, str]:
+    """Return what is to be said beside the numbers of `rows`, and of which rows: each reason once."""
+    said: dict[str, dict[str, None]] = {}
+    for row in rows:
+        if row.reason and row.verdict is not Verdict.SAME:
+            said.setdefault(plain(row.reason), {})[f"{row.cell.label} {row.label}"] = None
+    return {reason: plain(", ".join(names)) for reason, names in list(said.items())[:_MOST_REASONS]}
 
 
 def _short(value: float | None) -> str:
