@@ -6,6 +6,7 @@ Nothing heavy is imported before a command needs it, so that `--help` and `list`
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import shlex
 import sys
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 EXIT_FAILED_ROWS = 1
 EXIT_USAGE = 2
+EXIT_NOTHING_COMPARED = 3
 EXIT_INTERRUPTED = 130
 
 _RUN_OPTIONS = (
@@ -66,7 +68,8 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code.
 
-    0: all rows are ok or skipped. 1: a row failed. 2: wrong usage or input. 130: interrupted.
+    0: all rows are ok or skipped. 1: a row failed, or `compare` found a regression. 2: wrong usage or input.
+    3: `compare` could compare nothing. 130: interrupted.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -83,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(words: list[str]) -> int:
-    parser, commands = _parsers()
+    parser, commands = parsers(_program())
     if not words:
         parser.print_help()
         return 0
@@ -109,8 +112,8 @@ def _refuse(word: str, command: str, parser: argparse.ArgumentParser) -> NoRetur
     raise UsageError(f"{command}: unknown option '{option}'{did_you_mean(option, known)} (see {parser.prog} --help)")
 
 
-def _parsers() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
-    program = _program()
+def parsers(program: str) -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
+    """Return the parser of `program`, and those of its commands by name."""
     parser = _Parser(
         prog=program,
         description="Benchmark of neural optimal-transport solvers. Without a command: run.",
@@ -144,11 +147,37 @@ def _parsers() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentP
     listing.add_argument("kind", nargs="?", metavar="KIND", help="solvers, baselines or tasks (default: all)")
 
     show = add("show", _show, "say what a solver, baseline or task is, and its parameters")
-    show.add_argument("name", metavar="NAME")
+    show.add_argument("name", metavar="NAME", help="its name, as `list` prints it")
 
     check = add("check", _check, "test a solver against the contract, for its author")
-    check.add_argument("name", metavar="NAME|FILE")
+    check.add_argument("name", metavar="NAME|FILE", help="a solver by name, or the file that registers it")
     check.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default), cuda or cuda:N")
+
+    compare = add("compare", _compare, "say what is better or worse in the records of NEW than in those of BASE")
+    compare.add_argument("base", metavar="BASE", help="folder with the records to compare with")
+    compare.add_argument("new", metavar="NEW", help="folder with the records to judge")
+    compare.add_argument("--all", action="store_true", help="show what is the same, too")
+    compare.add_argument("--metrics", metavar="LIST", help="metrics to judge (default: the primary ones of each task)")
+    compare.add_argument(
+        "--tolerance", metavar="F", type=float, help="relative change that never counts (default: 0.05)"
+    )
+    compare.add_argument(
+        "--gate-time", metavar="K", type=float, help="fail on time, too: beyond K times its own noise (try 3)"
+    )
+    compare.add_argument("--require-all", action="store_true", help="fail (code 3) unless all of BASE was measured")
+    compare.add_argument("--markdown", metavar="FILE", help="write it for a pull request")
+    compare.add_argument("--junit", metavar="FILE", help="write JUnit XML")
+    compare.add_argument("--json", metavar="FILE", help="write NEW's numbers for github-action-benchmark")
+
+    accept = add("accept", _accept, "make the records of NEW the ones that `compare` is given as BASE")
+    accept.add_argument("new", metavar="NEW", help="folder with records, all of them ok or skipped")
+    accept.add_argument("--into", metavar="DIR", help="the baseline (default: results/reference/ci)")
+    accept.add_argument("--prune", action="store_true", help="remove runs of the baseline that NEW does not have")
+
+    export = add("export", _export, "write records as one tidy table, one row per number")
+    export.add_argument("folders", nargs="*", metavar="FOLDER", help="folders with records (default: results/local)")
+    export.add_argument("--format", metavar="LIST", default="csv", help="csv (default), parquet, or both: csv,parquet")
+    export.add_argument("--out", metavar="DIR", required=True, help="where metrics.csv, metrics.parquet go")
     return parser, commands.choices
 
 
@@ -417,3 +446,82 @@ def _check(options: argparse.Namespace) -> int:
 
     results = [check(registry.load(entry), device=device, out=console()) for entry in entries]
     return 0 if all(results) else EXIT_FAILED_ROWS
+
+
+# --------------------------------------------------------------------------------------------------------- regressions
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from otbench.compare import Rules, compare
+    from otbench.report import comparison
+    from otbench.screen import console
+    from otbench.store import read_all, write_output
+
+    base, new = Path(options.base), Path(options.new)
+    if base.resolve() == new.resolve():
+        raise UsageError(f"BASE and NEW are the same folder, {base}")
+    rules = Rules(gate_time=options.gate_time, require_all=options.require_all)
+    for option, value, most in (("--gate-time", options.gate_time, 1e6), ("--tolerance", options.tolerance, 100.0)):
+        if value is not None and not 0 <= value <= most:
+            raise UsageError(f"{option} {value:g}: must be at least 0 and at most {most:g}")
+    if options.tolerance is not None:
+        rules = dataclasses.replace(rules, tolerance=options.tolerance)
+    before, notes = read_all([base])
+    now, more = read_all([new])
+    _warn([*notes, *more])
+    if options.metrics is not None:
+        rules = dataclasses.replace(rules, metrics=_metric_names(options.metrics, [*before, *now]))
+    outcome = compare(before, now, rules)
+    comparison.print_comparison(console(), outcome, everything=options.all)
+    if options.markdown is not None:
+        write_output(Path(options.markdown), comparison.markdown(outcome).encode())
+    if options.junit is not None:
+        write_output(Path(options.junit), comparison.junit(outcome))
+    if options.json is not None:
+        write_output(Path(options.json), comparison.benchmark_json(outcome).encode())
+    if outcome.regressed:
+        return EXIT_FAILED_ROWS
+    return 0 if outcome.compared else EXIT_NOTHING_COMPARED
+
+
+def _metric_names(typed: str, records: Sequence[Record]) -> tuple[str, ...]:
+    have = sorted({name for record in records for name in record.metrics})
+    names = tuple(name.strip() for name in typed.split(","))
+    for name in names:
+        if name not in have:
+            hint = did_you_mean(name, have) or f"; there is: {', '.join(have[:30]) or 'nothing'}"
+            raise UsageError(f"--metrics {name}: no record has it{hint}")
+    return names
+
+
+def _accept(options: argparse.Namespace) -> int:
+    from otbench.accept import accept
+    from otbench.screen import console
+    from otbench.store import Store
+
+    new = Store(Path(options.new))
+    into = Store(Path(options.into) if options.into else default_out().parent / "reference" / "ci")
+    done = accept(new, into, prune=options.prune)
+    _warn([*new.passed_over, *into.passed_over])
+    console().print(
+        f"{done.written} runs accepted into {into.folder}; {done.replaced} replaced, {done.pruned} removed, "
+        f"{done.kept} kept",
+        markup=False,
+    )
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from otbench.export import export
+    from otbench.screen import console
+    from otbench.store import read_all
+
+    folders = [Path(folder) for folder in options.folders] or [default_out()]
+    records, notes = read_all(folders)
+    _warn(notes)
+    if not records:
+        raise UsageError(f"no records in {', '.join(map(str, folders))}")
+    formats = [name.strip() for name in options.format.split(",") if name.strip()]
+    for path in export(records, Path(options.out), formats):
+        console().print(f"{len(records)} records written to {path}", markup=False, soft_wrap=True)
+    return 0

@@ -73,11 +73,19 @@ class Store:
         Raises:
             StoreError: the folder does not exist or cannot be listed.
         """
+        return [record for _, record in self.files()]
+
+    def files(self) -> list[tuple[Path, Record]]:
+        """Return every readable record of the folder with its file, by file name; folders inside are not entered.
+
+        Raises:
+            StoreError: the folder does not exist or cannot be listed.
+        """
         try:
             paths = sorted(path for path in self.folder.iterdir() if path.suffix == ".json")
         except OSError as error:
             raise StoreError(f"cannot read results in '{self.folder}': {error.strerror or error}") from error
-        return [record for path in paths if (record := self._load(path)) is not None]
+        return [(path, record) for path in paths if (record := self._load(path)) is not None]
 
     def _load(self, path: Path) -> Record | None:
         try:
@@ -162,6 +170,22 @@ def write_atomically(path: Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def write_output(path: Path, content: bytes) -> None:
+    """Write what a user asked for by name: a file as a whole, a pipe or a device (`/dev/stdout`) as it is.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            path.write_bytes(content)  # never renamed over
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, content)
+    except (OSError, ValueError) as error:
+        raise StoreError(f"cannot write '{path}': {getattr(error, 'strerror', None) or error}") from error
 
 
 def _cannot_write(path: Path, error: OSError | ValueError) -> StoreError:
