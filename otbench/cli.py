@@ -388,7 +388,7 @@ def _report(options: argparse.Namespace) -> int:
     formats = parse_formats(options.format) if options.format is not None else list(FORMATS)
     out = Path(options.out) if options.out is not None else default_out().parent.parent / "reports"
     words = [*_program().split(), "report", *options.folders]
-    for name in ("solvers", "task", "preset", "format"):
+    for name in ("solvers", "task", "preset"):  # formats and place do not change what a table holds
         if (typed := getattr(options, name)) is not None:
             words += [f"--{name}", typed]
     made = build(_selected(options), out, formats, command=shlex.join(words), folders=_folders(options))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from otbench.report.summary import IDENTITY, Number, Row, Section, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 _FORMATS = ("svg", "pdf", "png")
@@ -28,7 +30,7 @@ _PANELS = 12
 _ROWS = 24
 """Rows drawn in one figure at most: more cannot be told apart. Tables hold them all."""
 _LABEL = 32
-_PANEL = (3.1, 2.5)
+_PANEL = (3.5, 2.9)
 """Width and height of a panel in inches."""
 _SETTINGS = {
     "pdf.fonttype": 42,
@@ -108,7 +110,16 @@ def _saved(figure: Figure, fmt: str) -> bytes:
     }
     figure.savefig(out, format=fmt, metadata=nothing[fmt], facecolor="white")
     figure.set_layout_engine("none")  # the first drawing has placed everything; the next ones need not do it again
-    return out.getvalue()
+    return _compact(out.getvalue()) if fmt == "svg" else out.getvalue()
+
+
+def _compact(svg: bytes) -> bytes:
+    """Return an SVG file with coordinates of two decimals, a hundredth of a point, and without line breaks in paths."""
+
+    def rounded(found: re.Match[bytes]) -> bytes:
+        return re.sub(rb"(\.\d\d)\d+", rb"\1", re.sub(rb"\s+", b" ", found[0]))
+
+    return re.sub(rb' (?:d|x|y)="[^"]*"|translate\([^)]*\)', rounded, svg)
 
 
 # --------------------------------------------------------------------------------------------------------- the figures
@@ -131,9 +142,9 @@ def _by_dimension(family: Family, drawing: Drawing) -> Figure | None:
         for row_label, row in rows.items():
             if row.kind == "baseline" and key != metric.name:
                 continue
-            found = [(x, n) for x, n in _numbers(family, row, key) if math.isfinite(n.mean)]
+            found = [(x, n) for x, n in _numbers(family, row, key) if drawable(n.mean)]
             lines.append(_line(row_label, rows, [(x, n.mean * scale) for x, n in found]))
-            lines[-1].bars = [0.0 if n.half is None else n.half * scale for _, n in found]
+            lines[-1].bars = [0.0 if n.half is None or not drawable(n.half) else n.half * scale for _, n in found]
         if key == metric.name:
             lines += _published_lines(family, metric, rows)
         _draw(axis, lines, log_y=_log(lines) and not (key == metric.name and metric.higher_is_better))
@@ -156,7 +167,7 @@ def _curves(family: Family, drawing: Drawing) -> Figure | None:
             if row.label not in rows or row.kind == "published":
                 continue
             if row.kind == "baseline":
-                if metric.name in row.numbers and math.isfinite(row.numbers[metric.name].mean):
+                if metric.name in row.numbers and drawable(row.numbers[metric.name].mean):
                     floors.append(_line(row.label, rows, [(0.0, row.numbers[metric.name].mean)]))
                 continue
             curve = _mean_curve([r for r in row.records if r.status is Status.OK], metric.name)
@@ -216,7 +227,15 @@ def _time_to_target(family: Family, drawing: Drawing) -> Figure | None:
     for axis, (part, reached, missed) in zip(axes, panels, strict=True):
         _draw(axis, reached, log_y=_log([*reached, *missed]))
         for line in missed:
-            axis.plot(*_columns(line.points), linestyle="none", marker="x", color=line.look.colour, markersize=7)
+            axis.plot(
+                *_columns([p for p in line.points if drawable(p[1])]),
+                linestyle="none",
+                marker="x",
+                color=line.look.colour,
+                markersize=7,
+            )
+        if axis.get_yscale() == "log":
+            _ticks(axis.yaxis, axis.get_ylim())  # again, with the crosses
         _dimension_axis(axis, family)
         axis.set_ylabel(f"time to {part:g} of identity (s)")
         if any(line.points for line in missed):
@@ -288,7 +307,7 @@ def _mean_curve(records: Sequence[Record], metric: str) -> list[tuple[float, flo
         points = {
             point.step: (point.train_s, point.metrics[metric])
             for point in record.curve
-            if metric in point.metrics and math.isfinite(point.metrics[metric]) and 0 < point.train_s < math.inf
+            if drawable(point.metrics.get(metric, math.nan)) and drawable(point.train_s) and point.train_s > 0
         }
         if points:
             curves.append(points)
@@ -303,6 +322,11 @@ def _mean_curve(records: Sequence[Record], metric: str) -> list[tuple[float, flo
         time = number([curve[step][0] for curve in curves]).mean
         out.append((time, number(values).mean, min(values), max(values)))
     return out
+
+
+def drawable(value: float) -> bool:
+    """Say whether `value` can stand on an axis beside sensible ones."""
+    return value == 0 or 1e-30 < abs(value) < 1e30
 
 
 def _figure(panels: int) -> tuple[Figure, list[Axes]]:
@@ -324,7 +348,7 @@ def _draw(axis: Axes, lines: Sequence[_Line], *, log_x: bool = False, log_y: boo
         kept = [
             (x, y, bar)
             for (x, y), bar in zip(line.points, bars, strict=True)
-            if math.isfinite(x) and 1e-100 < abs(y) < 1e100 and (x > 0 or not log_x) and (y > 0 or not log_y)
+            if drawable(x) and drawable(y) and (x > 0 or not log_x) and (y > 0 or not log_y)
         ]
         if not kept:
             continue
@@ -353,26 +377,28 @@ def _draw(axis: Axes, lines: Sequence[_Line], *, log_x: bool = False, log_y: boo
         )
     if log_x:
         axis.set_xscale("log")
+        _ticks(axis.xaxis, axis.get_xlim())
     if log_y:
         axis.set_yscale("log")
-        _ticks(axis)
+        _ticks(axis.yaxis, axis.get_ylim())
     axis.grid(visible=True, which="major", linewidth=0.4, color="#dddddd")
     sns.despine(ax=axis)
 
 
-def _ticks(axis: Axes) -> None:
-    """Label a logarithmic axis with plain numbers: powers of ten, and 2 and 5 between them where there are few."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+def _ticks(axis: Axis, limits: tuple[float, float]) -> None:
+    """Label a logarithmic axis with plain numbers: powers of ten, with more between them where there are few."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-    low, high = axis.get_ylim()
-    few = math.log10(high / low) < 2 if 0 < low < high < math.inf else True
-    axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,)))
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.yaxis.set_minor_formatter(NullFormatter())
+    low, high = limits
+    ratio = high / low if 0 < low < high < math.inf else math.inf
+    subs = (1.0, 2.0, 5.0) if ratio < 100 else (1.0,)
+    axis.set_major_locator(MaxNLocator(4) if ratio < 5 else LogLocator(subs=subs))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _log(lines: Iterable[_Line]) -> bool:
-    values = [y for line in lines for _, y in line.points]
+    values = [y for line in lines for _, y in line.points if drawable(y)]
     return bool(values) and all(y >= 0 for y in values) and any(y > 0 for y in values)
 
 

@@ -7,6 +7,7 @@ no glyph for is written as its code point.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 import pandas as pd
@@ -14,7 +15,7 @@ from pandas.io.formats.style import Styler
 
 from otbench.report.content import Cell, Line, Table
 
-_LONGEST = 45
+_LONGEST = 36
 """Lines of one page; a longer table is continued in another float."""
 _FLOATS = 4
 """Tables after which the document clears the page: LaTeX holds a limited number of floats back."""
@@ -33,9 +34,12 @@ _SPECIAL = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': r"\symbol{34}",
     "'": r"\textquotesingle{}",
     "`": r"\textasciigrave{}",
+    "[": "{[}",  # never an argument of the command before it
+    "]": "{]}",
+    "*": "{*}",
     "±": r"$\pm$",
     "\u00d7": r"$\times$",
     "\u2013": r"\textendash{}",
@@ -51,9 +55,10 @@ def escape(text: str) -> str:
 
 
 def _letter(character: str) -> str:
-    if " " <= character <= "~" or "À" <= character <= "ÿ":
+    accented = "À" <= character <= "ÿ" and (unicodedata.decomposition(character) or character in "ÆØßæø")
+    if " " <= character <= "~" or accented:  # these exist in every font encoding
         return character
-    return f"[U+{ord(character):04X}]"
+    return f"{{[}}U+{ord(character):04X}{{]}}"
 
 
 def comment(text: str) -> str:

@@ -116,7 +116,7 @@ def _image(drawing: Drawing) -> dict[str, object]:
     svg = drawing.data["svg"]
     width = re.search(rb'<svg[^>]*? width="([\d.]+)pt"', svg)
     return {
-        "data": base64.b64encode(svg).decode("ascii"),
+        "data": quote(svg, safe=" !$'()*+,-./:;=?@_~"),  # no quotes, no angles, no ampersands
         "title": drawing.title,
         "width": round(float(width[1]) * 4 / 3) if width else 800,
         "left_out": drawing.left_out,

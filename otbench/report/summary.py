@@ -143,7 +143,7 @@ def real(value: float) -> float:
     try:
         return float(value)
     except OverflowError:
-        return math.copysign(math.inf, value)
+        return math.inf if value > 0 else -math.inf
 
 
 def _sortable(value: object) -> tuple[int, float, str] | tuple[tuple[int, float, str], ...]:
@@ -188,7 +188,7 @@ def _grouped(records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
     lengths: dict[tuple[str, str], int] = {}
     for record in sorted(records, key=lambda r: (r.spec.seed, r.created, r.id)):
         spec = record.spec
-        name = (spec.kind, plain(record.label or spec.solver, 80))
+        name = (spec.kind, plain(record.label, 80) or plain(spec.solver, 80) or "(no name)")
         key = (*name, spec.steps, spec.time_limit)
         if key not in by_length:
             lengths[name] = lengths.get(name, 0) + 1
