@@ -209,14 +209,14 @@ class _Notes:
     """Footnotes of one table; the same text is one note."""
 
     def __init__(self) -> None:
-        self.texts: list[str] = []
+        self._numbers: dict[str, int] = {}
+
+    @property
+    def texts(self) -> list[str]:
+        return list(self._numbers)
 
     def add(self, text: str) -> tuple[int, ...]:
-        if not text:
-            return ()
-        if text not in self.texts:
-            self.texts.append(text)
-        return (self.texts.index(text),)
+        return (self._numbers.setdefault(text, len(self._numbers)),) if text else ()
 
 
 def _of_section(
@@ -297,13 +297,13 @@ def _size_cell(row: Row, column: Column, notes: _Notes, name: str) -> Cell:
 def _targets(family: Family, part: float, slugs: Slugs) -> Table | None:
     column = Column("time", "time", "s", best="low", most=3)
     goals = [target(section, part) for section in family.sections]
-    labels = [row.label for section in family.sections for row in section.rows if row.kind == "solver"]
+    solvers = [{row.label: row for row in s.rows if row.kind == "solver"} for s in family.sections]
     lines = []
-    for label in sorted(set(labels)):
-        cells = []
-        for section, goal in zip(family.sections, goals, strict=True):
-            row = next((row for row in section.rows if row.kind == "solver" and row.label == label), None)
-            cells.append(_time_cell(row, goal, column) if row is not None and goal is not None else Cell())
+    for label in sorted({label for rows in solvers for label in rows}):
+        cells = [
+            _time_cell(rows[label], goal, column) if label in rows and goal is not None else Cell()
+            for rows, goal in zip(solvers, goals, strict=True)
+        ]
         if any(cell.mean for cell in cells):
             lines.append(Line(label, "solver", 1, cells, row=next(c.row for c in cells if c.row is not None)))
     if not lines:
@@ -419,10 +419,10 @@ def _rank(table: Table, index: int, sign: int) -> None:
     lines = [line for line in table.lines if eligible(line)]
     if len(lines) < 2:
         return
-    steps = sorted({key(line) for line in lines})
-    ties = sum(key(line) == steps[0] for line in lines)
+    best, second = ([*sorted({key(line) for line in lines}), math.inf])[:2]
+    ties = sum(key(line) == best for line in lines)
     for line in lines:
-        rank = steps.index(key(line)) + 1
+        rank = {best: 1, second: 2}.get(key(line), 0)
         if rank == 1 or (rank == 2 and ties == 1):
             old = line.cells[index]
             line.cells[index] = Cell(old.mean, old.half, old.value, rank, old.marks, old.notes, old.row)

@@ -109,7 +109,7 @@ def _saved(figure: Figure, fmt: str) -> bytes:
         "png": {"Software": "otbench"},
     }
     figure.savefig(out, format=fmt, metadata=nothing[fmt], facecolor="white")
-    figure.set_layout_engine("none")  # the first drawing has placed everything; the next ones need not do it again
+    figure.set_layout_engine(None)  # the first drawing has placed everything; the next ones need not do it again
     return _compact(out.getvalue()) if fmt == "svg" else out.getvalue()
 
 
@@ -341,8 +341,11 @@ def _figure(panels: int) -> tuple[Figure, list[Axes]]:
 
 def _draw(axis: Axes, lines: Sequence[_Line], *, log_x: bool = False, log_y: bool) -> None:
     """Draw `lines`; on a logarithmic axis what is not positive is left out."""
+    import pandas as pd
     import seaborn as sns
 
+    drawn: list[_Line] = []
+    points: list[tuple[float, float, str]] = []
     for line in lines:
         bars = line.bars or [0.0] * len(line.points)
         kept = [
@@ -358,23 +361,21 @@ def _draw(axis: Axes, lines: Sequence[_Line], *, log_x: bool = False, log_y: boo
             axis.errorbar(
                 xs, ys, yerr=[low, half], fmt="none", ecolor=line.look.colour, elinewidth=0.8, capsize=2, alpha=0.7
             )
-        face = "white" if line.hollow else line.look.colour
-        sns.lineplot(
-            x=xs,
-            y=ys,
-            ax=axis,
-            estimator=None,
-            errorbar=None,
-            sort=True,
-            color=line.look.colour,
-            linestyle=line.dashes,
-            linewidth=0.9 if line.hollow else 1.4,
-            marker=line.look.marker or None,
-            markersize=4.5 if line.hollow else 5.5,
-            markerfacecolor=face,
-            markeredgecolor=line.look.colour if line.hollow else "white",
-            markeredgewidth=0.8 if line.hollow else 0.5,
-        )
+        points += [(x, y, str(len(drawn))) for x, y in zip(xs, ys, strict=True)]
+        drawn.append(line)
+    if drawn:
+        before = len(axis.get_lines())
+        names = [str(index) for index in range(len(drawn))]
+        data = pd.DataFrame(points, columns=["x", "y", "line"])
+        colours = [line.look.colour for line in drawn]
+        options = {"estimator": None, "errorbar": None, "legend": False}
+        sns.lineplot(data, x="x", y="y", hue="line", hue_order=names, palette=colours, ax=axis, **options)
+        for artist, line in zip(axis.get_lines()[before:], drawn, strict=True):
+            artist.set(linestyle=line.dashes, marker=line.look.marker or "none", linewidth=0.9 if line.hollow else 1.4)
+            artist.set(markersize=_marker_size(line.look) - line.hollow, markeredgewidth=0.8 if line.hollow else 0.5)
+            artist.set(markerfacecolor="white" if line.hollow else line.look.colour)
+            artist.set(markeredgecolor=line.look.colour if line.hollow else "white")
+        axis.set(xlabel="", ylabel="")
     if log_x:
         axis.set_xscale("log")
         _ticks(axis.xaxis, axis.get_xlim())
@@ -397,6 +398,11 @@ def _ticks(axis: Axis, limits: tuple[float, float]) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
+def _marker_size(look: Style) -> float:
+    """Return a size at which all markers look equally large: crosses and stars have less ink."""
+    return 7.5 if look.marker in ("P", "X", "*", "p", "d") else 5.5
+
+
 def _log(lines: Iterable[_Line]) -> bool:
     values = [y for line in lines for _, y in line.points if drawable(y)]
     return bool(values) and all(y >= 0 for y in values) and any(y > 0 for y in values)
@@ -415,7 +421,8 @@ def _legend(figure: Figure, axes: Sequence[Axes], rows: Mapping[str, Row]) -> No
     handles, labels = [], []
     for label, row in rows.items():
         look, dashes = style(row.solver), _dashes(label, rows)
-        handles.append(Line2D([], [], color=look.colour, linestyle=dashes, marker=look.marker or None, markersize=6))
+        handles.append(Line2D([], [], color=look.colour, linestyle=dashes, marker=look.marker or None))
+        handles[-1].set(markersize=_marker_size(look))
         handles[-1].set(markeredgecolor="white", markeredgewidth=0.5)
         labels.append(_text(label))
     if any(artist.get_markerfacecolor() == "white" for axis in axes for artist in axis.get_lines()):

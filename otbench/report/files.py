@@ -62,7 +62,7 @@ class Slugs:
     """Names for files and anchors: lower-case letters, digits and dashes, unique within one report."""
 
     def __init__(self) -> None:
-        self._taken: set[str] = set()
+        self._taken: dict[str, int] = {}  # name: how often it was asked for
 
     def make(self, *parts: str) -> str:
         """Return a name for what `parts` describe; the same parts in the same order give the same names again."""
@@ -72,9 +72,9 @@ class Slugs:
             name = (
                 f"{name[: _LONGEST - 9].rstrip('-')}-{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:8]}"
             )
-        unique, count = name, 1
+        unique = name
         while unique in self._taken:
-            count += 1
-            unique = f"{name}-{count}"
-        self._taken.add(unique)
+            self._taken[name] += 1
+            unique = f"{name}-{self._taken[name]}"
+        self._taken[unique] = 1
         return unique

@@ -19,7 +19,7 @@ from importlib import resources
 import pandas as pd
 
 from otbench.config import Value
-from otbench.record import MetricInfo, PublishedKey, Record, Status
+from otbench.record import MetricInfo, Record, Status
 
 COMPARABLE = ("full", "paper")
 """Presets whose rows may stand beside published numbers."""
@@ -174,7 +174,7 @@ def _section(records: Sequence[Record]) -> Section:
         config=first.spec.task_config,
     )
     if section.comparable and first.published is not None:
-        section.rows += _published_rows(first.published)
+        section.rows += _published_rows(first.published.table, tuple(sorted(first.published.where.items())))
     return section
 
 
@@ -298,17 +298,18 @@ def published_table(name: str) -> pd.DataFrame:
         return pd.read_csv(file, keep_default_na=False)
 
 
-def _published_rows(key: PublishedKey) -> list[Row]:
+@cache
+def _published_rows(name: str, where: tuple[tuple[str, Value], ...]) -> list[Row]:
     """Return the rows of the table that a record names; none where there is no such table or column."""
-    if not re.fullmatch(r"\w{1,60}", key.table, re.ASCII):
+    if not re.fullmatch(r"\w{1,60}", name, re.ASCII):
         return []
     try:
-        table = published_table(key.table)
+        table = published_table(name)
     except FileNotFoundError:
         return []
-    if not set(key.where) <= set(table.columns):
+    if not {column for column, _ in where} <= set(table.columns):
         return []
-    for column, value in key.where.items():
+    for column, value in where:
         table = table[table[column].astype(str) == str(value)]
     rows = []
     for (method, source), group in table.groupby(["method", "source"], sort=False):
