@@ -20,7 +20,7 @@ from otbench.record import Record
 from otbench.report.build import FORMATS, compile_latex, parse_formats
 from otbench.report.content import families, tables, time_to
 from otbench.report.files import Folder, Slugs
-from otbench.report.latex import escape, fragment, letter
+from otbench.report.latex import document, escape, fragment, letter
 from otbench.report.plain import markdown_escape
 from otbench.report.style import _listed, style
 from otbench.report.summary import Section, plain, sections
@@ -268,6 +268,17 @@ def test_pdflatex_compiles_the_document_and_every_fragment(
             r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}\input{" + name + r"}\end{document}"
         )
         assert compile_latex({name: sources[name], "alone.tex": alone}, "alone.tex").startswith(b"%PDF")
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed: LaTeX is not compiled")
+def test_a_table_of_many_pages_is_continued() -> None:
+    slugs = Slugs()
+    records = [record("ncf", 8, 0, 0.1 + k, label=f"ncf[lr={k}]", id=str(k)) for k in range(900)]
+    (family,) = families(made(records), slugs)
+    text = fragment(tables(family, slugs)[0], "otbench report")
+    assert "Continued, part 26 of 26" in text
+    assert text.count(r"\label") == 1
+    assert compile_latex({"x.tex": text, "report.tex": document(["x"], "otbench report")}).startswith(b"%PDF")
 
 
 def test_without_pdflatex_the_message_says_what_to_install(

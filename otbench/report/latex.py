@@ -18,7 +18,7 @@ from otbench.report.content import Cell, Line, Table
 _LONGEST = 36
 """Lines of one page; a longer table is continued in another float."""
 _FLOATS = 4
-"""Tables after which the document clears the page: LaTeX holds a limited number of floats back."""
+"""Tables after which the page is cleared: LaTeX can hold back a limited number of floats."""
 _EMPTY = "--"
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -78,7 +78,11 @@ def fragment(table: Table, command: str) -> str:
         r"% Needs \usepackage{booktabs,graphicx}. Use: \input{" + table.slug + ".tex}",
     ]
     parts = [table.lines[start : start + _LONGEST] for start in range(0, len(table.lines), _LONGEST)]
-    floats = [_float(table, lines, index, len(parts)) for index, lines in enumerate(parts)]
+    floats = []
+    for index, lines in enumerate(parts):
+        if index and index % _FLOATS == 0:
+            floats.append(r"\clearpage")
+        floats.append(_float(table, lines, index, len(parts)))
     return "\n".join([*head, *floats]) + "\n"
 
 
