@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shutil
+import sys
 import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
@@ -405,7 +406,7 @@ def test_the_committed_reports_are_up_to_date(
     if not (root / "reports").is_dir():
         pytest.skip("reports/ is not in this checkout")
     words = ("report", "results/reference", "--format", LIGHT, "--out", tmp_path)
-    assert run_cli(*words, cwd=root, program=("python", "bench.py"))[0] == 0
+    assert run_cli(*words, cwd=root, program=(sys.executable, "bench.py"))[0] == 0
 
     def text(folder: Path) -> dict[str, list[str]]:
         return {

@@ -27,7 +27,7 @@ _COLOURS = (
     "#882255",
     "#44aa99",
 )
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "h", "<", ">", "p", "d", "H", "8")
+_MARKERS = ("s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "d", "o")
 Dashes: TypeAlias = Literal["-", "--", "-.", ":"]
 DASHES: tuple[Dashes, ...] = ("-", "--", "-.", ":")
 """Line styles: several settings of one solver are told apart by these."""
