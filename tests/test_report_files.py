@@ -408,11 +408,9 @@ def test_the_committed_reports_are_up_to_date(
     words = ("report", "results/reference", "--format", LIGHT, "--out", tmp_path)
     assert run_cli(*words, cwd=root, program=(sys.executable, "bench.py"))[0] == 0
 
-    def text(folder: Path) -> dict[str, list[str]]:
+    def text(folder: Path) -> dict[str, list[str]]:  # without the figures, which are not drawn here
         return {
-            name: [
-                line for line in data.decode().splitlines() if not line.startswith("![")
-            ]  # figures are not drawn here
+            name: [line for line in data.decode().splitlines() if line and not line.startswith("![")]
             for name, data in tree(folder).items()
             if name.endswith((".tex", ".md", ".csv"))
         }
