@@ -139,9 +139,7 @@ def parsers(program: str) -> tuple[argparse.ArgumentParser, Mapping[str, argpars
     run.add_argument("--dry-run", action="store_true", help="print the planned runs and what they will cost")
 
     table = add("table", _table, "print recorded results again")
-    table.add_argument("folders", nargs="*", metavar="FOLDER", help="folders with records (default: results/local)")
-    for name, text in (("solvers", "only these solvers"), ("task", "only this task"), ("preset", "only this preset")):
-        table.add_argument(f"--{name}", metavar=name.upper(), help=text)
+    _add_selection(table)
 
     listing = add("list", _list, "list solvers, baselines and tasks")
     listing.add_argument("kind", nargs="?", metavar="KIND", help="solvers, baselines or tasks (default: all)")
@@ -178,7 +176,21 @@ def parsers(program: str) -> tuple[argparse.ArgumentParser, Mapping[str, argpars
     export.add_argument("folders", nargs="*", metavar="FOLDER", help="folders with records (default: results/local)")
     export.add_argument("--format", metavar="LIST", default="csv", help="csv (default), parquet, or both: csv,parquet")
     export.add_argument("--out", metavar="DIR", required=True, help="where metrics.csv, metrics.parquet go")
+
+    report = add("report", _report, "write recorded results as tables, figures and a page")
+    _add_selection(report)
+    report.add_argument(
+        "--format", metavar="LIST", help="latex,pdf,png,svg,markdown,csv,html, or some of these (default: all)"
+    )
+    report.add_argument("--out", metavar="DIR", help="where the report goes (default: reports)")
     return parser, commands.choices
+
+
+def _add_selection(parser: argparse.ArgumentParser) -> None:
+    """Add what says which records are meant."""
+    parser.add_argument("folders", nargs="*", metavar="FOLDER", help="folders with records (default: results/local)")
+    for name, text in (("solvers", "only these solvers"), ("task", "only this task"), ("preset", "only this preset")):
+        parser.add_argument(f"--{name}", metavar=name.upper(), help=text)
 
 
 def _program() -> str:
@@ -368,9 +380,15 @@ def _print_records(records: Sequence[Record], *, full_command: str | None = None
 
 
 def _table(options: argparse.Namespace) -> int:
+    _print_records(_selected(options))
+    return 0
+
+
+def _selected(options: argparse.Namespace) -> list[Record]:
+    """Return the records that `options` ask for; there is at least one."""
     from otbench.store import read_all
 
-    folders = [Path(folder) for folder in options.folders] or [default_out()]
+    folders = _folders(options)
     records, notes = read_all(folders)
     _warn(notes)
     where = ", ".join(str(folder) for folder in folders)
@@ -385,7 +403,27 @@ def _table(options: argparse.Namespace) -> int:
             records = [record for record in records if getattr(record.spec, field) in names]
     if not records:
         raise UsageError(f"no records in {where}; make some with: {_program()} --solvers ... --task ...")
-    _print_records(records)
+    return records
+
+
+def _folders(options: argparse.Namespace) -> list[Path]:
+    return [Path(folder) for folder in options.folders] or [default_out()]
+
+
+def _report(options: argparse.Namespace) -> int:
+    from otbench.report.build import FORMATS, build, parse_formats
+    from otbench.screen import console
+
+    formats = parse_formats(options.format) if options.format is not None else list(FORMATS)
+    out = Path(options.out) if options.out is not None else default_out().parent.parent / "reports"
+    words = [*_program().split(), "report", *options.folders]
+    for name in ("solvers", "task", "preset"):  # formats and place do not change what a table holds
+        if (typed := getattr(options, name)) is not None:
+            words += [f"--{name}", typed]
+    made = build(_selected(options), out, formats, command=shlex.join(words), folders=_folders(options))
+    _warn(made.notes)
+    page = "; open index.html in a browser" if "index.html" in made.written else ""
+    console().print(f"{len(made.written)} files in {out}{page}", markup=False)
     return 0
 
 

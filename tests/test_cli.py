@@ -62,7 +62,7 @@ def test_help_and_list_import_nothing_heavy(words: list[str], root: Path, toy: s
 def test_help_names_every_command_and_option(cli: Cli) -> None:
     code, out, _ = cli("--help")
     assert code == 0
-    for command in ("run", "table", "list", "show", "check"):
+    for command in ("run", "table", "list", "show", "check", "report"):
         assert re.search(rf"^\s+{command}\s", out, re.MULTILINE)
     code, out, _ = cli("run", "--help")
     assert code == 0

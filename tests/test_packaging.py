@@ -74,6 +74,8 @@ def files(root: Path) -> set[str]:
         wanted |= {f"otbench/{folder}/{path.name}" for path in (root / "otbench" / folder).glob("*.py")}
     for folder in FOLDERS:
         wanted |= {f"otbench/{folder}/{path.name}" for path in (root / folder).glob("*.py")}
+    for ending in ("csv", "j2", "css", "js"):
+        wanted |= {f"otbench/report/{path.name}" for path in (root / "otbench" / "report").glob(f"*.{ending}")}
     return wanted | {f"otbench/published/{path.name}" for path in (root / "results" / "published").glob("*.csv")}
 
 

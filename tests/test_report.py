@@ -8,8 +8,9 @@ import pytest
 from rich.console import Console
 
 from otbench.record import Counts, Memory, MetricInfo, PublishedKey, Record, RunSpec, Status, Times
+from otbench.report.columns import quantity
 from otbench.report.summary import Number, number, published_table, sections
-from otbench.report.terminal import print_sections, quantity
+from otbench.report.terminal import print_sections
 
 METRICS = [
     MetricInfo(name="uvp_fwd", label="UVP fwd", unit="%", primary=True, marked=True),
@@ -149,6 +150,11 @@ def test_a_row_says_what_it_used_and_where_it_began() -> None:
         (Number(5.0, None, 1), "5"),
         (Number(123.456, None, 1), "123"),
         (Number(1.5, 0.25, 3), "1.50 ±0.25"),
+        (Number(0.00701, 0.01744, 3), "0.007 ±0.017"),
+        (Number(5.2064, 0.0031, 3), "5.2064 ±0.0031"),
+        (Number(101.3, 1e-9, 3), "101 ±0"),
+        (Number(2e-9, None, 1), "2.00e-09"),
+        (Number(1e300, None, 1), "1.00e+300"),
         (Number(float("inf"), None, 1), "inf"),
         (None, "-"),
     ],

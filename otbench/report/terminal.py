@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
@@ -13,25 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from otbench.record import MetricInfo
-from otbench.report.summary import ABOVE_IDENTITY, NEVER_MOVED, WORSE_THAN_START, Number, Row, Section
-
-_HARNESS_COLUMNS = (
-    ("steps", "steps", 1.0),
-    ("samples", "samples\nk", 1e-3),
-    ("directions", "dirs", 1.0),
-    ("train_s", "train\ns", 1.0),
-    ("step_ms", "step\nms", 1.0),
-    ("infer_fwd_ms", "T\nms", 1.0),
-    ("infer_bwd_ms", "S\nms", 1.0),
-    ("memory", "peak\nMB", 1e-6),
-    ("stored_bytes", "stored\nkB", 1e-3),
-)
-
-_LEGEND = {
-    ABOVE_IDENTITY: "ends above identity: worse than doing nothing",
-    WORSE_THAN_START: "ends worse than it began",
-    NEVER_MOVED: "holds a network whose weights never moved",
-}
+from otbench.report.columns import EXPLAINED, HARNESS, Column, quantity
+from otbench.report.summary import LEGEND, Row, Section
 
 
 def print_sections(out: Console, sections: Sequence[Section], *, full_command: str | None = None) -> None:
@@ -50,13 +32,7 @@ def print_sections(out: Console, sections: Sequence[Section], *, full_command: s
         _print_notes(out, section)
     if not sections:
         return
-    out.print(
-        "at step 0: the same score before training. samples: drawn, both sides. dirs: trainings side by side, 2 where"
-        " each direction has its own.\nT, S: time to map the test set forward, backward. peak: memory of training above"
-        " the level after imports (on a GPU: allocated).\nstored: what must be kept for the maps. steps, train: of the"
-        " whole run. ±: 95 % t-interval of the mean over seeds.",
-        style="dim",
-    )
+    out.print("\n".join(EXPLAINED), style="dim")
     if full_command and not all(section.comparable for section in sections):
         out.print("\nFor numbers that may stand beside published ones:", style="bold")
         out.print(f"  {escape(full_command)}", soft_wrap=True)
@@ -72,7 +48,7 @@ def _title(section: Section) -> Text:
 
 def _tables(section: Section, out: Console) -> list[Table]:
     """Return one table, or two below each other where one does not fit: a number is never cut off."""
-    columns = [c for c in _HARNESS_COLUMNS if any(c[0] in row.numbers for row in section.rows)]
+    columns = [c for c in HARNESS if c.brief and any(c.key in row.numbers for row in section.rows)]
     metrics = [*section.metrics, section.start] if section.start else []
     whole = _table(section, metrics, columns)
     room = out.options.update(max_width=10_000)
@@ -81,14 +57,16 @@ def _tables(section: Section, out: Console) -> list[Table]:
     return [_table(section, metrics, []), _table(section, [], columns)]
 
 
-def _table(section: Section, metrics: Sequence[MetricInfo], columns: Sequence[tuple[str, str, float]]) -> Table:
+def _table(section: Section, metrics: Sequence[MetricInfo], columns: Sequence[Column]) -> Table:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("method", overflow="fold", min_width=10)
     for metric in metrics:
         unit = f"\n{metric.unit}" if metric.unit else ""
         table.add_column(Text(metric.label + unit), justify="right", no_wrap=True)
-    for _, label, _ in columns:
-        table.add_column(Text(label), justify="right", no_wrap=True)
+    for column in columns:
+        table.add_column(
+            Text(column.label + (f"\n{column.unit}" if column.unit else "")), justify="right", no_wrap=True
+        )
     kind = section.rows[0].kind if section.rows else ""
     for row in section.rows:
         if row.kind != kind:
@@ -103,26 +81,24 @@ def _sources(section: Section) -> list[str]:
     return list(dict.fromkeys(row.source for row in section.rows if row.source))
 
 
-def _cells(
-    row: Row, section: Section, metrics: Sequence[MetricInfo], columns: Sequence[tuple[str, str, float]]
-) -> list[Text]:
+def _cells(row: Row, section: Section, metrics: Sequence[MetricInfo], columns: Sequence[Column]) -> list[Text]:
     if row.kind == "published":  # as printed in the paper; of the harness's columns it can have none
         name = f"{row.label} [{_sources(section).index(row.source) + 1}]"
         values = [row.numbers.get(metric.name) for metric in metrics]
         return [Text(name), *(Text("-" if value is None else f"{value.mean:g}") for value in values)]
     cells = [Text(row.label + (f" {row.marks}" if row.marks else ""))]
-    if not row.numbers and row.failures:
-        status = row.failures[0].split(": ")[1]
-        return [*cells, Text(status, style="red")]
+    if row.status:
+        return [*cells, Text(row.status, style="red")]
     for metric in metrics:
         cells.append(Text(quantity(row.numbers.get(metric.name))))
-    for key, _, scale in columns:
-        cells.append(Text(quantity(row.numbers.get(key), scale, interval=False, most=3)))
+    for column in columns:
+        value = row.numbers.get(column.key)
+        cells.append(Text(quantity(value, column.scale, interval=column.interval, most=column.most)))
     return cells
 
 
 def _print_notes(out: Console, section: Section) -> None:
-    for mark, meaning in _LEGEND.items():
+    for mark, meaning in LEGEND.items():
         if any(mark in row.marks for row in section.rows):
             out.print(Text(f"{mark}  {meaning}"))
     for row in section.rows:
@@ -137,18 +113,3 @@ def _print_notes(out: Console, section: Section) -> None:
     notes = dict.fromkeys(f"{row.label}, published: {row.note}" for row in section.rows if row.note)
     for note in notes:
         out.print(Text(note, style="dim"))
-
-
-def quantity(value: Number | None, scale: float = 1.0, *, interval: bool = True, most: int = 6) -> str:
-    """Return a mean with three significant digits (at most `most` decimals) and its interval; `-` for nothing."""
-    if value is None:
-        return "-"
-    mean = value.mean * scale
-    if not math.isfinite(mean):
-        return str(mean)
-    places = 0 if mean == int(mean) or abs(mean) >= 100 else max(0, 2 - math.floor(math.log10(abs(mean))))
-    places = min(places, most)
-    text = f"{mean:.{places}f}"
-    if interval and value.half is not None:
-        text += f" ±{value.half * scale:.{places}f}"
-    return text

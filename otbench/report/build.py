@@ -1,0 +1,185 @@
+"""One report: records in, files of all formats out."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from otbench.errors import UsageError
+from otbench.names import did_you_mean
+from otbench.record import Record
+from otbench.report.content import Family, Table, families, tables
+from otbench.report.files import Folder, Slugs
+from otbench.report.summary import plain, sections
+
+if TYPE_CHECKING:
+    from otbench.report.figures import Drawing
+
+FORMATS = ("latex", "pdf", "png", "svg", "markdown", "csv", "html")
+"""All formats, in the order in which they are named everywhere."""
+_PICTURES = ("pdf", "png", "svg")
+_DRAWN = 40
+"""Families that get figures: a report of thousands of instances would draw for an hour."""
+_LATEX_SECONDS = 120
+
+
+@dataclass
+class Report:
+    """What was made.
+
+    Attributes:
+        written: files, relative to the folder.
+        notes: what could not be made, and why.
+    """
+
+    written: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def parse_formats(text: str) -> list[str]:
+    """Return the formats in `text`, separated by commas.
+
+    Raises:
+        UsageError: one is unknown.
+    """
+    names = [name.strip().lower() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in FORMATS:
+            hint = did_you_mean(name, FORMATS) or f"; formats: {', '.join(FORMATS)}"
+            raise UsageError(f"--format: unknown format '{plain(name, 40)}'{hint}")
+    if not names:
+        raise UsageError(f"--format: no format is named; formats: {', '.join(FORMATS)}")
+    return [name for name in FORMATS if name in names]
+
+
+def build(
+    records: Iterable[Record], out: Path, formats: Sequence[str], *, command: str, folders: Sequence[Path] = ()
+) -> Report:
+    """Write a report of `records` to `out`.
+
+    Args:
+        records: what to report.
+        out: folder to write to; files already there are replaced one by one, none is deleted.
+        formats: of `FORMATS`.
+        command: the command that makes the report again, written into its files.
+        folders: where the records come from, for links to them.
+
+    Raises:
+        StoreError: `out` cannot be written.
+    """
+    folder = Folder(out)
+    report = Report(folder.written)
+    slugs = Slugs()
+    found = sections(records)
+    members = families(found, slugs)
+    made = [(family, tables(family, slugs)) for family in members]
+    if "csv" in formats:
+        from otbench.report.plain import numbers_csv
+
+        folder.write("numbers.csv", numbers_csv(found))
+    if "latex" in formats or "pdf" in formats:
+        _latex(made, folder, formats, command, report)
+    pictures = [name for name in _PICTURES if name in formats]
+    drawn = _figures(members, folder, pictures, "html" in formats, report)
+    if "markdown" in formats:
+        from otbench.report.plain import markdown
+
+        ending = next((name for name in ("svg", "png") if name in pictures), None)
+        shown = [name for name in folder.written if ending is not None and name.endswith(f".{ending}")]
+        folder.write("tables.md", markdown(made, command, shown))
+    if "html" in formats:
+        from otbench.report.page import Part, page
+
+        parts = [Part(family, some, drawn.get(family.slug, [])) for family, some in made]
+        title = ", ".join(dict.fromkeys(section.task for section in found))
+        text = page(parts, title=plain(title, 80), command=command, folders=folders, target=out, slugs=slugs)
+        folder.write("index.html", "".join(text))
+    return report
+
+
+def _latex(
+    made: Sequence[tuple[Family, Sequence[Table]]],
+    folder: Folder,
+    formats: Sequence[str],
+    command: str,
+    report: Report,
+) -> None:
+    from otbench.report.latex import document, fragment
+
+    some = [table for _, members in made for table in members]
+    sources = {f"{table.slug}.tex": fragment(table, command) for table in some}
+    sources["report.tex"] = document([table.slug for table in some], command)
+    if "latex" in formats:
+        for name, text in sources.items():
+            folder.write(f"latex/{name}", text)
+    if "pdf" in formats:
+        try:
+            folder.write("tables.pdf", compile_latex(sources))
+        except UsageError as error:
+            report.notes.append(str(error))
+
+
+def compile_latex(sources: dict[str, str], main: str = "report.tex") -> bytes:
+    """Return the PDF that pdflatex makes of `sources`, by file name, in a folder of their own.
+
+    Raises:
+        UsageError: there is no pdflatex, or it failed; the message says why.
+    """
+    program = shutil.which("pdflatex")
+    if program is None:
+        raise UsageError("tables.pdf: left out: there is no pdflatex here (Debian: texlive-latex-recommended, lmodern)")
+    with tempfile.TemporaryDirectory(prefix="otbench-latex-") as name:
+        place = Path(name)
+        for file, text in sources.items():
+            (place / file).write_text(text, encoding="utf-8")
+        words = [program, "-no-shell-escape", "-interaction=nonstopmode", "-halt-on-error", main]
+        # no date and no random name in the file: the same records give the same bytes
+        environment = os.environ | {"SOURCE_DATE_EPOCH": "0", "FORCE_SOURCE_DATE": "1", "openin_any": "p"}
+        try:
+            done = subprocess.run(
+                words,
+                cwd=place,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=_LATEX_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise UsageError(f"tables.pdf: left out: pdflatex took more than {_LATEX_SECONDS} s") from None
+        result = (place / main).with_suffix(".pdf")
+        if done.returncode or not result.exists():
+            log = done.stdout.decode("utf-8", "replace").splitlines()
+            why = next((line for line in log if line.startswith("!")), f"exit code {done.returncode}")
+            raise UsageError(f"tables.pdf: left out: pdflatex failed: {plain(why)}")
+        return result.read_bytes()
+
+
+def _figures(
+    members: Sequence[Family], folder: Folder, pictures: Sequence[str], on_page: bool, report: Report
+) -> dict[str, list[Drawing]]:
+    """Write the figures; return those of the page by family."""
+    wanted = [*pictures, "svg"] if on_page else list(pictures)
+    drawn: dict[str, list[Drawing]] = {}
+    if not wanted:
+        return drawn
+    from otbench.report.figures import drawings
+
+    for family in members[:_DRAWN]:
+        for drawing in drawings(family, wanted):
+            for name in pictures:
+                folder.write(f"figures/{drawing.name}.{name}", drawing.data[name])
+            if on_page:
+                drawn.setdefault(family.slug, []).append(drawing)
+    if len(members) > _DRAWN:
+        report.notes.append(
+            f"figures of the first {_DRAWN} of {len(members)} groups of instances only; choose others with --task,"
+            " --preset or --solvers"
+        )
+    return drawn

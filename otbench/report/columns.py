@@ -1,0 +1,99 @@
+"""The harness's own columns, and how every report writes a number."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from otbench.record import MetricInfo
+from otbench.report.summary import Number
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Attributes:
+        key: of `Row.numbers`.
+        label: head of the column.
+        unit: below the head; empty for plain counts.
+        scale: factor from the record's unit to `unit`.
+        best: which end is the better one; None where neither is.
+        interval: whether the interval is shown.
+        most: decimals at most.
+        brief: whether the terminal has room for it.
+    """
+
+    key: str
+    label: str
+    unit: str = ""
+    scale: float = 1.0
+    best: Literal["low", "high"] | None = None
+    interval: bool = True
+    most: int = 6
+    brief: bool = True
+
+
+def _harness(
+    key: str, label: str, unit: str = "", scale: float = 1.0, *, ranked: bool = False, brief: bool = True
+) -> Column:
+    return Column(key, label, unit, scale, "low" if ranked else None, interval=False, most=3, brief=brief)
+
+
+HARNESS = (
+    _harness("steps", "steps"),
+    _harness("samples", "samples", "k", 1e-3),
+    _harness("directions", "dirs"),
+    _harness("train_s", "train", "s", ranked=True),
+    _harness("step_ms", "step", "ms", ranked=True),
+    _harness("infer_fwd_ms", "T", "ms", ranked=True),
+    _harness("infer_bwd_ms", "S", "ms", ranked=True),
+    _harness("memory", "peak", "MB", 1e-6, ranked=True),
+    _harness("stored_bytes", "stored", "kB", 1e-3, ranked=True),
+    _harness("parameters", "parameters", ranked=True, brief=False),
+)
+EXPLAINED = (
+    "at step 0: the same score before training. samples: drawn, both sides. dirs: trainings side by side, 2 where each"
+    " direction has its own.",
+    "T, S: time to map the test set forward, backward. peak: memory of training above the level after imports (on a"
+    " GPU: allocated).",
+    "stored: what must be kept for the maps. steps, train: of the whole run. ±: 95 % t-interval of the mean over"
+    " seeds.",
+)
+
+
+def metric_column(metric: MetricInfo) -> Column:
+    """Return the column of a metric."""
+    return Column(metric.name, metric.label, metric.unit, best="high" if metric.higher_is_better else "low")
+
+
+def shown(value: Number, scale: float = 1.0, *, interval: bool = True, most: int = 6) -> tuple[str, str]:
+    """Return a mean and its interval as they are written; the latter is empty where there is none.
+
+    With an interval, both end at the interval's second digit; without, the mean has three digits. Never more than
+    `most` decimals, and never more than six digits of the mean because of a narrow interval.
+    """
+    mean = value.mean * scale
+    half = value.half * scale if interval and value.half is not None else None
+    if not math.isfinite(mean):
+        return str(mean), ""
+    magnitude = math.floor(math.log10(abs(mean))) if mean else 0
+    if magnitude >= 9 or (mean and magnitude < -most and interval):
+        return f"{mean:.2e}", "" if half is None else f"{half:.1e}"
+    if half is not None and half <= 1e-7 * abs(mean):  # the same number from every seed, but for its last bits
+        half = 0.0
+    if half:
+        places = min(1 - math.floor(math.log10(half)), max(5 - magnitude, 0))
+    else:
+        places = 0 if mean == int(mean) else 2 - magnitude
+    places = min(max(places, 0), most)
+    return f"{mean:.{places}f}", "" if half is None else f"{half:.{places}f}"
+
+
+def quantity(value: Number | None, scale: float = 1.0, *, interval: bool = True, most: int = 6) -> str:
+    """Return mean and interval on one line; `-` for nothing."""
+    if value is None:
+        return "-"
+    mean, half = shown(value, scale, interval=interval, most=most)
+    return f"{mean} ±{half}" if half else mean

@@ -1,0 +1,154 @@
+"""The page: one HTML file that opens from disk, without internet, with every number's record behind it.
+
+Nothing out of a record is trusted: jinja2 escapes every text, figures are images and not part of the page, links to
+records are made from file names that exist, and the page forbids all scripts and styles but its own.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from otbench.record import Record
+from otbench.report.columns import EXPLAINED
+from otbench.report.content import Cell, Family, Table, accuracy
+from otbench.report.files import Slugs
+from otbench.report.latex import letter
+from otbench.report.summary import LEGEND, Row, plain
+
+if TYPE_CHECKING:
+    from otbench.report.figures import Drawing
+
+_LONG = 4000
+
+
+@dataclass(frozen=True)
+class Part:
+    """A family with its tables and figures."""
+
+    family: Family
+    tables: Sequence[Table]
+    drawings: Sequence[Drawing]
+
+
+def page(
+    parts: Sequence[Part], *, title: str, command: str, folders: Sequence[Path], target: Path, slugs: Slugs
+) -> Iterable[str]:
+    """Yield the page in pieces.
+
+    Args:
+        parts: what to show.
+        title: of the page.
+        command: the command that makes it again.
+        folders: where the records are.
+        target: folder of the page, from which links to records start.
+        slugs: names already taken.
+    """
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=False)
+    css, js = _resource("page.css"), _resource("page.js")
+    anchors = _Anchors()
+    shown = [_shown(part, slugs, anchors) for part in parts]
+    return environment.from_string(_resource("page.html.j2")).generate(
+        title=title,
+        command=command,
+        records=anchors.records,
+        families=shown,
+        anchors=anchors,
+        legend=LEGEND,
+        explained=EXPLAINED,
+        letter=letter,
+        sortable=_sortable,
+        spec=_spec,
+        plain=lambda text: plain(text, _LONG),
+        links=_links(folders, target),
+        css=css,
+        js=js,
+        css_hash=_hash(css),
+        js_hash=_hash(js),
+    )
+
+
+class _Anchors:
+    """Names of the places where the runs of each row are listed."""
+
+    def __init__(self) -> None:
+        self._names: dict[int, str] = {}
+        self.records = 0
+
+    def add(self, row: Row) -> None:
+        self._names[id(row)] = f"row-{len(self._names) + 1}"
+        self.records += len(row.records)
+
+    def __contains__(self, row: object) -> bool:
+        return id(row) in self._names
+
+    def __getitem__(self, row: object) -> str:
+        return self._names[id(row)]
+
+
+def _shown(part: Part, slugs: Slugs, anchors: _Anchors) -> dict[str, object]:
+    for section in part.family.sections:
+        for row in section.rows:
+            if row.kind != "published":
+                anchors.add(row)
+    return {
+        "family": part.family,
+        # one table of each section holds all of its columns; the parts that print shows apart are not repeated
+        "tables": [table for table in part.tables if part.family.sizes and table.columns[0].label.startswith("d = ")],
+        "sections": [accuracy(s, part.family.context, slugs, everything=True) for s in part.family.sections],
+        "drawings": [_image(drawing) for drawing in part.drawings],
+    }
+
+
+def _image(drawing: Drawing) -> dict[str, object]:
+    svg = drawing.data["svg"]
+    width = re.search(rb'<svg[^>]*? width="([\d.]+)pt"', svg)
+    return {
+        "data": quote(svg, safe=" !$'()*+,-./:;=?@_~"),  # no quotes, no angles, no ampersands
+        "title": drawing.title,
+        "width": round(float(width[1]) * 4 / 3) if width else 800,
+        "left_out": drawing.left_out,
+    }
+
+
+def _links(folders: Sequence[Path], target: Path) -> Callable[[Record], str]:
+    """Return a function that gives the relative address of a record's file; empty where there is no such file."""
+    known = {path.name: path for folder in reversed(folders) for path in folder.glob("*.json")}
+    start = target.resolve()
+
+    def link(record: Record) -> str:
+        path = known.get(f"{record.id}.json")
+        if path is None:
+            return ""
+        return quote(Path(os.path.relpath(path.parent.resolve(), start)).as_posix() + "/" + path.name)
+
+    return link
+
+
+def _sortable(cell: Cell) -> bool:
+    return cell.value is not None and not math.isnan(cell.value)
+
+
+def _spec(record: Record) -> str:
+    return plain(json.dumps(record.spec.model_dump(mode="json"), ensure_ascii=False), _LONG)
+
+
+def _resource(name: str) -> str:
+    return resources.files("otbench.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    """Return the content's name in a content security policy."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
