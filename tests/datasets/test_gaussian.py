@@ -125,8 +125,8 @@ def test_exact_maps_score_zero_also_with_means(tmp_path: Path) -> None:
     x, y = instance.test.source.x, instance.test.target.x
     (a, b), (c, e) = ((torch.from_numpy(m), torch.from_numpy(v)) for m, v in (exact.forward, exact.backward))
     mapped = x @ a.T + b
-    scores = instance.score(Outputs(mapped, y @ c.T + e, mapped @ c.T + e))
-    for name in ("uvp_fwd", "uvp_bwd", "inverse_gap", "cost_gap"):
+    scores = instance.score(Outputs(mapped, y @ c.T + e, mapped @ c.T + e, forward_mean=mapped))
+    for name in ("uvp_fwd", "uvp_mean", "uvp_bwd", "inverse_gap", "cost_gap"):
         assert abs(scores[name]) < 1e-6
     assert scores["cosine_fwd"] == pytest.approx(1)
     assert scores["cosine_bwd"] == pytest.approx(1)
