@@ -23,8 +23,11 @@ SLOW_SECONDS = 2.0
 """An inference pass slower than this is timed once instead of `REPEATS` times."""
 
 
-def apply_maps(solver: Solver[Config], test: TestData, *, seed: int) -> Outputs:
-    """Return what the maps of `solver` make of `test`; stochastic maps draw from a generator seeded with `seed`."""
+def apply_maps(solver: Solver[Config], test: TestData, *, seed: int, final: bool = True) -> Outputs:
+    """Return what the maps of `solver` make of `test`; stochastic maps draw from a generator seeded with `seed`.
+
+    Densities, which cost much more than maps, are only taken when training is over (`final`).
+    """
     generator = torch.Generator(solver.context.device).manual_seed(seed)
     source, target = test.source, test.target
     forward = _mapped(solver.forward_map, source.x, source.label, generator)
@@ -32,19 +35,19 @@ def apply_maps(solver: Solver[Config], test: TestData, *, seed: int) -> Outputs:
     if isinstance(solver, HasBackward):
         backward = _mapped(solver.backward_map, target.x, target.label, generator)
         roundtrip = _mapped(solver.backward_map, forward, source.label, generator)
-    if isinstance(solver, HasLogProb):
+    if final and isinstance(solver, HasLogProb):
         log_prob = solver.log_prob(target.x, target.label).detach()
     if solver.stochastic:
         mean = torch.zeros_like(forward)
         for _ in range(DRAWS):
             mean += _mapped(solver.forward_map, source.x, source.label, generator)
         mean /= DRAWS
-    return Outputs(forward, backward, roundtrip, log_prob, mean)
+    return Outputs(forward, backward, roundtrip, log_prob, mean, final)
 
 
-def score(solver: Solver[Config], instance: Instance, *, seed: int) -> dict[str, float]:
-    """Return the metrics of the current maps of `solver` on the held-out data of `instance`."""
-    return {name: float(value) for name, value in instance.score(apply_maps(solver, instance.test, seed=seed)).items()}
+def score(instance: Instance, outputs: Outputs) -> dict[str, float]:
+    """Return the metrics of `outputs`, which maps made of the held-out data of `instance`."""
+    return {name: float(value) for name, value in instance.score(outputs).items()}
 
 
 def time_inference(solver: Solver[Config], test: TestData, *, seed: int) -> tuple[float, float | None]:

@@ -95,7 +95,7 @@ def make_plan(request: Request, registry: Registry) -> Plan:
     for selection in tasks:
         task_entry = registry.find(selection.name, "task")
         task_note = registry.load(task_entry)
-        configs = _task_configs(selection, task_note, request)
+        configs = _task_configs(selection, task_note, request, notes)
         _check_size(len(configs) * len(seeds) * sum(len(solver.grids) for solver in chosen))
         for config in configs:
             task = _task_class(task_note)(config, data_dir=request.data_dir)
@@ -186,7 +186,7 @@ def _chosen_solvers(request: Request, registry: Registry, notes: list[str]) -> l
     return list(chosen.values())
 
 
-def _task_configs(selection: Selection, note: Registration, request: Request) -> list[Config]:
+def _task_configs(selection: Selection, note: Registration, request: Request, notes: list[str]) -> list[Config]:
     grid = dict(selection.grid)
     if request.dim is not None:
         if "dim" not in note.config.model_fields:
@@ -196,6 +196,8 @@ def _task_configs(selection: Selection, note: Registration, request: Request) ->
         grid["dim"] = tuple(str(value) for value in integers(request.dim, option="--dim"))
     replaced = {other for key in grid for other in _task_class(note).replaces.get(key, ())}
     preset = note.presets.get(request.preset, {})
+    preset, said = _task_class(note).choose(preset, typed=frozenset(grid), data_dir=request.data_dir)
+    notes += said
     preset = {key: value for key, value in preset.items() if key not in grid and key not in replaced}
     full = as_grid(preset) | grid
     wanted = Selection(note.name, full)

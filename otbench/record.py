@@ -123,6 +123,7 @@ class Counts(_Model):
     parameters: int | None = None
     stored_bytes: int | None = None
     directions: int = 1
+    function_evaluations: int | None = None
     check_every: int | None = None
     resumed: int = 0
     networks_moved: dict[str, bool] = {}
@@ -137,6 +138,16 @@ class MetricInfo(_Model):
     higher_is_better: bool = False
     primary: bool = False
     marked: bool = False
+
+
+class PictureInfo(_Model):
+    """What a report can draw of the run; its arrays lie beside the record, see `otbench.picture`."""
+
+    name: str
+    kind: str
+    title: str
+    arrays: list[str]
+    names: list[str] = []
 
 
 class PublishedKey(_Model):
@@ -156,6 +167,8 @@ class Record(_Model):
         facts: numbers about the instance (exact cost, sample sizes).
         instance: the instance in words.
         source: hash of the code that made the numbers, by file.
+        reads_label: whether the maps are given the class of the point that they move.
+        pictures: what a report can draw; the arrays lie in a file of the same name, ending `.npz`.
         command: how to repeat this run.
     """
 
@@ -177,6 +190,8 @@ class Record(_Model):
     times: Times = Times()
     memory: Memory = Memory()
     counts: Counts = Counts()
+    reads_label: bool = False
+    pictures: list[PictureInfo] = []
     environment: dict[str, Value] = {}
     source: dict[str, str] = {}
     shared_device: bool = False

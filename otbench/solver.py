@@ -6,9 +6,10 @@ A solver is one file with one class, registered by `register_solver`:
     class Mine(Solver[MineConfig]):
         ...
 
-Optional abilities are declared by being defined: `backward_map`, `validate`, `log_prob`, `forward_map_with_grad`,
-`velocity`, `interpolate`. `transductive = True` says that only the training pool itself can be moved;
-`stochastic = True`, that a map draws from its `generator`.
+Optional abilities are declared by being defined: `backward_map`, `validate` with `validate_every`, `log_prob`,
+`forward_map_with_grad`, `velocity`, `interpolate`. `transductive = True` says that only the training pool itself can
+be moved; `stochastic = True`, that a map draws from its `generator`; `reads_label = True`, that the maps are given the
+class of the point that they move.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ __all__ = [
     "Context",
     "Field",
     "HasBackward",
+    "HasForwardGradient",
     "HasLogProb",
     "HasValidate",
     "Measure",
@@ -108,6 +110,10 @@ class Solver(abc.ABC, Generic[ConfigT]):
     transductive: ClassVar[bool] = False
     stochastic: ClassVar[bool] = False
     """Whether `forward_map` draws from its generator: evaluation then also takes the mean over draws."""
+    reads_label: ClassVar[bool] = False
+    """Whether the maps are given the class of the point that they move; a column of the table says so."""
+    function_evaluations: int | None = None
+    """Evaluations of the network that an integrator made in training so far; None where there is no integrator."""
     directions_trained: ClassVar[int] = 1
     """Separate trainings that a run contains: 2 where forward and backward maps are two problems side by side."""
 
@@ -198,8 +204,22 @@ class HasLogProb(Protocol):
 
 
 @runtime_checkable
+class HasForwardGradient(Protocol):
+    """A solver whose forward map can be differentiated: gives log-determinants, and densities by them."""
+
+    def forward_map_with_grad(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+        """Return T(x), same shape as `x` (n, *shape), with a graph back to `x`; each image depends on its own point."""
+
+
+@runtime_checkable
 class HasValidate(Protocol):
-    """A solver that watches its validation pool, on its own clock."""
+    """A solver that watches its validation pool, on its own clock.
+
+    Attributes:
+        validate_every: steps between two validations.
+    """
+
+    validate_every: int
 
     def validate(self) -> StepInfo:
         """Look at the validation pool; `done=True` stops training early."""

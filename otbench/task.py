@@ -7,7 +7,7 @@ mapped points, not the solver, to `instance.score`.
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from otbench.config import Config, Field, Value
+from otbench.picture import Picture
 from otbench.problem import Batch, Problem
 from otbench.registration import register_task
 
@@ -25,6 +26,7 @@ __all__ = [
     "Instance",
     "Metric",
     "Outputs",
+    "Picture",
     "Published",
     "Task",
     "TestData",
@@ -71,9 +73,11 @@ class Outputs:
         forward: T(test.source.x), shape (n, *shape).
         backward: S(test.target.x), shape (m, *shape); None for one-way solvers.
         roundtrip: S(T(test.source.x)), shape (n, *shape); None for one-way solvers.
-        log_prob: log densities at test.target.x, shape (m,); None where the solver has none.
+        log_prob: log densities of T#source at test.target.x, shape (m,); None where the solver has none, and before
+            the end.
         forward_mean: mean of T(test.source.x) over draws, shape (n, *shape): the barycentric projection; None for
             deterministic maps.
+        final: whether training is over; at points of the curve, costly metrics are left out.
     """
 
     forward: Tensor
@@ -81,6 +85,7 @@ class Outputs:
     roundtrip: Tensor | None = None
     log_prob: Tensor | None = None
     forward_mean: Tensor | None = None
+    final: bool = True
 
 
 @dataclass(frozen=True)
@@ -113,6 +118,10 @@ class Instance(abc.ABC):
     def score(self, outputs: Outputs) -> dict[str, float]:
         """Return metrics by name; a metric that does not apply is left out."""
 
+    def pictures(self, outputs: Outputs) -> Sequence[Picture]:
+        """Return what a report draws of the trained maps: a few small arrays, kept beside the record."""
+        return ()
+
 
 class Task(abc.ABC, Generic[ConfigT]):
     """A family of instances, one for each configuration and seed."""
@@ -126,6 +135,21 @@ class Task(abc.ABC, Generic[ConfigT]):
         """Take a checked configuration and the folder with the user's own copies of data, if any."""
         self.config = config
         self.data_dir = data_dir
+
+    @classmethod
+    def choose(
+        cls, preset: Mapping[str, Value | Sequence[Value]], *, typed: frozenset[str], data_dir: Path | None
+    ) -> tuple[Mapping[str, Value | Sequence[Value]], Sequence[str]]:
+        """Return the preset's values as they can be used here, and notes for the user.
+
+        A task with several data sets leaves out, with the reason, those that are not on this machine.
+
+        Args:
+            preset: values by parameter name; a sequence is a grid.
+            typed: parameters that the user sets: their values in the preset do not count.
+            data_dir: the folder with the user's own copies of data, if any.
+        """
+        return preset, ()
 
     def check(self) -> None:
         """Look at inputs (files, sizes) before any run starts.

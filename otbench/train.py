@@ -20,7 +20,7 @@ from torch import Tensor
 
 from otbench.config import Config
 from otbench.errors import DivergedError, StoreError
-from otbench.measure import PeakMemory, StepClock
+from otbench.measure import PeakMemory, StepClock, synchronize
 from otbench.record import CurvePoint, Times
 from otbench.solver import HasValidate, Solver, StepInfo
 
@@ -110,6 +110,7 @@ class Trainer:
         self._cpu_s = 0.0
         self._segment_cpu = 0.0
         self._validate_s = 0.0
+        self._validate_every = solver.validate_every if isinstance(solver, HasValidate) else 0
         self._next_point = 1
 
     def run(self) -> Training:
@@ -146,12 +147,15 @@ class Trainer:
                 self._summarise()
                 self._report(training, progress)
                 last_report = now
+            validation_due = self._validate_every and progress.step % self._validate_every == 0 and not done
             stopping = self._stop() and not done
             checkpoint_due = self._checkpoint is not None and now - last_checkpoint > CHECKPOINT_SECONDS and not done
-            if point_due or stopping or checkpoint_due:
+            if point_due or validation_due or stopping or checkpoint_due:
                 self._pause()
                 if point_due:
-                    done = self._point(info.scalars)
+                    self._point(info.scalars)
+                if validation_due:
+                    done = self._validate()
                 if stopping or checkpoint_due:
                     self._save()
                     last_checkpoint = time.perf_counter()
@@ -179,8 +183,8 @@ class Trainer:
             self._pause()
             raise DivergedError(f"the loss is {loss} at step {self._progress.step}")
 
-    def _point(self, scalars: Mapping[str, Tensor | float]) -> bool:
-        """Evaluate, the clock stopped; return True if validation says that training is over."""
+    def _point(self, scalars: Mapping[str, Tensor | float]) -> None:
+        """Evaluate, the clock stopped."""
         metrics = {name: float(value) for name, value in self._evaluate().items()}
         self.training.curve.append(
             CurvePoint(
@@ -191,12 +195,15 @@ class Trainer:
             )
         )
         self._next_point = max(self._progress.step + 1, 2 * self._progress.step)
-        if isinstance(self._solver, HasValidate) and self._progress.step:
-            begin = time.perf_counter()
-            verdict = self._solver.validate()
-            self._validate_s += time.perf_counter() - begin
-            return verdict.done
-        return False
+
+    def _validate(self) -> bool:
+        """Let the solver look at its validation pool, the clock stopped; return True if it says that it is done."""
+        assert isinstance(self._solver, HasValidate)
+        begin = time.perf_counter()
+        verdict = self._solver.validate()
+        synchronize(self._solver.context.device)
+        self._validate_s += time.perf_counter() - begin
+        return verdict.done
 
     def _summarise(self) -> None:
         durations = np.frombuffer(self._clock.durations, dtype=np.float64)

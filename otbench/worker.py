@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from otbench.problem import Problem
     from otbench.solver import Solver
     from otbench.store import Store
+    from otbench.task import Outputs
     from otbench.train import Progress, Training
 
 ORPHAN_GRACE_SECONDS = 20.0
@@ -252,10 +253,13 @@ class _Run:
 
         evaluation_seconds = 0.0
 
-        def score() -> dict[str, float]:
+        def outputs(*, final: bool) -> Outputs:
+            return evaluate.apply_maps(solver, instance.test, seed=spec.seed, final=final)
+
+        def score(mapped: Outputs | None = None) -> dict[str, float]:
             nonlocal evaluation_seconds
             begin = time.perf_counter()
-            values = evaluate.score(solver, instance, seed=spec.seed)
+            values = evaluate.score(instance, mapped or outputs(final=False))
             synchronize(device)
             evaluation_seconds += time.perf_counter() - begin
             record.times.eval_s = evaluation_seconds
@@ -310,7 +314,10 @@ class _Run:
         counts.networks_moved = {
             n: _fingerprint(net) != before[n] for n, net in networks(solver).items() if n in before
         }
-        record.metrics = score()
+        counts.function_evaluations = solver.function_evaluations
+        record.reads_label = solver.reads_label
+        mapped = outputs(final=True)
+        record.metrics = score(mapped)
         forward, backward = evaluate.time_inference(solver, instance.test, seed=spec.seed)
         record.times.infer_fwd_s, record.times.infer_bwd_s = forward, backward
         record.curve.append(CurvePoint(step=training.steps, train_s=progress.seconds, metrics=record.metrics))

@@ -54,7 +54,7 @@ def test_the_mean_over_draws_stands_beside_a_single_draw() -> None:
 
 def test_the_gaussian_task_scores_both() -> None:
     instance = Gaussian(GaussianConfig(dim=2)).build(seed=100, device=CPU, dtype=torch.float64)
-    found = score(noisy(instance.problem), instance, seed=5)
+    found = score(instance, apply_maps(noisy(instance.problem), instance.test, seed=5))
     trace = float(instance.facts["trace1"])
     identity = found["uvp_mean"] - 100 * 2 / DRAWS / trace
     assert abs(found["uvp_fwd"] - identity - 100 * 2 / trace) < 0.05 * found["uvp_fwd"]

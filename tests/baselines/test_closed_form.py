@@ -13,7 +13,7 @@ from otbench.baselines.linear import Linear, LinearConfig
 from otbench.baselines.sinkhorn import Sinkhorn, SinkhornConfig
 from otbench.config import Config
 from otbench.datasets.gaussian import Gaussian, GaussianConfig, GaussianInstance
-from otbench.evaluate import score
+from otbench.evaluate import apply_maps, score
 from otbench.problem import FreshMeasure, PoolMeasure, PowerCost, Problem, QuadraticCost
 from otbench.registration import registrations
 from otbench.solver import Context, Solver
@@ -105,7 +105,7 @@ def test_identity_stores_nothing() -> None:
 def test_constant_is_the_hundred_percent_row(pool: str) -> None:
     given = instance(dim=8, pool=pool)
     solver = solve(Constant, ConstantConfig(), given.problem)
-    scores = score(solver, given, seed=0)
+    scores = score(given, apply_maps(solver, given.test, seed=0))
     assert scores["uvp_fwd"] == pytest.approx(100, abs=2)
     assert scores["uvp_bwd"] == pytest.approx(100, abs=2)
     assert stored(solver) == 2 * 8 * 4
@@ -117,7 +117,7 @@ def test_constant_is_the_hundred_percent_row(pool: str) -> None:
 def test_linear_reaches_the_statistical_floor(dim: int, floor: float, pool: str) -> None:
     given = instance(dim=dim, pool=pool, seed=1)
     solver = solve(Linear, LinearConfig(), given.problem)
-    scores = score(solver, given, seed=0)
+    scores = score(given, apply_maps(solver, given.test, seed=0))
     for name in ("uvp_fwd", "uvp_bwd"):
         assert floor / 8 < scores[name] < 4 * floor
     assert scores["inverse_gap"] < 1e-8
