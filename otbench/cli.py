@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from otbench import __version__
 from otbench.errors import OtbenchError, UsageError
-from otbench.names import did_you_mean
+from otbench.names import did_you_mean, hint, listed
 
 if TYPE_CHECKING:
     from otbench.plan import Plan, Request
@@ -93,8 +93,7 @@ def _dispatch(words: list[str]) -> int:
     first = words[0]
     if first not in commands and first not in ("-h", "--help", "--version"):
         if not first.startswith("-"):
-            hint = did_you_mean(first, commands) or f"; commands: {', '.join(commands)}"
-            raise UsageError(f"unknown command '{first}'{hint}")
+            raise UsageError(f"unknown command '{first}'{hint(first, commands, 'commands')}")
         words = ["run", *words]  # the default command
     options, unknown = parser.parse_known_args(words)
     if unknown:
@@ -293,8 +292,7 @@ def _read_config(path: Path) -> dict[str, object]:
     for key, value in content.items():
         name = key.replace("_", "-")
         if name not in known:
-            hint = did_you_mean(name, known) or f"; options: {', '.join(known)}"
-            raise UsageError(f"--config {path}: unknown option '{key}'{hint}")
+            raise UsageError(f"--config {path}: unknown option '{key}'{hint(name, known, 'options')}")
         values[name] = _config_value(name, value, path)
     return values
 
@@ -394,16 +392,21 @@ def _selected(options: argparse.Namespace) -> list[Record]:
     where = ", ".join(str(folder) for folder in folders)
     for option, field in (("solvers", "solver"), ("task", "task"), ("preset", "preset")):
         if (typed := getattr(options, option)) is not None:
-            names = [name.strip() for name in typed.split(",")]
             have = sorted({str(getattr(record.spec, field)) for record in records})
-            for name in names:
-                if name not in have:
-                    hint = did_you_mean(name, have) or f"; there is: {', '.join(have) or 'nothing'}"
-                    raise UsageError(f"--{option} {name}: no such records in {where}{hint}")
+            names = _known_names(option, typed, have, f"no such records in {where}")
             records = [record for record in records if getattr(record.spec, field) in names]
     if not records:
         raise UsageError(f"no records in {where}; make some with: {_program()} --solvers ... --task ...")
     return records
+
+
+def _known_names(option: str, typed: str, have: Sequence[str], why: str, *, most: int | None = None) -> tuple[str, ...]:
+    """Return the names in `typed`; one that the records do not `have` is refused, the empty one too."""
+    names = tuple(name.strip() for name in typed.split(","))
+    for name in names:
+        if name not in have:
+            raise UsageError(f"--{option} {name}: {why}{hint(name, have, 'there is', most=most)}")
+    return names
 
 
 def _folders(options: argparse.Namespace) -> list[Path]:
@@ -436,8 +439,7 @@ def _list(options: argparse.Namespace) -> int:
 
     kinds: Mapping[str, Kind] = {"solvers": "solver", "baselines": "baseline", "tasks": "task"}
     if options.kind is not None and options.kind not in kinds:
-        hint = did_you_mean(options.kind, kinds) or f"; kinds: {', '.join(kinds)}"
-        raise UsageError(f"unknown kind '{options.kind}'{hint}")
+        raise UsageError(f"unknown kind '{options.kind}'{hint(options.kind, kinds, 'kinds')}")
     registry = _registry(options)
     out = console()
     for title, kind in kinds.items():
@@ -524,12 +526,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 def _metric_names(typed: str, records: Sequence[Record]) -> tuple[str, ...]:
     have = sorted({name for record in records for name in record.metrics})
-    names = tuple(name.strip() for name in typed.split(","))
-    for name in names:
-        if name not in have:
-            hint = did_you_mean(name, have) or f"; there is: {', '.join(have[:30]) or 'nothing'}"
-            raise UsageError(f"--metrics {name}: no record has it{hint}")
-    return names
+    return _known_names("metrics", typed, have, "no record has it", most=30)
 
 
 def _accept(options: argparse.Namespace) -> int:
@@ -559,7 +556,6 @@ def _export(options: argparse.Namespace) -> int:
     _warn(notes)
     if not records:
         raise UsageError(f"no records in {', '.join(map(str, folders))}")
-    formats = [name.strip() for name in options.format.split(",") if name.strip()]
-    for path in export(records, Path(options.out), formats):
+    for path in export(records, Path(options.out), listed(options.format)):
         console().print(f"{len(records)} records written to {path}", markup=False, soft_wrap=True)
     return 0

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from otbench.errors import UsageError
-from otbench.names import did_you_mean
+from otbench.names import hint
 from otbench.record import Record, Status
 from otbench.store import Store, write_atomically
 
@@ -61,8 +61,7 @@ def export(records: Iterable[Record], folder: Path, formats: Iterable[str]) -> l
     wanted = list(dict.fromkeys(formats))
     for name in wanted:
         if name not in FORMATS:
-            hint = did_you_mean(name, FORMATS) or f"; formats: {', '.join(FORMATS)}"
-            raise UsageError(f"--format {name}: unknown{hint}")
+            raise UsageError(f"--format {name}: unknown{hint(name, FORMATS, 'formats')}")
     if not wanted:
         raise UsageError(f"--format: nothing given; formats: {', '.join(FORMATS)}")
     Store(folder).prepare()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from otbench.errors import UsageError
-from otbench.names import did_you_mean
+from otbench.names import hint, listed
 from otbench.record import Record
 from otbench.report.content import Family, Table, families, tables
 from otbench.report.files import Folder, Slugs
@@ -48,11 +48,10 @@ def parse_formats(text: str) -> list[str]:
     Raises:
         UsageError: one is unknown.
     """
-    names = [name.strip().lower() for name in text.split(",") if name.strip()]
+    names = listed(text.lower())
     for name in names:
         if name not in FORMATS:
-            hint = did_you_mean(name, FORMATS) or f"; formats: {', '.join(FORMATS)}"
-            raise UsageError(f"--format: unknown format '{plain(name, 40)}'{hint}")
+            raise UsageError(f"--format: unknown format '{plain(name, 40)}'{hint(name, FORMATS, 'formats')}")
     if not names:
         raise UsageError(f"--format: no format is named; formats: {', '.join(FORMATS)}")
     return [name for name in FORMATS if name in names]
