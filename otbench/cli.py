@@ -384,11 +384,7 @@ def _table(options: argparse.Namespace) -> int:
 
 def _selected(options: argparse.Namespace) -> list[Record]:
     """Return the records that `options` ask for; there is at least one."""
-    from otbench.store import read_all
-
-    folders = _folders(options)
-    records, notes = read_all(folders)
-    _warn(notes)
+    records, folders = _recorded(options)
     where = ", ".join(str(folder) for folder in folders)
     for option, field in (("solvers", "solver"), ("task", "task"), ("preset", "preset")):
         if (typed := getattr(options, option)) is not None:
@@ -398,6 +394,16 @@ def _selected(options: argparse.Namespace) -> list[Record]:
     if not records:
         raise UsageError(f"no records in {where}; make some with: {_program()} --solvers ... --task ...")
     return records
+
+
+def _recorded(options: argparse.Namespace) -> tuple[list[Record], list[Path]]:
+    """Return all records of the folders that `options` name, and these folders; warn of files passed over."""
+    from otbench.store import read_all
+
+    folders = _folders(options)
+    records, notes = read_all(folders)
+    _warn(notes)
+    return records, folders
 
 
 def _known_names(option: str, typed: str, have: Sequence[str], why: str, *, most: int | None = None) -> tuple[str, ...]:
@@ -549,11 +555,8 @@ def _accept(options: argparse.Namespace) -> int:
 def _export(options: argparse.Namespace) -> int:
     from otbench.export import export
     from otbench.screen import console
-    from otbench.store import read_all
 
-    folders = [Path(folder) for folder in options.folders] or [default_out()]
-    records, notes = read_all(folders)
-    _warn(notes)
+    records, folders = _recorded(options)
     if not records:
         raise UsageError(f"no records in {', '.join(map(str, folders))}")
     for path in export(records, Path(options.out), listed(options.format)):
