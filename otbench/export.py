@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 FORMATS = ("csv", "parquet")
 STEM = "metrics"
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""A text that begins so is computed by spreadsheets, unless an apostrophe stands before it."""
 
 
 def tidy(records: Iterable[Record]) -> pd.DataFrame:
@@ -166,7 +167,7 @@ def _csv(table: pd.DataFrame) -> bytes:
     safe = table.copy()
     for name in safe.columns[[kind == "string" for kind in _COLUMNS.values()]]:
         cells = safe[name]
-        safe[name] = cells.where(~cells.str.startswith(_FORMULA), "'" + cells).str.replace("\x00", "", regex=False)
+        safe[name] = cells.where(~cells.str.startswith(FORMULA), "'" + cells).str.replace("\x00", "", regex=False)
     return safe.to_csv(index=False, lineterminator="\n").encode()
 
 
