@@ -498,10 +498,11 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from otbench.compare import Rules, compare
+    from otbench.compare import compare
     from otbench.report import comparison
     from otbench.screen import console
     from otbench.store import read_all, write_output
+    from otbench.verdict import Rules
 
     base, new = Path(options.base), Path(options.new)
     if base.resolve() == new.resolve():
