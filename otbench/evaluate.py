@@ -51,9 +51,12 @@ def apply_maps(solver: Solver[Config], test: TestData, *, seed: int, final: bool
 def _log_prob(solver: Solver[Config], target: Batch) -> Tensor | None:
     """Return log densities at points of `target`: the solver's own, else made of its map's Jacobians, else None."""
     if isinstance(solver, HasLogProb):
-        pieces = target.x.split(CHUNK)
-        labels = [None] * len(pieces) if target.label is None else target.label.split(CHUNK)
-        return torch.cat([solver.log_prob(x, label).detach() for x, label in zip(pieces, labels, strict=True)])
+        parts = []
+        for begin in range(0, len(target.x), CHUNK):
+            here = slice(begin, begin + CHUNK)
+            label = None if target.label is None else target.label[here]
+            parts.append(solver.log_prob(target.x[here], label).detach())
+        return torch.cat(parts)
     if not has_density(solver):
         return None
     assert isinstance(solver, HasForwardGradient)

@@ -12,6 +12,7 @@ size of the distance matrix is stored, but for the permutation test, which takes
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -154,7 +155,7 @@ def sliced_w2(x: Tensor, y: Tensor, *, projections: int = PROJECTIONS) -> Tensor
     directions = torch.randn(projections, d, generator=generator, dtype=torch.float64)
     directions = (directions / directions.norm(dim=1, keepdim=True)).to(x)
     # In units of 1 / (n m) the steps are whole numbers.
-    ends = torch.cat((torch.arange(1, n + 1) * m, torch.arange(1, m + 1) * n)).unique()
+    ends = torch.cat((torch.arange(1, n + 1) * m, torch.arange(1, m + 1) * n)).unique()  # type: ignore[no-untyped-call]
     weights = (ends.diff(prepend=ends.new_zeros(1)).double() / (n * m)).to(x.device)
     rows, columns = (((ends - 1) // size).to(x.device) for size in (m, n))
     centre = y.mean(0)
@@ -188,6 +189,9 @@ def permutation_test(
         points: most points per side.
         seed: of the random splits.
 
+    Returns:
+        p, NaN where distances overflow, and n.
+
     Raises:
         ValueError: the samples cannot be compared.
     """
@@ -216,7 +220,8 @@ def permutation_test(
     # Splits that only exchange equal points differ by rounding: they count as equal.
     slack = 64 * torch.finfo(pooled.dtype).eps * values.abs().max()
     at_least = (values[1:] >= values[0] - slack).sum()
-    return (1 + int(at_least)) / (1 + permutations), n
+    p = torch.where(values[0].isfinite(), (1 + at_least).double() / (1 + permutations), math.nan)
+    return float(p), n
 
 
 def compare_samples(x: Tensor, y: Tensor, *, seed: int, final: bool) -> dict[str, float]:
@@ -322,7 +327,7 @@ def _mean_kernel(block: Tensor, out: Tensor, ladder: Sequence[float]) -> Tensor:
     """
     torch.exp(block.mul_(-1 / ladder[0]), out=block)
     out.copy_(block)
-    for before, bandwidth in zip(ladder[:-1], ladder[1:], strict=True):
+    for before, bandwidth in itertools.pairwise(ladder):
         ratio = before / bandwidth
         if ratio == 2:
             block.square_()
