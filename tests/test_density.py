@@ -237,3 +237,20 @@ def test_a_solvers_own_densities_come_first(monkeypatch: pytest.MonkeyPatch) -> 
 def test_few_points_are_no_trouble(n: int) -> None:
     solver: Callable[..., Tensor] = pushforward_log_prob
     assert solver(make(Warp, Config()), points(n)).shape == (n,)
+
+
+class Folded(Warp):
+    """T(x) = x + 3 sin(x): it folds back on itself, so that Newton's method from a bad start may end at a fold."""
+
+    amount = 3.0
+
+
+def test_points_at_a_fold_start_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    solver = make(Folded, Config())
+    solver.guess = 2.2  # type: ignore[attr-defined]  # beside the first fold
+    y = solver.forward_map(points(100))
+    found = pushforward_log_prob(solver, y)  # type: ignore[arg-type]
+    torch.testing.assert_close(found, pushforward_log_prob(solver, y), equal_nan=True)  # type: ignore[arg-type]
+    monkeypatch.setattr("otbench.density._RESTARTS", ())
+    once = pushforward_log_prob(solver, y)  # type: ignore[arg-type]
+    assert int(found.isnan().sum()) < int(once.isnan().sum()) / 3
