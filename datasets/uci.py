@@ -23,7 +23,7 @@ from otbench.data import RemoteFile
 from otbench.datasets import _uci_files as files
 from otbench.datasets._uci_demo import DEMO, demo
 from otbench.datasets._uci_tables import PUBLISHED
-from otbench.datasources import DataSource
+from otbench.datasources import DataSource, size
 from otbench.picture import POINTS
 from otbench.prepared import Prepared
 from otbench.problem import Batch, FreshMeasure, PoolMeasure, Problem, QuadraticCost
@@ -184,10 +184,9 @@ class UCI(Task[UCIConfig]):
             return preset, ()
         missing = [name for name in REAL if name in wanted and UCISource(name).find(data_dir) is None]
         here = [name for name in wanted if name not in missing]
-        megabytes = (files.ARCHIVE.size or 0) // 10**6
         notes = [
-            f"uci: {name} left out: not on this machine; `python bench.py data fetch {name}` downloads about {megabytes} MB "
-            "(all five sets)"
+            f"uci: {name} left out: not on this machine; `python bench.py data fetch {name}` downloads "
+            f"{size(files.ARCHIVE)} (all five sets)"
             for name in missing
         ]
         if not here:

@@ -127,11 +127,11 @@ def _list(known: Sequence[DataSource], name: str | None, data_dir: Path | None) 
     for source in known if name is None else [_chosen(known, name)]:
         place = source.find(data_dir)
         checks = ", ".join(dict.fromkeys(file.checked_by for file in source.files))
+        hosts = ", ".join(dict.fromkeys(file.url.split("/")[2] for file in source.files))
         lines += [
             f"{source.name}: {source.what}",
             f"    {'here: ' + place if place else 'not on this machine; `data fetch ' + source.name + '` gets it'}",
-            f"    download: {', '.join(dict.fromkeys(_host(file) for file in source.files))}, {size(source)}; checked "
-            f"by {checks}",
+            f"    download: {hosts}, {size(*source.files)}; checked by {checks}",
             f"    terms: {source.licence}",
         ]
     return lines
@@ -156,14 +156,10 @@ ACTIONS: Mapping[str, Action] = {"list": _list, "fetch": _fetch, "verify": _veri
 """Subcommands of `otbench data` by name."""
 
 
-def size(source: DataSource) -> str:
-    """Return how much a source downloads ("about 817 MB"), as far as it is known."""
-    known = [file.size for file in source.files if file.size is not None]
-    if len(known) < len(source.files):
+def size(*files: RemoteFile) -> str:
+    """Return how much a download of `files` is ("about 800 MB"), as far as it is known."""
+    known = [file.size for file in files if file.size is not None]
+    if len(known) < len(files):
         return "size not known"
     total = sum(known)
     return f"about {total / 1e6:.0f} MB" if total >= 1e6 else f"about {total / 1e3:.0f} kB"
-
-
-def _host(file: RemoteFile) -> str:
-    return file.url.split("/")[2]

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from otbench.config import Value
-from otbench.data import cache_folder, file_digest
+from otbench.data import cache_folder, file_digest, require_file
 from otbench.errors import DataError
 from otbench.store import write_atomically
 
@@ -159,6 +159,7 @@ def digest_of(paths: Sequence[Path]) -> str:
 
 
 def _remembered(path: Path) -> str:
+    require_file(path)
     try:
         stat = path.stat()
     except OSError as error:
