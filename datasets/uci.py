@@ -24,6 +24,14 @@ from otbench.datasets import _uci_files as files
 from otbench.datasets._uci_demo import DEMO, demo
 from otbench.datasets._uci_tables import PUBLISHED
 from otbench.datasources import DataSource, size
+from otbench.metrics.two_sample import (
+    CURVE_POINTS,
+    FINAL_POINTS,
+    TEST_POINTS,
+    compare_samples,
+    median_bandwidths,
+    v_floor,
+)
 from otbench.picture import POINTS
 from otbench.prepared import Prepared
 from otbench.problem import Batch, FreshMeasure, PoolMeasure, Problem, QuadraticCost
@@ -44,8 +52,6 @@ REAL = tuple(PUBLISHED)
 SETS = (*REAL, *DEMO)
 SOURCE_POINTS = 2**14
 MAX_TEST_ROWS = 100_000
-PERMUTATION_POINTS = 3000
-"""Points on each side in the permutation test, where there are as many."""
 _SCORE_SEED = 20260104
 _SOURCE, _THIN = 0, 1
 
@@ -99,8 +105,6 @@ class UCIInstance(Instance):
 
         Distances end in `_fwd` for T#source against test rows, in `_bwd` for S#test rows against the normal sample.
         """
-        from otbench.metrics.two_sample import compare_samples
-
         x = self.test.source.x
         pairs = {"fwd": (outputs.forward, self.test.target.x)}
         if outputs.backward is not None:
@@ -145,8 +149,10 @@ class UCI(Task[UCIConfig]):
         Metric("energy_fwd", "energy fwd", primary=True),
         Metric("sliced_w2_fwd", "sliced W2 fwd", primary=True),
         Metric("nll", "NLL", "nats", primary=True),
-        Metric("p_value_fwd", f"p (n <= {PERMUTATION_POINTS})", higher_is_better=True, primary=True),
+        Metric("p_value_fwd", f"p (n <= {TEST_POINTS})", higher_is_better=True, primary=True),
         Metric("p_value_bwd", "p bwd", higher_is_better=True),
+        Metric("p_points_fwd", "n of p", higher_is_better=True),
+        Metric("p_points_bwd", "n of p bwd", higher_is_better=True),
         Metric("energy_bwd", "energy bwd"),
         Metric("sliced_w2_bwd", "sliced W2 bwd"),
         Metric("mmd_low_fwd", "MMD^2 fwd, low"),
@@ -234,8 +240,12 @@ class UCI(Task[UCIConfig]):
             "test_rows": len(test),
             "test_rows_used": len(held_out),
             "source_points": points,
-            "permutation_points": min(PERMUTATION_POINTS, len(held_out), points),
-            "vstat_floor": 1 / points + 1 / len(held_out),
+            "scored_points_at_most": FINAL_POINTS,
+            "curve_points_at_most": CURVE_POINTS,
+            "permutation_points": min(TEST_POINTS, len(held_out), points),
+            "vstat_floor": v_floor(min(points, FINAL_POINTS), min(len(held_out), FINAL_POINTS)),
+            "mmd_bandwidths_fwd": _words(median_bandwidths(tensor(held_out))),
+            "mmd_bandwidths_bwd": _words(median_bandwidths(x)),
             **data.facts,
         }
         problem = Problem(source, target, QuadraticCost(), device, dtype)
@@ -249,7 +259,7 @@ class UCI(Task[UCIConfig]):
         words = f"{demo_mark}{self.config.set}, d = {train.shape[1]}, {self._scaling()}, "
         words += f"{files.spaced(len(train))} training rows"
         words += f"; {data.facts['partial']}" if data.facts.get("partial") else ""
-        return words + (f"; p from {len(test)} points" if len(test) < PERMUTATION_POINTS else "")
+        return words + (f"; p from {len(test)} points" if len(test) < TEST_POINTS else "")
 
     def published(self) -> Published | None:
         """Published rows were measured on the whole sets."""
@@ -279,6 +289,10 @@ def _thinned(
         return rows
     chosen = np.random.Generator(np.random.PCG64([_THIN, number])).permutation(len(rows))[:MAX_TEST_ROWS]
     return np.asarray(rows[np.sort(chosen)])
+
+
+def _words(numbers: Sequence[float]) -> str:
+    return ", ".join(f"{number:.6g}" for number in numbers)
 
 
 def _mean_square(x: Tensor) -> float:

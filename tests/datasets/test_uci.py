@@ -5,11 +5,9 @@ import hashlib
 import io
 import os
 import pickle
-import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import h5py
 import numpy as np
@@ -433,9 +431,7 @@ def compare_samples(x: torch.Tensor, y: torch.Tensor, *, seed: int, final: bool)
 
 @pytest.fixture
 def wine(monkeypatch: pytest.MonkeyPatch) -> UCIInstance:
-    module = ModuleType("two_sample")
-    vars(module)["compare_samples"] = compare_samples
-    monkeypatch.setitem(sys.modules, "otbench.metrics.two_sample", module)
+    monkeypatch.setattr("otbench.datasets.uci.compare_samples", compare_samples)
     return build(task("wine"))
 
 
@@ -467,6 +463,19 @@ def test_scores_of_one_way_maps_on_the_way(wine: UCIInstance) -> None:
     scores = wine.score(Outputs(wine.test.source.x, final=False))
     assert set(scores) == {"mmd_fwd", "cost"}
     assert scores["cost"] == 0
+
+
+def test_rows_of_the_same_table_score_better_than_the_normal() -> None:
+    instance = build(task("breast-cancer", scaling="minmax"))
+    x, y, pool = instance.test.source.x, instance.test.target.x, instance.problem.target.pool
+    assert pool is not None
+    rows = pool[torch.arange(len(x)) % len(pool)]
+    alike, normal = instance.score(Outputs(rows, final=False)), instance.score(Outputs(x, y))
+    assert set(normal) <= {metric.name for metric in UCI.metrics}
+    for name in ("mmd_fwd", "energy_fwd", "sliced_w2_fwd"):
+        assert alike[name] < 0.1 * normal[name]
+    assert normal["p_value_fwd"] < 0.01
+    assert normal["p_points_fwd"] == instance.facts["permutation_points"] == len(y)
 
 
 def test_picture(wine: UCIInstance) -> None:
