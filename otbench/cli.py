@@ -146,6 +146,11 @@ def parsers(program: str) -> tuple[argparse.ArgumentParser, Mapping[str, argpars
     show = add("show", _show, "say what a solver, baseline or task is, and its parameters")
     show.add_argument("name", metavar="NAME", help="its name, as `list` prints it")
 
+    data = add("data", _data, "list, fetch or verify the data that tasks get from elsewhere")
+    data.add_argument("action", metavar="ACTION", help="list, fetch (download, check, prepare) or verify (checksums)")
+    data.add_argument("name", nargs="?", metavar="NAME", help="which data, as `data list` prints it (default: all)")
+    data.add_argument("--data-dir", metavar="DIR", help="your own copies of data files (also: OTBENCH_DATA_DIR)")
+
     check = add("check", _check, "test a solver against the contract, for its author")
     check.add_argument("name", metavar="NAME|FILE", help="a solver by name, or the file that registers it")
     check.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default), cuda or cuda:N")
@@ -467,6 +472,17 @@ def _show(options: argparse.Namespace) -> int:
     registry = _registry(options)
     entry = registry.find(options.name)
     describe(console(), entry, registry.load(entry))
+    return 0
+
+
+def _data(options: argparse.Namespace) -> int:
+    from otbench.datasources import act
+    from otbench.screen import console
+
+    folder = options.data_dir or os.environ.get("OTBENCH_DATA_DIR") or None
+    data_dir = None if folder is None else Path(folder)
+    lines = act(options.action, options.name, registry=_registry(options), data_dir=data_dir)
+    console().print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
     return 0
 
 

@@ -10,7 +10,7 @@ import abc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -32,6 +32,9 @@ __all__ = [
     "TestData",
     "register_task",
 ]
+
+if TYPE_CHECKING:
+    from otbench.datasources import DataSource
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 
@@ -152,6 +155,11 @@ class Task(abc.ABC, Generic[ConfigT]):
             data_dir: the folder with the user's own copies of data, if any.
         """
         return preset, ()
+
+    @classmethod
+    def sources(cls) -> Sequence[DataSource]:
+        """Return the data that the task gets from elsewhere: what `otbench data` lists, fetches and verifies."""
+        return ()
 
     def check(self) -> None:
         """Look at inputs (files, sizes) before any run starts.
