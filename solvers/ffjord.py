@@ -220,7 +220,8 @@ class CNF(Solver[ConfigT]):
     def validate(self) -> StepInfo:
         """Compute the likelihood of the points set aside; done after `patience` stalls (`schedule=plateau`)."""
         total, size = 0.0, self.settings.batch_size
-        for part, probes in zip(self.held_out.split(size), self.held_out_probe.split(size, 1), strict=True):
+        for begin in range(0, len(self.held_out), size):
+            part, probes = self.held_out[begin : begin + size], self.held_out_probe[:, begin : begin + size]
             total += float(self.losses(part, probes)[1]) * len(part) / len(self.held_out)
         self.watch.look(total)
         return StepInfo(total, done=self.watch.done and self.config.schedule == "plateau")
@@ -245,7 +246,7 @@ class CNF(Solver[ConfigT]):
         blocks = self._blocks(self.watch.module)
         widest = max(parameter.shape[0] for parameter in blocks[0].net.parameters())
         parts = []
-        for part in y.split(max(1, CHUNK_NUMBERS // (y.shape[1] * widest))):
+        for part in y.split(max(1, CHUNK_NUMBERS // (y.shape[1] * widest))):  # type: ignore[no-untyped-call]
             flowed = carry(blocks, part, options=self.test_options())
             parts.append(log_normal(flowed.x) + flowed.log_det)
         return torch.cat(parts)

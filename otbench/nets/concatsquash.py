@@ -1,8 +1,9 @@
 r"""The velocity network of FFJORD: concatsquash layers, with directional derivatives beside the value.
 
 Source: Grathwohl, Chen, Bettencourt, Sutskever, Duvenaud, "FFJORD", ICLR 2019 (arXiv 1810.01367), and its
-released code. At time t a layer is x -> (W x + b) * sigmoid(g t + g_0) + h t. The time is the same for all points, so the gate goes
-into W, and derivatives along directions pass forward through the same matrices: exact, without a second backward pass.
+released code. At time t a layer is x -> (W x + b) * sigmoid(g t + g_0) + h t. The time is the same for all points, so
+the gate goes into W, and derivatives along directions pass forward through the same matrices: exact, without a second
+backward pass.
 """
 
 from __future__ import annotations

@@ -143,7 +143,7 @@ def _layer_trace(tanh: Tensor, bend: Tensor, opening: Tensor, layer: Tensor) -> 
         opening: shape (m, d).
         layer: shape (m, m).
     """
-    value: Tensor = _LayerTrace.apply(tanh, bend, opening, layer)  # type: ignore[no-untyped-call]
+    value: Tensor = _LayerTrace.apply(tanh, bend, opening, layer)
     return value
 
 
@@ -169,7 +169,7 @@ class _LayerTrace(torch.autograd.Function):
         return trace
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, by: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         tanh, bend, columns, layer, products = ctx.saved_tensors
         (n, m), d = tanh.shape, columns.shape[0]
