@@ -99,7 +99,7 @@ class ConcatSquash(nn.Module):
                     slope = x.sigmoid()
                     x = functional.softplus(x)
                 tangent = tangent * slope[:, None]
-        return x, tangent
+        return x, tangent.expand(len(x), -1, -1)
 
     def _layer(self, k: int, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return matrix and bias of layer k at time t."""
