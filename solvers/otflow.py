@@ -81,7 +81,7 @@ class _Settings:
 
 
 SETTINGS = {
-    "ours": _Settings(64, 256, 0.01, 100, 5, 4, 6, 12, 20, 15, 10, None),
+    "ours": _Settings(64, 128, 0.05, 100, 5, 4, 6, 12, 20, 15, 10, None),
     "power": _Settings(128, 10_000, 0.03, 500, 5, 10, 22, 24, 30, 20, 10, 36_000),
     "gas": _Settings(350, 2000, 0.01, 1200, 40, 10, 28, 30, 50, 20, 10, 60_000),
     "hepmass": _Settings(256, 2000, 0.02, 500, 40, 12, 24, 24, 50, 15, 10, 40_000),
@@ -97,8 +97,17 @@ SETTINGS = {
     reference="Onken, Wu Fung, Li, Ruthotto, AAAI 2021, arXiv 2006.00104",
     presets={
         "smoke": {"steps": 40, "width": 32, "batch_size": 128, "lr": 0.03, "schedule": "cosine"},
-        "quick": {"steps": 500, "schedule": "cosine"},
-        "full": {"steps": 8000, "width": 128, "batch_size": 1000, "nt": 8, "nt_test": 18, "schedule": "cosine"},
+        "quick": {"steps": 800, "schedule": "cosine"},
+        "full": {
+            "steps": 8000,
+            "width": 128,
+            "batch_size": 1000,
+            "lr": 0.02,
+            "nt": 8,
+            "nt_validate": 12,
+            "nt_test": 18,
+            "schedule": "cosine",
+        },
         "paper": {"steps": 120_000, "settings": "auto", "validation_points": 10**6},
     },
 )
