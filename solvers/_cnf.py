@@ -16,8 +16,8 @@ from otbench.nets.concatsquash import ConcatSquash, Smooth
 from otbench.nets.continuous_flow import Block, Flowed, carry, dopri5
 from otbench.ops.schedule import warmup_cosine
 from otbench.problem import EpochSampler
-from otbench.solver import Config, Context, Field, Problem, Solver, StepInfo, Support
-from otbench.solvers._flow import Row, Watch, flow_support, held_out, log_normal, settle
+from otbench.solver import Config, Context, Field, Problem, StepInfo
+from otbench.solvers._flow import Flow, Row, Watch, held_out, log_normal, settle
 
 CHUNK_NUMBERS = 2**24
 """Numbers of an intermediate result of the exact trace, at most: 64 MiB in float32."""
@@ -66,7 +66,7 @@ SETTINGS = {
 """Our settings, and the published ones. BSDS300: tanh in the tabular script of CNF-TPR, softplus in FFJORD's paper."""
 
 
-class CNF(Solver[ConfigT]):
+class CNF(Flow[ConfigT]):
     """What FFJORD and RNODE share: blocks, likelihood, validation, maps, densities.
 
     Attributes:
@@ -79,11 +79,6 @@ class CNF(Solver[ConfigT]):
     """Whether the time at which the flow ends is a parameter."""
     penalised: ClassVar[bool] = False
     """Whether kinetic energy and Jacobian are integrated along the way."""
-
-    @classmethod
-    def supports(cls, problem: Problem) -> Support:
-        """Take vectors, the quadratic cost, and a source that is standard normal."""
-        return flow_support(problem)
 
     def __init__(self, problem: Problem, config: ConfigT, context: Context) -> None:
         """Build networks and optimiser, and set validation points aside.

@@ -18,25 +18,28 @@ from torch import Tensor, nn
 from otbench.config import Config
 from otbench.errors import UsageError
 from otbench.problem import Measure, Problem
-from otbench.solver import No, Support, Yes
+from otbench.solver import No, Solver, Support
 
 Row = Literal["ours", "auto", "power", "gas", "hepmass", "miniboone", "bsds300"]
 """Names of rows of settings; `auto` is the published row of the problem's dimension."""
 DIMENSIONS = {"power": 6, "gas": 8, "hepmass": 21, "miniboone": 43, "bsds300": 63}
 """Coordinates of the published data sets."""
 
+ConfigT = TypeVar("ConfigT", bound=Config)
 SettingsT = TypeVar("SettingsT")
 
 
-def flow_support(problem: Problem) -> Support:
-    """Take vectors, the quadratic cost, and a source that is N(0, I): a flow knows no other density there."""
-    if problem.cost.name != "quadratic":
-        return No(f"needs the quadratic cost, not {problem.cost.name}")
-    if len(problem.source.shape) != 1:
-        return No(f"needs points that are vectors, not of shape {problem.source.shape}")
-    if not problem.source.is_standard_normal:
-        return No("needs a source that is standard normal")
-    return Yes
+class Flow(Solver[ConfigT]):
+    """A solver that needs a standard normal source; as a base class, it makes this file part of what a record hashes."""
+
+    @classmethod
+    def supports(cls, problem: Problem) -> Support:
+        """Take vectors, the quadratic cost, and a source that is N(0, I): a flow knows no other density there."""
+        if len(problem.source.shape) != 1:
+            return No(f"needs points that are vectors, not of shape {problem.source.shape}")
+        if not problem.source.is_standard_normal:
+            return No("needs a source that is standard normal")
+        return super().supports(problem)
 
 
 def settle(table: Mapping[str, SettingsT], row: Row, config: Config, dim: int, *, owner: str) -> SettingsT:

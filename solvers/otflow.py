@@ -35,11 +35,13 @@ from torch import Tensor, nn
 from otbench.nets.otflow_potential import OTFlowPotential
 from otbench.ops.schedule import warmup_cosine
 from otbench.problem import EpochSampler
-from otbench.solver import Config, Context, Field, Problem, Solver, StepInfo, Support, register_solver
-from otbench.solvers._flow import Row, Watch, flow_support, held_out, log_normal, settle
+from otbench.solver import Config, Context, Field, Problem, StepInfo, register_solver
+from otbench.solvers._flow import Flow, Row, Watch, held_out, log_normal, settle
 
 CLAMP = 1.5
+"""Largest size of a parameter at the start of a step."""
 DROPS = 3
+"""Drops of the rate; the stall after the last ends training."""
 CHUNK = 8192
 """Points whose density is computed at a time."""
 
@@ -111,7 +113,7 @@ SETTINGS = {
         "paper": {"steps": 120_000, "settings": "auto", "validation_points": 10**6},
     },
 )
-class OTFlow(Solver[OTFlowConfig]):
+class OTFlow(Flow[OTFlowConfig]):
     """OT-Flow: maximum likelihood along straightened characteristics of one potential; trained on the target alone.
 
     Attributes:
@@ -120,11 +122,6 @@ class OTFlow(Solver[OTFlowConfig]):
         watch: the best weights so far, and the rule for the learning rate.
         validate_every: steps between validations.
     """
-
-    @classmethod
-    def supports(cls, problem: Problem) -> Support:
-        """Take vectors, the quadratic cost, and a source that is standard normal."""
-        return flow_support(problem)
 
     def __init__(self, problem: Problem, config: OTFlowConfig, context: Context) -> None:
         """Build the network and the optimiser, and set validation points aside.

@@ -11,8 +11,8 @@ from torch import nn
 from otbench.config import build_config
 from otbench.errors import UsageError
 from otbench.problem import FreshMeasure, Measure, PoolMeasure, PowerCost, Problem, QuadraticCost
-from otbench.solvers._flow import Watch, flow_support, held_out, log_normal, settle
-from otbench.solvers.otflow import SETTINGS, OTFlowConfig
+from otbench.solvers._flow import Watch, held_out, log_normal, settle
+from otbench.solvers.otflow import SETTINGS, OTFlow, OTFlowConfig
 
 CPU = torch.device("cpu")
 
@@ -23,7 +23,7 @@ def normal(*shape: int, known: bool = True) -> Measure:
 
 def test_they_take_a_standard_normal_source_of_vectors_and_say_why_not() -> None:
     def ask(source: Measure, cost: QuadraticCost | PowerCost) -> str:
-        support = flow_support(Problem(source, source, cost, CPU, torch.float32))
+        support = OTFlow.supports(Problem(source, source, cost, CPU, torch.float32))
         return "yes" if support.ok else support.reason
 
     assert ask(normal(3), QuadraticCost()) == "yes"
