@@ -30,7 +30,7 @@ SettingsT = TypeVar("SettingsT")
 
 
 class Flow(Solver[ConfigT]):
-    """A solver that needs a standard normal source; as a base class, it makes this file part of what a record hashes."""
+    """A solver that needs a standard normal source; by it a record hashes this file too."""
 
     @classmethod
     def supports(cls, problem: Problem) -> Support:
