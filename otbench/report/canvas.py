@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _FORMATS = ("svg", "pdf", "png")
 _LABEL = 32
+_DPI = 160
 _SETTINGS = {
     "pdf.fonttype": 42,
     "ps.fonttype": 42,
@@ -27,7 +28,7 @@ _SETTINGS = {
     "text.usetex": False,
     "axes.formatter.use_mathtext": False,
     "figure.dpi": 100,
-    "savefig.dpi": 160,
+    "savefig.dpi": _DPI,
 }
 
 
@@ -60,15 +61,22 @@ def theme() -> Iterator[None]:
         yield
 
 
-def save(figure: Figure, drawing: Drawing, formats: Iterable[str]) -> None:
-    """Put the files of `figure` into `drawing`, in those of `formats` that are pictures; inside `theme` only."""
+def save(figure: Figure, drawing: Drawing, formats: Iterable[str], *, svg_dpi: int = _DPI) -> None:
+    """Put the files of `figure` into `drawing`, in those of `formats` that are pictures; inside `theme` only.
+
+    Args:
+        figure: what is drawn.
+        drawing: where the files go.
+        formats: of a report; those that are no pictures are passed over.
+        svg_dpi: pixels of an inch of what an SVG file holds as pixels.
+    """
     wanted = set(formats)
     for fmt in _FORMATS:
         if fmt in wanted:
-            drawing.data[fmt] = _saved(figure, fmt)
+            drawing.data[fmt] = _saved(figure, fmt, svg_dpi if fmt == "svg" else _DPI)
 
 
-def _saved(figure: Figure, fmt: str) -> bytes:
+def _saved(figure: Figure, fmt: str, dpi: int) -> bytes:
     """Return the file; it holds no date, so that the same records give the same bytes."""
     out = io.BytesIO()
     nothing: dict[str, dict[str, object]] = {
@@ -76,7 +84,7 @@ def _saved(figure: Figure, fmt: str) -> bytes:
         "pdf": {"CreationDate": None, "Creator": "otbench", "Producer": None},
         "png": {"Software": "otbench"},
     }
-    figure.savefig(out, format=fmt, metadata=nothing[fmt], facecolor="white")
+    figure.savefig(out, format=fmt, metadata=nothing[fmt], facecolor="white", dpi=dpi)
     figure.set_layout_engine(None)  # the first drawing has placed everything; the next ones need not do it again
     return _compact(out.getvalue()) if fmt == "svg" else out.getvalue()
 

@@ -22,7 +22,7 @@ from otbench.record import Record, Status
 from otbench.report.canvas import Drawing, safe_text, save, theme
 from otbench.report.content import Family
 from otbench.report.files import Slugs
-from otbench.report.projection import INSIDE, Floats, spaced, telling
+from otbench.report.projection import INSIDE, Floats, spaced, telling_coordinates, telling_pairs
 from otbench.report.style import COLOURS, DASHES, Dashes, style
 from otbench.report.summary import Section, plain
 from otbench.store import read_pictures
@@ -36,13 +36,14 @@ _ROWS = {"points": 8, "arrows": 9, "images": 8, "matrix": 6}
 """Rows of a section in one figure at most, by kind."""
 _LINES, _COLUMNS = 150, 16
 """Transport lines, and images beside each other, of one row at most."""
-_DOTS = 1000
-"""Points drawn of a cloud: more only make a blot."""
+_DOTS = (120, 150)
+"""Pixels of a cloud, up and across; a point is a square of four."""
+_SVG_DPI = 110
+"""Pixels of an inch inside a vector file: a page holds many figures."""
 _PIXELS = 128
 """Side of an image at most; larger ones are thinned."""
 _NAMED_CLASSES = 20
 """Classes whose counts are printed in a matrix."""
-_GREY = "#8a8a8a"
 _DATA = "#3c3c3c"
 
 
@@ -98,7 +99,7 @@ def drawings(family: Family, gallery: Gallery, formats: Iterable[str]) -> Iterat
                     figure = make(kept)
                     if figure is None:
                         continue
-                    save(figure, drawing, wanted)
+                    save(figure, drawing, wanted, svg_dpi=_SVG_DPI)
                 yield drawing
 
 
@@ -126,6 +127,8 @@ def _space(picture: Picture) -> tuple[object, ...]:
     """Return what must be equal for two pictures to stand side by side."""
     if picture.kind == "points":
         return picture.arrays["data"].shape[1:]
+    if picture.kind == "images":
+        return tuple(picture.arrays)
     return picture.arrays["counts"].shape if picture.kind == "matrix" else ()
 
 
@@ -135,7 +138,7 @@ def _space(picture: Picture) -> tuple[object, ...]:
 def _pairs(shown: Sequence[_Shown]) -> Figure | None:
     """Draw the data and what each row makes of the source, on the most telling pairs of coordinates."""
     data = _float(shown[0].picture.arrays["data"])
-    pairs, _ = telling(data)
+    pairs = telling_pairs(data)
     if not pairs:
         return None
     names = _coordinates(shown[0].picture)
@@ -144,19 +147,20 @@ def _pairs(shown: Sequence[_Shown]) -> Figure | None:
     wrapped = len(pairs) == 1  # one pair: clouds beside each other; else one line for each cloud
     columns = min(len(clouds), 4) if wrapped else len(pairs)
     lines = math.ceil(len(clouds) / columns) if wrapped else len(clouds)
-    figure = _figure(2.3 * columns + 0.3, 2.15 * lines + 0.2)
+    figure = _figure(2.4 * columns + 0.3, 1.9 * lines + 0.3)
     limits = [_limits(data[:, k]) for k in range(data.shape[1])]
     for line, (label, colour, cloud) in enumerate(clouds):
         for column, (i, j) in enumerate(pairs):
             place = line if wrapped else line * columns + column
             axis = figure.add_subplot(lines, columns, place + 1)
-            _scatter(axis, cloud[:, [i, j]], colour)
-            axis.set(xlim=limits[i], ylim=limits[j])
+            _scatter(axis, cloud[:, [i, j]], colour, limits[i], limits[j])
             _quiet(axis)
             if wrapped or not column:
                 axis.set_title(safe_text(label), loc="left", fontweight="bold", parse_math=False)
             if wrapped or line == lines - 1:
                 axis.set_xlabel(names[i], parse_math=False)
+            else:
+                axis.tick_params(labelbottom=False)
             axis.set_ylabel(names[j], parse_math=False)
             _outside(axis, cloud[:, [i, j]])
     return figure
@@ -168,7 +172,7 @@ def _marginals(shown: Sequence[_Shown]) -> Figure | None:
     from matplotlib.patches import Patch
 
     data = _float(shown[0].picture.arrays["data"])
-    _, chosen = telling(data)
+    chosen = telling_coordinates(data)
     if not chosen:
         return None
     names = _coordinates(shown[0].picture)
@@ -209,18 +213,16 @@ def _density(values: Floats, edges: Floats) -> Floats:
 
 def _arrows(shown: Sequence[_Shown]) -> Figure | None:
     """Draw source, target and mapped points with lines between source and mapped, one panel for each row."""
-    from matplotlib.collections import LineCollection
-    from matplotlib.colors import to_rgba
     from matplotlib.lines import Line2D
 
     first = shown[0].picture
-    columns = min(len(shown), 3)
+    columns = _beside(len(shown))
     lines = math.ceil(len(shown) / columns)
     both = np.concatenate([_float(first.arrays["source"]), _float(first.arrays["target"])])
     limits = [_limits(both[:, k], (0.001, 0.999), 0.06) for k in range(2)]
     sides = [high - low for low, high in limits]
     height = 3.0 * min(max(sides[1] / sides[0], 0.4), 1.6)
-    figure = _figure(3.0 * max(columns, 2), (height + 0.35) * lines + 0.4)
+    figure = _figure(3.0 * max(columns, 2), (height + 0.3) * lines + 0.3)
     classes: set[int] = set()
     for place, one in enumerate(shown):
         arrays = one.picture.arrays
@@ -230,30 +232,26 @@ def _arrows(shown: Sequence[_Shown]) -> Figure | None:
         classes |= {int(k) for k in label[some]}
         colours = [_class_colour(int(k)) for k in label]
         axis = figure.add_subplot(lines, columns, place + 1)
-        dots = spaced(len(target), _DOTS)
+        dots = spaced(len(target), 3 * _LINES)
         axis.scatter(
-            target[dots][:, 0], target[dots][:, 1], s=7, color="#c9c9c9", linewidth=0, rasterized=True, zorder=1
+            target[dots][:, 0], target[dots][:, 1], s=5, color="#c9c9c9", linewidth=0, rasterized=True, zorder=2
         )
-        strokes = LineCollection(
-            list(np.stack([source[some], mapped[some]], axis=1)),
-            colors=[to_rgba(colours[k], 0.45) for k in some],
-            linewidths=0.6,
-            rasterized=True,
-            zorder=2,
-        )
-        axis.add_collection(strokes, autolim=False)
+        for k in sorted({int(label[n]) for n in some}):  # one path for each class: a fifth of the size
+            mine = np.array([n for n in some if label[n] == k])
+            ends = np.stack([source[mine], mapped[mine], np.full((len(mine), 2), np.nan)], axis=1).reshape(-1, 2)
+            axis.plot(ends[:, 0], ends[:, 1], color=_class_colour(k), alpha=0.45, linewidth=0.6, zorder=1)
         shades = [colours[k] for k in some]
         axis.scatter(
             source[some][:, 0],
             source[some][:, 1],
-            s=10,
+            s=7,
             facecolor="white",
             edgecolor=shades,
-            linewidth=0.7,
+            linewidth=0.6,
             rasterized=True,
             zorder=3,
         )
-        axis.scatter(mapped[some][:, 0], mapped[some][:, 1], s=10, color=shades, linewidth=0, rasterized=True, zorder=4)
+        axis.scatter(mapped[some][:, 0], mapped[some][:, 1], s=7, color=shades, linewidth=0, rasterized=True, zorder=4)
         axis.set(xlim=limits[0], ylim=limits[1], aspect="equal", xticks=[], yticks=[])
         for spine in axis.spines.values():
             spine.set(color="#bbbbbb", linewidth=0.6)
@@ -267,7 +265,7 @@ def _arrows(shown: Sequence[_Shown]) -> Figure | None:
     ]
     labels = ["source", "mapped", "target"]
     named = sorted(k for k in classes if k >= 0)
-    if 1 < len(named) <= len(COLOURS):
+    if first.names and 1 < len(named) <= len(COLOURS):  # a number says nothing that the colour does not
         handles += [Line2D([], [], color=_class_colour(k), linewidth=3) for k in named]
         labels += [first.names[k] if k < len(first.names) else f"class {k}" for k in named]
     _legend(figure, handles, labels)
@@ -282,36 +280,39 @@ def _class_colour(label: int) -> str:
 
 
 def _images(shown: Sequence[_Shown]) -> Figure | None:
-    """Draw one grid for each row: a line of images for each array, in the order of the picture."""
-    boards = [_board(one.picture) for one in shown]
-    columns = 1 if len(boards) == 1 else 2
-    lines = math.ceil(len(boards) / columns)
-    width = 4.6
-    heights = [
-        max(width * board.shape[0] / board.shape[1] for board, _ in boards[k : k + columns])
-        for k in range(0, len(boards), columns)
-    ]
-    figure = _figure((width + 0.9) * columns, sum(heights) + 0.35 * lines)
-    grid = figure.add_gridspec(lines, columns, height_ratios=heights)
-    for place, (one, (board, names)) in enumerate(zip(shown, boards, strict=True)):
-        axis = figure.add_subplot(grid[divmod(place, columns)])
-        axis.imshow(board, cmap="gray", vmin=0, vmax=255, interpolation="none")
-        step = board.shape[0] / len(names)
-        middles = [(k + 0.5) * step - 0.5 for k in range(len(names))]
-        axis.set_yticks(middles, [safe_text(name, 16) for name in names], parse_math=False)
-        axis.set_xticks([])
-        axis.tick_params(length=0)
-        for spine in axis.spines.values():
-            spine.set_visible(False)
-        axis.set_title(safe_text(one.label), loc="left", fontweight="bold", parse_math=False)
+    """Draw one grid: a line of images for each array of each row; lines that are the same for all rows stand once."""
+    first = shown[0].picture
+    named = first.names if len(first.names) == len(first.arrays) else tuple(first.arrays)
+    shared = {
+        key: all(np.array_equal(one.picture.arrays[key], array) for one in shown) for key, array in first.arrays.items()
+    }
+    lines: list[tuple[str, bool, NDArray[np.uint8]]] = []
+    for key, name in zip(first.arrays, named, strict=True):
+        for one in shown[:1] if shared[key] and len(shown) > 1 else shown:
+            alone = len(shown) == 1 or shared[key]
+            label = plain(name, 40) if alone else one.label
+            if not alone and sum(not same for same in shared.values()) > 1:
+                label = f"{safe_text(one.label, 24)}, {plain(name, 40)}"
+            lines.append((label, not alone, one.picture.arrays[key].astype(np.uint8)))
+    board = _board([images for _, _, images in lines])
+    figure = _figure(7.5, 6.3 * board.shape[0] / board.shape[1] + 0.15)
+    axis = figure.add_subplot()
+    axis.imshow(board, cmap="gray", vmin=0, vmax=255, interpolation="none")
+    step = board.shape[0] / len(lines)
+    middles = [(k + 0.5) * step - 0.5 for k in range(len(lines))]
+    axis.set_yticks(middles, [safe_text(label) for label, _, _ in lines], parse_math=False)
+    for tick, (_, of_row, _) in zip(axis.get_yticklabels(), lines, strict=True):
+        tick.set_fontweight("bold" if of_row else "normal")
+    axis.set_xticks([])
+    axis.tick_params(length=0)
+    for spine in axis.spines.values():
+        spine.set_visible(False)
     return figure
 
 
-def _board(picture: Picture) -> tuple[NDArray[np.uint8], list[str]]:
-    """Return all images of a picture as one, on white, and the names of its lines."""
-    rows = [
-        array[:_COLUMNS, :: _thinned(array.shape[1]), :: _thinned(array.shape[2])] for array in picture.arrays.values()
-    ]
+def _board(lines: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Return lines of images, each of shape (n, height, width), as one image on white."""
+    rows = [images[:_COLUMNS, :: _thinned(images.shape[1]), :: _thinned(images.shape[2])] for images in lines]
     height, width = (max(row.shape[axis] for row in rows) for axis in (1, 2))
     gap = max(1, max(height, width) // 16)
     count = max(len(row) for row in rows)
@@ -320,8 +321,7 @@ def _board(picture: Picture) -> tuple[NDArray[np.uint8], list[str]]:
         for column, image in enumerate(row):
             top, left = line * (height + gap), column * (width + gap)
             board[top : top + image.shape[0], left : left + image.shape[1]] = image
-    named = picture.names if len(picture.names) == len(rows) else tuple(picture.arrays)
-    return board, [plain(name, 40) for name in named]
+    return board
 
 
 def _thinned(pixels: int) -> int:
@@ -330,13 +330,13 @@ def _thinned(pixels: int) -> int:
 
 def _matrix(shown: Sequence[_Shown]) -> Figure | None:
     """Draw a confusion matrix for each row: shares of the true class as shades, counts as numbers."""
-    columns = min(len(shown), 3)
+    columns = _beside(len(shown))
     lines = math.ceil(len(shown) / columns)
     classes = len(shown[0].picture.arrays["counts"])
     names = [plain(name, 40) for name in shown[0].picture.names]
     names = names if len(names) == classes else [str(k) for k in range(classes)]
     long = max(len(name) for name in names) > 2
-    figure = _figure(3.3 * columns, 3.5 * lines)
+    figure = _figure(3.2 * columns, 3.4 * lines)
     for place, one in enumerate(shown):
         counts = _float(one.picture.arrays["counts"])
         total = counts.sum(1, keepdims=True)
@@ -372,10 +372,16 @@ def _count(value: int) -> str:
 # -------------------------------------------------------------------------------------------------------------- pieces
 
 
+def _beside(panels: int) -> int:
+    return 2 if panels == 4 else min(panels, 3)
+
+
 def _figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.06)  # letters are wider in some formats than in others
+    return figure
 
 
 def _float(array: NDArray[np.float32] | NDArray[np.uint8] | NDArray[np.int64]) -> Floats:
@@ -389,9 +395,20 @@ def _limits(values: Floats, inside: tuple[float, float] = INSIDE, margin: float 
     return low - room, high + room
 
 
-def _scatter(axis: Axes, points: Floats, colour: str) -> None:
-    some = points[spaced(len(points), _DOTS)]
-    axis.scatter(some[:, 0], some[:, 1], s=3.5, color=colour, alpha=0.5, linewidth=0, rasterized=True)
+def _scatter(axis: Axes, points: Floats, colour: str, across: tuple[float, float], up: tuple[float, float]) -> None:
+    """Draw points as a small image, darker where they lie on each other: a tenth of the size of as many markers."""
+    from matplotlib.colors import ListedColormap, to_rgba
+
+    counts, _, _ = np.histogram2d(points[:, 1], points[:, 0], bins=_DOTS, range=(up, across))
+    spread = np.pad(counts, ((1, 0), (1, 0)))
+    spread = spread[1:, 1:] + spread[:-1, 1:] + spread[1:, :-1] + spread[:-1, :-1]
+    shades = ListedColormap([to_rgba(colour, alpha) for alpha in (0.0, 0.45, 0.65, 0.8, 0.9, 1.0)])
+    image = np.minimum(spread, shades.N - 1)
+    box = (*across, *up)
+    axis.imshow(
+        image, shades, vmin=0, vmax=shades.N - 1, extent=box, origin="lower", aspect="auto", interpolation="none"
+    )
+    axis.set(xlim=across, ylim=up)
 
 
 def _outside(axis: Axes, points: Floats) -> None:
@@ -411,7 +428,7 @@ def _quiet(axis: Axes) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     for line in (axis.xaxis, axis.yaxis):
-        line.set_major_locator(MaxNLocator(3))
+        line.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
         line.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.tick_params(labelsize="x-small", length=2.5)
     for side in ("top", "right"):
@@ -457,8 +474,8 @@ def _legend(figure: Figure, handles: Sequence[Artist], labels: Sequence[str]) ->
 _Maker: TypeAlias = Callable[[Sequence[_Shown]], "Figure | None"]
 _FIGURES: Mapping[str, Sequence[tuple[str, str, _Maker]]] = {
     "points": (
-        ("pairs", ", pairs of coordinates least like a normal", _pairs),
-        ("marginals", ", coordinates least like a normal", _marginals),
+        ("pairs", ", the pairs of coordinates that depend on each other least like a normal", _pairs),
+        ("marginals", ", the coordinates least like a normal", _marginals),
     ),
     "arrows": (("", "", _arrows),),
     "images": (("", "", _images),),

@@ -1,4 +1,4 @@
-"""Which coordinates of a cloud are worth drawing: those that look least like a normal."""
+"""Which coordinates of a cloud are worth drawing: those that look least like a normal, alone or in pairs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Floats: TypeAlias = NDArray[np.float64]
 
 _PAIRS, _MARGINALS = 3, 8
 """Coordinate pairs and coordinates chosen at most."""
-_SCREENED, _JUDGED = 48, 250
+_SCREENED, _JUDGED = 64, 300
 """Coordinates and points that the choice of pairs looks at."""
 INSIDE = (0.005, 0.995)
 """Quantiles of the data beyond which points are few and far: they set neither a choice nor the limits of an axis."""
@@ -37,34 +37,52 @@ def non_gaussianity(z: Floats) -> float:
     return float(2 * to_normal - 2 * ratio - pdist(z).mean())
 
 
-def telling(data: Floats) -> tuple[list[tuple[int, int]], list[int]]:
-    """Return the coordinate pairs and the coordinates of `data` that look least like a normal.
+def telling_coordinates(data: Floats) -> list[int]:
+    """Return the coordinates of `data`, shape (n, d), that look least like a normal of their mean and variance.
 
-    What a linear map gets right is a normal with the moments of the data; so these show the most. Each pair is scored
-    after its own whitening, and pairs share a coordinate only where there are no others. Coordinates that hold one
-    value only are left out.
-
-    Args:
-        data: points, shape (n, d).
+    Those show what a linear map cannot get right. Coordinates that hold one value only are left out.
     """
+    z = data[spaced(len(data), _JUDGED)]
+    z = np.clip(z, *np.quantile(z, INSIDE, axis=0))  # a few far points must not decide
+    moving = _moving(z)
+    z[:, moving] = (z[:, moving] - z[:, moving].mean(0)) / z[:, moving].std(0)
+    scores = {k: non_gaussianity(z[:, [k]]) for k in moving}
+    return sorted(sorted(scores, key=lambda k: (-scores[k], k))[:_MARGINALS])
+
+
+def telling_pairs(data: Floats) -> list[tuple[int, int]]:
+    """Return the pairs of coordinates of `data`, shape (n, d), that depend on each other least like a normal.
+
+    Coordinates are first made normal one by one, by their ranks: what is odd about a single coordinate is not counted.
+    What is left, after whitening, is the part of their dependence that no correlation says. Pairs share a coordinate
+    only where there are no others.
+    """
+    from scipy.special import ndtri
+    from scipy.stats import rankdata
+
     points = data[spaced(len(data), _JUDGED)]
-    z = np.clip(points, *np.quantile(points, INSIDE, axis=0))  # a few far points must not decide
-    spread = z.std(0)
-    moving = np.flatnonzero(spread > 1e-12 * (1 + np.abs(z).max(0)))
-    if len(points) < 3 or not len(moving):
-        return [], []
-    z = (z - z.mean(0)) / np.where(spread > 0, spread, 1)
-    alone = {int(k): non_gaussianity(z[:, [k]]) for k in moving}
-    ordered = sorted(alone, key=lambda k: (-alone[k], k))
-    some = sorted(ordered[:_SCREENED])
-    scores = {pair: non_gaussianity(_white(z[:, pair])) for pair in itertools.combinations(some, 2)}
+    moving = _moving(points)
+    if len(moving) > _SCREENED:
+        moving = sorted(sorted(moving, key=lambda k: (-points[:, k].var(), k))[:_SCREENED])
+    if len(moving) < 2:
+        return []
+    z: Floats = ndtri((rankdata(points, axis=0) - 0.5) / len(points))
+    z /= np.where(z.std(0) > 0, z.std(0), 1)
+    scores = {pair: non_gaussianity(_white(z[:, pair])) for pair in itertools.combinations(moving, 2)}
     ranked = sorted(scores, key=lambda pair: (-scores[pair], pair))
     pairs: list[tuple[int, int]] = []
     while ranked and len(pairs) < _PAIRS:
         used = {k for pair in pairs for k in pair}
         pairs.append(next((pair for pair in ranked if not used & set(pair)), ranked[0]))
         ranked.remove(pairs[-1])
-    return pairs, sorted(ordered[:_MARGINALS])
+    return pairs
+
+
+def _moving(points: Floats) -> list[int]:
+    """Return the coordinates that hold more than one value, beyond rounding; none of fewer than three points."""
+    if len(points) < 3:
+        return []
+    return [int(k) for k in np.flatnonzero(points.std(0) > 1e-9 * (1e-30 + np.abs(points).max(0)))]
 
 
 def spaced(count: int, most: int) -> NDArray[np.int64]:
