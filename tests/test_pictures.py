@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import subprocess
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,17 +20,19 @@ from hypothesis import strategies as st
 from otbench.accept import accept
 from otbench.errors import DataError, StoreError
 from otbench.picture import MAX_BYTES, POINTS, Picture
-from otbench.record import PictureInfo, Record
+from otbench.record import PictureInfo, Record, RunSpec, Status
 from otbench.report.build import build
 from otbench.report.content import families, tables
 from otbench.report.files import Slugs
 from otbench.report.pictures import Gallery, drawings
 from otbench.report.projection import non_gaussianity, spaced, telling_coordinates, telling_pairs
 from otbench.report.summary import Section, sections
+from otbench.run import worker_command
 from otbench.store import Store, read_pictures
+from otbench.worker import Job, Planned
 
 from .picture_records import KINDS, ROWS, cloud, confusion, fill, grid, lines, moons
-from .report_records import HOSTILE, record
+from .report_records import HOSTILE, record, spec
 
 Cli = Callable[..., tuple[int, str, str]]
 DRAWN = Path(__file__).parent / "plugins" / "drawn.py"
@@ -224,26 +227,39 @@ def test_a_record_that_names_thousands_of_arrays_is_refused(tmp_path: Path) -> N
 # ------------------------------------------------------------------------------------------------------------ the runs
 
 
-def test_a_run_keeps_its_pictures_and_a_failure_of_them_costs_no_number(tmp_path: Path, run_cli: Cli) -> None:
-    out = tmp_path / "store"
-    words = ("--plugin", DRAWN, "--solvers", "stay", "--preset", "smoke", "--device", "cpu", "--out", out)
-    code, printed, err = run_cli(*words, "--task", "drawn[mistake=False|True]")
-    assert code == 0, err
-    assert "reads label" in printed
-    good, bad = sorted(Store(out).all(), key=lambda r: bool(r.spec.task_config["mistake"]))
+def work(folder: Path, *mistakes: bool) -> None:
+    """Let one worker do the task `drawn`, without the parent and the baselines."""
+    runs = []
+    for mistake in mistakes:
+        values = spec("stay", 0, 0, task="drawn", task_config={"mistake": mistake}, steps=1, preset="smoke")
+        runs.append(
+            Planned(id=f"run-{mistake}", spec=RunSpec.model_validate(values), label="stay", source={}, command="")
+        )
+    job = Job(runs=runs, folder=folder, data_dir=None, plugins=[DRAWN], shared_device=False)
+    with subprocess.Popen(worker_command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+        worker.stdin.write(job.model_dump_json() + "\n")
+        worker.stdin.flush()  # not closed: that would say that the parent is gone
+        ended = 0
+        while ended < len(runs):
+            ended += json.loads(worker.stdout.readline())["phase"] == "end"
+
+
+def test_a_run_keeps_its_pictures_and_a_failure_of_them_costs_no_number(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    tmp_path.joinpath("run-True.npz").write_bytes(b"of an older run")
+    tmp_path.joinpath("run-False.npz").write_bytes(b"torn")
+    work(tmp_path, False, True)
+    good, bad = store.all()
+    assert (good.status, bad.status) == (Status.OK, Status.OK)
     assert (good.reads_label, good.stderr, [info.arrays for info in good.pictures]) == (True, "", [["data", "mapped"]])
-    (picture,) = read_pictures(Store(out).pictures(good.id), good.pictures)
+    (picture,) = read_pictures(store.pictures(good.id), good.pictures)
     np.testing.assert_array_equal(picture.arrays["data"], picture.arrays["mapped"])
     assert bad.metrics == {"error": 0.0}
     assert bad.pictures == []
     assert bad.stderr == "no pictures: ValueError: planted failure of a picture"
-    assert sorted(path.name for path in out.glob("*.npz")) == [f"{good.id}.npz"]
-
-    before = Store(out).pictures(good.id).read_bytes()
-    Store(out).pictures(good.id).write_bytes(b"torn")
-    code, _, err = run_cli(*words, "--task", "drawn[mistake=False]", "--force")
-    assert code == 0, err
-    assert Store(out).pictures(good.id).read_bytes() == before
+    assert [path.name for path in tmp_path.glob("*.npz")] == ["run-False.npz"]
 
 
 def test_accept_keeps_no_pictures_and_export_and_compare_see_records_only(tmp_path: Path, cli: Cli) -> None:
@@ -396,7 +412,7 @@ def test_odd_pictures_are_drawn_or_left_out(tmp_path: Path, picture: Picture) ->
     one.pictures = store.write_pictures(one.id, [picture])
     store.write(one)
     for name, data in family_figures(store, "svg").items():
-        assert data.endswith(b"</svg>\n"), name
+        assert data.rstrip().endswith(b"</svg>"), name
 
 
 # --------------------------------------------------------------------------------------------------------- reads label

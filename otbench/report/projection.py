@@ -68,7 +68,7 @@ def telling_pairs(data: Floats) -> list[tuple[int, int]]:
         return []
     z: Floats = ndtri((rankdata(points, axis=0) - 0.5) / len(points))
     z /= np.where(z.std(0) > 0, z.std(0), 1)
-    scores = {pair: non_gaussianity(_white(z[:, pair])) for pair in itertools.combinations(moving, 2)}
+    scores = {pair: _dependence(z[:, pair]) for pair in itertools.combinations(moving, 2)}
     ranked = sorted(scores, key=lambda pair: (-scores[pair], pair))
     pairs: list[tuple[int, int]] = []
     while ranked and len(pairs) < _PAIRS:
@@ -90,8 +90,11 @@ def spaced(count: int, most: int) -> NDArray[np.int64]:
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
 
 
-def _white(z: Floats) -> Floats:
-    """Return two standardised coordinates without their correlation, as far as the eye can see it in a plot."""
+def _dependence(z: Floats) -> float:
+    """Return how far two standardised coordinates are from a normal once their correlation is taken out.
+
+    Where the correlation is so strong that a plot shows a line, what is left counts by as much as can be seen of it.
+    """
     values, vectors = np.linalg.eigh(z.T @ z / len(z))
-    white: Floats = z @ vectors / np.sqrt(np.maximum(values, 0.05))
-    return white
+    white: Floats = z @ vectors / np.sqrt(np.maximum(values, 1e-9))
+    return non_gaussianity(white) * min(1.0, max(float(values[0]), 0.0) / 0.05)
