@@ -24,7 +24,7 @@ from otbench.record import PictureInfo, Record, RunSpec, Status
 from otbench.report.build import build
 from otbench.report.content import families, tables
 from otbench.report.files import Slugs
-from otbench.report.pictures import Gallery, drawings
+from otbench.report.pictures import Gallery, _groups, drawings
 from otbench.report.projection import non_gaussianity, spaced, telling_coordinates, telling_pairs
 from otbench.report.summary import Section, sections
 from otbench.run import worker_command
@@ -368,8 +368,13 @@ def test_the_lowest_seed_with_pictures_is_drawn_and_rows_beyond_the_limit_are_co
         made.append(other)
     store.pictures("gaussian-ncf-6-1").unlink()  # of the second seed: nobody asks for it
     (family,) = families(sections(made), Slugs())
-    (drawing,) = drawings(family, Gallery([tmp_path]), ["svg"])
+    gallery = Gallery([tmp_path])
+    (drawing,) = drawings(family, gallery, ["svg"])
     assert drawing.left_out == len(ROWS) + 8 - 6
+    (group,) = _groups(family.sections[0], gallery)
+    shown = [row.label for row in group.rows]
+    assert shown == ["identity", "fixedpoint", "ncf", "solver0", "solver1", "solver2"]
+    assert gallery.notes == []
 
 
 def test_texts_out_of_records_are_drawn_as_they_stand(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -24,7 +24,7 @@ from otbench.report.content import Family
 from otbench.report.files import Slugs
 from otbench.report.projection import INSIDE, Floats, spaced, telling_coordinates, telling_pairs
 from otbench.report.style import COLOURS, DASHES, Dashes, style
-from otbench.report.summary import Section, plain
+from otbench.report.summary import IDENTITY, Row, Section, plain
 from otbench.store import read_pictures
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 _ROWS = {"points": 8, "arrows": 9, "images": 8, "matrix": 6}
 """Rows of a section in one figure at most, by kind."""
+_FIRST = 5
+"""Solvers that come before the sanity rows where not all can be drawn."""
 _LINES, _COLUMNS = 150, 16
 """Transport lines, and images beside each other, of one row at most."""
 _DOTS = (120, 150)
@@ -75,12 +77,28 @@ class Gallery:
 
 @dataclass(frozen=True)
 class _Shown:
-    """A row of a section with one of its pictures."""
+    """A row of a section with one of its pictures; `place` is that of the row in tables."""
 
+    place: int
     label: str
     kind: str
     solver: str
     picture: Picture
+
+
+@dataclass
+class _Group:
+    """Rows that stand in one figure, in the order of tables, and how many do not."""
+
+    rows: list[_Shown] = field(default_factory=list)
+    left_out: int = 0
+
+    def add(self, shown: _Shown) -> None:
+        if self.rows and _space(shown.picture) != _space(self.rows[0].picture):
+            self.left_out += 1
+            return
+        self.rows.append(shown)
+        self.rows.sort(key=lambda one: one.place)
 
 
 def drawings(family: Family, gallery: Gallery, formats: Iterable[str]) -> Iterator[Drawing]:
@@ -88,39 +106,59 @@ def drawings(family: Family, gallery: Gallery, formats: Iterable[str]) -> Iterat
     wanted, slugs = list(formats), Slugs()
     for index, section in enumerate(family.sections):
         where = f"d-{family.sizes[index]:g}" if family.sizes else ""
-        for shown in _grouped(section, gallery):
-            picture = shown[0].picture
-            kept, left_out = _chosen(shown)
+        for group in _groups(section, gallery):
+            picture = group.rows[0].picture
             for suffix, title, make in _FIGURES[picture.kind]:
                 name = slugs.make(*filter(None, ("picture", where, picture.name, suffix)))
                 words = f"{section.task}: {section.instance}: {plain(picture.title, 120)}{title}"
-                drawing = Drawing(f"{family.slug}--{name}", words, left_out=left_out)
+                drawing = Drawing(f"{family.slug}--{name}", words, left_out=group.left_out)
                 with theme():
-                    figure = make(kept)
+                    figure = make(group.rows)
                     if figure is None:
                         continue
                     save(figure, drawing, wanted, svg_dpi=_SVG_DPI)
                 yield drawing
 
 
-def _grouped(section: Section, gallery: Gallery) -> list[list[_Shown]]:
-    """Return the rows that have a picture of the same name and kind, for each name: runs of the lowest seed."""
-    groups: dict[tuple[str, str], list[_Shown]] = {}
-    for row in section.rows:
+def _groups(section: Section, gallery: Gallery) -> list[_Group]:
+    """Return the rows to draw together, for each picture: each row by its run of the lowest seed.
+
+    Rows beyond the limit, and those of another space than the first, are counted, not read.
+    """
+    groups: dict[tuple[str, str], _Group] = {}
+    for place, row in _by_interest(section):
         good = [record for record in row.records if record.status is Status.OK and record.pictures]
         record = min(good, key=lambda r: r.spec.seed, default=None)
-        for picture in gallery.of(record) if record is not None else []:
-            shown = _Shown(row.label, row.kind, row.solver, picture)
-            groups.setdefault((picture.name, picture.kind), []).append(shown)
+        if record is None:
+            continue
+        keys = {(info.name, info.kind) for info in record.pictures}
+        full = {key for key in keys & groups.keys() if len(groups[key].rows) >= _ROWS[key[1]]}
+        for key in full:
+            groups[key].left_out += 1
+        for picture in gallery.of(record) if keys - full else []:
+            key = (picture.name, picture.kind)
+            if key not in full:
+                groups.setdefault(key, _Group()).add(_Shown(place, row.label, row.kind, row.solver, picture))
     return list(groups.values())
 
 
-def _chosen(shown: Sequence[_Shown]) -> tuple[list[_Shown], int]:
-    """Return the rows to draw, and how many are left out: those of another space than the first, and the last ones."""
-    first = shown[0].picture
-    same = [one for one in shown if _space(one.picture) == _space(first)]
-    kept = same[: _ROWS[first.kind]]
-    return kept, len(shown) - len(kept)
+def _by_interest(section: Section) -> list[tuple[int, Row]]:
+    """Return the rows with their places in tables, the ones first that must not be left out where there are many.
+
+    Those are the first solvers, then doing nothing and the sanity rows that come nearest, then all others.
+    """
+    metric = section.metrics[0] if section.metrics else None
+
+    def nearness(numbered: tuple[int, Row]) -> tuple[bool, float]:
+        _, row = numbered
+        if metric is None or metric.name not in row.numbers:
+            return row.label != IDENTITY, math.inf
+        return row.label != IDENTITY, (-1 if metric.higher_is_better else 1) * row.numbers[metric.name].mean
+
+    rows = list(enumerate(section.rows))
+    solvers = [pair for pair in rows if pair[1].kind == "solver"]
+    sanity = sorted((pair for pair in rows if pair[1].kind == "baseline"), key=nearness)
+    return [*solvers[:_FIRST], *sanity, *solvers[_FIRST:]]
 
 
 def _space(picture: Picture) -> tuple[object, ...]:
@@ -156,7 +194,7 @@ def _pairs(shown: Sequence[_Shown]) -> Figure | None:
             _scatter(axis, cloud[:, [i, j]], colour, limits[i], limits[j])
             _quiet(axis)
             if wrapped or not column:
-                axis.set_title(safe_text(label), loc="left", fontweight="bold", parse_math=False)
+                axis.set_title(safe_text(label, 24 if wrapped else 60), loc="left", fontweight="bold", parse_math=False)
             if wrapped or line == lines - 1:
                 axis.set_xlabel(names[i], parse_math=False)
             else:
@@ -255,7 +293,7 @@ def _arrows(shown: Sequence[_Shown]) -> Figure | None:
         axis.set(xlim=limits[0], ylim=limits[1], aspect="equal", xticks=[], yticks=[])
         for spine in axis.spines.values():
             spine.set(color="#bbbbbb", linewidth=0.6)
-        axis.set_title(safe_text(one.label), fontweight="bold", parse_math=False)
+        axis.set_title(safe_text(one.label, 28), fontweight="bold", parse_math=False)
         _outside(axis, mapped)
     plain_dots = {"linestyle": "none", "marker": "o", "markersize": 4}
     handles = [
@@ -344,7 +382,7 @@ def _matrix(shown: Sequence[_Shown]) -> Figure | None:
         axis = figure.add_subplot(lines, columns, place + 1)
         axis.imshow(share, cmap="Blues", vmin=0, vmax=1, interpolation="none")
         right = np.trace(counts) / counts.sum() if counts.sum() > 0 else 0.0
-        axis.set_title(f"{safe_text(one.label)} ({100 * right:.1f} %)", fontweight="bold", parse_math=False)
+        axis.set_title(f"{safe_text(one.label, 22)} ({100 * right:.1f} %)", fontweight="bold", parse_math=False)
         if classes <= _NAMED_CLASSES:
             size = min(7.0, 62 / classes)
             for i, j in zip(*np.nonzero(counts), strict=True):
