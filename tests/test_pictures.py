@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import math
 import os
 import re
-import subprocess
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -27,9 +27,8 @@ from otbench.report.files import Slugs
 from otbench.report.pictures import Gallery, _groups, drawings
 from otbench.report.projection import non_gaussianity, spaced, telling_coordinates, telling_pairs
 from otbench.report.summary import Section, sections
-from otbench.run import worker_command
 from otbench.store import Store, read_pictures
-from otbench.worker import Job, Planned
+from otbench.worker import Job, Planned, _Run, _Signals
 
 from .picture_records import KINDS, ROWS, confusion, fill, moons
 from .report_records import HOSTILE, record, spec
@@ -228,22 +227,12 @@ def test_a_record_that_names_thousands_of_arrays_is_refused(tmp_path: Path) -> N
 
 
 def work(folder: Path, *mistakes: bool) -> None:
-    """Let one worker do the task `drawn`, without the parent and the baselines."""
-    runs = []
+    """Do the task `drawn` as a worker does, without a process of its own and without baselines."""
     for mistake in mistakes:
         values = spec("stay", 0, 0, task="drawn", task_config={"mistake": mistake}, steps=1, preset="smoke")
-        runs.append(
-            Planned(id=f"run-{mistake}", spec=RunSpec.model_validate(values), label="stay", source={}, command="")
-        )
-    job = Job(runs=runs, folder=folder, data_dir=None, plugins=[DRAWN], shared_device=False)
-    with subprocess.Popen(worker_command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as worker:
-        assert worker.stdin is not None
-        assert worker.stdout is not None
-        worker.stdin.write(job.model_dump_json() + "\n")
-        worker.stdin.flush()  # not closed: that would say that the parent is gone
-        ended = 0
-        while ended < len(runs):
-            ended += json.loads(worker.stdout.readline())["phase"] == "end"
+        run = Planned(id=f"run-{mistake}", spec=RunSpec.model_validate(values), label="stay", source={}, command="")
+        job = Job(runs=[run], folder=folder, data_dir=None, plugins=[DRAWN], shared_device=False)
+        _Run(job, run, io.StringIO(), _Signals()).execute()
 
 
 def test_a_run_keeps_its_pictures_and_a_failure_of_them_costs_no_number(tmp_path: Path) -> None:
