@@ -24,6 +24,7 @@ from otbench.datasets import _uci_files as files
 from otbench.datasets._uci_demo import DEMO, demo
 from otbench.datasets._uci_tables import PUBLISHED
 from otbench.datasources import DataSource, size
+from otbench.density import mean_nll
 from otbench.metrics.two_sample import (
     CURVE_POINTS,
     FINAL_POINTS,
@@ -116,7 +117,7 @@ class UCIInstance(Instance):
         }
         scores["cost"] = _mean_square(outputs.forward - x) / 2
         if outputs.log_prob is not None:
-            scores["nll"] = -float(outputs.log_prob.double().mean())
+            scores |= mean_nll(outputs.log_prob)
         if outputs.roundtrip is not None:
             scores["inverse_gap"] = 100 * _mean_square(outputs.roundtrip - x) / x.shape[1]
         return scores
@@ -149,6 +150,7 @@ class UCI(Task[UCIConfig]):
         Metric("energy_fwd", "energy fwd", primary=True),
         Metric("sliced_w2_fwd", "sliced W2 fwd", primary=True),
         Metric("nll", "NLL", "nats", primary=True),
+        Metric("nll_missing", "NLL missing", "%"),
         Metric("p_value_fwd", f"p (n <= {TEST_POINTS})", higher_is_better=True, primary=True),
         Metric("p_value_bwd", "p bwd", higher_is_better=True),
         Metric("p_points_fwd", "n of p", higher_is_better=True),

@@ -239,6 +239,18 @@ def load_npz(
         DataError: the file is missing, unreadable, not an npz, damaged, too large, lacks an array, or holds one that
             is not numeric.
     """
+    arrays = load_arrays(path, names, optional=optional, max_bytes=max_bytes)
+    return {name: array.astype(np.float64, order="C") for name, array in arrays.items()}
+
+
+def load_arrays(
+    path: Path, names: Sequence[str], *, optional: Sequence[str] = (), max_bytes: int = MAX_BYTES
+) -> dict[str, NDArray[np.generic]]:
+    """Read numeric arrays as `load_npz` does, but in the types that they have in the file; read-only.
+
+    Raises:
+        DataError: as `load_npz`.
+    """
     require_file(path)
     try:
         with zipfile.ZipFile(path) as archive:
@@ -289,7 +301,7 @@ def load_npy(path: Path, *, max_bytes: int = MAX_BYTES) -> NDArray[np.float64]:
         size = path.stat().st_size
         if size > max_bytes:
             raise DataError(f"{path}: has {size:,} bytes, more than the {max_bytes:,} that are read from it")
-        return _parse(path.read_bytes(), str(path))
+        return _parse(path.read_bytes(), str(path)).astype(np.float64, order="C")
     except DataError:
         raise
     except OSError as error:
@@ -305,7 +317,7 @@ def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0][:200]
 
 
-def _parse(content: bytes, what: str) -> NDArray[np.float64]:
+def _parse(content: bytes, what: str) -> NDArray[np.generic]:
     """Return the array of one .npy member; its header is checked before anything is allocated."""
     stream = io.BytesIO(content)
     version = np.lib.format.read_magic(stream)
@@ -318,8 +330,8 @@ def _parse(content: bytes, what: str) -> NDArray[np.float64]:
     start = stream.tell()
     if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != len(content) - start:
         raise DataError(f"{what} is damaged: shape {shape} of {dtype} does not fit its {len(content) - start} bytes")
-    flat = np.frombuffer(content, dtype=dtype, offset=start)
-    return flat.reshape(shape, order="F" if fortran_order else "C").astype(np.float64, order="C")
+    flat: NDArray[np.generic] = np.frombuffer(content, dtype=dtype, offset=start)
+    return flat.reshape(shape, order="F" if fortran_order else "C")
 
 
 def _unreadable(path: Path, error: OSError) -> DataError:
