@@ -150,7 +150,7 @@ class UCI(Task[UCIConfig]):
         Metric("energy_fwd", "energy fwd", primary=True),
         Metric("sliced_w2_fwd", "sliced W2 fwd", primary=True),
         Metric("nll", "NLL", "nats", primary=True),
-        Metric("nll_missing", "NLL missing", "%"),
+        Metric("nll_missing", "NLL missing", "share"),
         Metric("p_value_fwd", f"p (n <= {TEST_POINTS})", higher_is_better=True, primary=True),
         Metric("p_value_bwd", "p bwd", higher_is_better=True),
         Metric("p_points_fwd", "n of p", higher_is_better=True),

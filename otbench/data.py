@@ -21,8 +21,8 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
+from otbench.atomic import write_atomically
 from otbench.errors import DataError
-from otbench.store import write_atomically
 
 MAX_BYTES = 2**30
 """Arrays of one file may take this many bytes once unpacked, unless a task says otherwise."""

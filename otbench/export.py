@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from otbench.atomic import write_atomically
 from otbench.errors import UsageError
 from otbench.names import hint
 from otbench.record import Record, Status
-from otbench.store import Store, write_atomically
+from otbench.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd

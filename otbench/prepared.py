@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from otbench.atomic import write_atomically
 from otbench.config import Value
 from otbench.data import cache_folder, file_digest, require_file
 from otbench.errors import DataError
-from otbench.store import write_atomically
 
 MANIFEST = "manifest.json"
 REMEMBERED_BYTES = 2**25

@@ -7,10 +7,7 @@ A torn or foreign file in the folder is reported and passed over, never deleted.
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from otbench.atomic import write_atomically
 from otbench.data import load_arrays
 from otbench.errors import DataError, StoreError
 from otbench.picture import MAX_ARRAYS, MAX_BYTES, POINTS, Picture, PictureKind
@@ -242,26 +240,6 @@ def frame(records: Iterable[Record]) -> pd.DataFrame:
         row |= {f"count.{k}": v for k, v in record.counts.model_dump(exclude={"networks_moved"}).items()}
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write `content` to a temporary file beside `path`, sync it, and rename: readers see old or new, never a part.
-
-    Raises:
-        OSError: no space, no permission; the temporary file is removed, `path` is untouched.
-    """
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
 
 
 def write_output(path: Path, content: bytes) -> None:
