@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from otbench.config import Config
+from otbench.ops.jacobian import jacobian
 from otbench.solver import HasBackward, HasForwardGradient, Solver
 
 LARGEST_DIM = 64
@@ -73,22 +74,8 @@ def pushforward_log_prob(solver: HasForwardGradient, y: Tensor, label: Tensor | 
     return torch.cat(found) if found else y.new_empty(0, dtype=torch.float64)
 
 
-def jacobian(solver: HasForwardGradient, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Return T(x), shape (n, d), and its Jacobians, shape (n, d, d), entry (i, j) = dT_i / dx_j.
-
-    One forward pass, and one backward pass per coordinate.
-
-    Args:
-        solver: whose map is differentiated.
-        x: points, shape (n, d).
-        label: their classes, shape (n,), int64, if the solver reads them.
-    """
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        moved = solver.forward_map_with_grad(x, label)
-        d = moved.shape[1]
-        rows = [torch.autograd.grad(moved[:, i].sum(), x, retain_graph=i < d - 1)[0] for i in range(d)]
-    return moved.detach(), torch.stack(rows, 1)
+def _map_jacobian(solver: HasForwardGradient, x: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
+    return jacobian(lambda points: solver.forward_map_with_grad(points, label), x)
 
 
 def mean_nll(log_prob: Tensor) -> dict[str, float]:
@@ -134,7 +121,7 @@ def _newton(solver: HasForwardGradient, x: Tensor, y: Tensor, label: Tensor | No
     tolerance = _TOLERANCE * torch.finfo(y.dtype).eps * (y.norm(dim=1) + math.sqrt(d))
     rows = torch.arange(len(y), device=y.device)
     for _ in range(_NEWTON_STEPS):
-        moved, matrix = jacobian(solver, x, label)
+        moved, matrix = _map_jacobian(solver, x, label)
         residual = moved - y
         norm = residual.norm(dim=1)
         done = norm <= tolerance

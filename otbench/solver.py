@@ -226,5 +226,9 @@ class HasValidate(Protocol):
 
 
 def networks(solver: Solver[Config]) -> dict[str, nn.Module]:
-    """Return every network that a solver holds as an attribute, critics included, by attribute name."""
-    return {name: value for name, value in vars(solver).items() if isinstance(value, nn.Module)}
+    """Return every network that a solver holds as an attribute, critics included, by attribute name.
+
+    Modules of buffers alone have nothing to train: they are no networks.
+    """
+    modules = {name: value for name, value in vars(solver).items() if isinstance(value, nn.Module)}
+    return {name: module for name, module in modules.items() if any(True for _ in module.parameters())}

@@ -9,9 +9,17 @@ y^*(z) = \arg\min_y g(y) + |z - y|^2 / 2, \quad \text{that is} \quad y^* + \nabl
 Its minimum is minus half the squared Wasserstein distance. By the envelope theorem (Lemma 3.2) y* is held fixed when
 the loss is differentiated. Maps: T(x) = x + grad g(x), S(z) = y*(z). g needs to be 1-weakly convex only.
 
+The problem is symmetric, so the potential may live on either side. On the target's (`side=target`) its explicit map is
+S, and T is solved for. `side=auto` takes that where the source can be sampled without end and the target is a finite
+pool: data near lower-dimensional sets are reached by contractions, for which I + Hess g would have to be nearly
+singular.
+
 Deviations from the paper and its code, all of them parameters (`paper` sets them back):
+    side: see above; the paper has the potential on the source's side.
     inner solver: per-sample Anderson acceleration (`otbench.ops.prox`) instead of fixed steps of 0.1 / L, which diverge
-        for small L; it starts from the last y* of the same pool point.
+        for small L; it starts from the last y* of the same pool point. Points drawn afresh have none: these start from
+        the best point of the other batch, and never end above it (`otbench.ops.prox.solve_prox_among`), so that the
+        loss stays bounded whatever g is.
     data: batches without replacement over whole epochs, a new batch each step instead of every third.
     learning rate: short warm-up and cosine decay to zero; the paper has one constant rate, its code 1e-3 for d < 16 and
         1e-4 above (`paper`: 1e-3 for all, as the text says).
@@ -34,15 +42,32 @@ from torch import Tensor, nn
 from otbench.nets.average import update_average
 from otbench.nets.dense_icnn import DenseICNN
 from otbench.nets.potential import QuadraticPotential
-from otbench.ops.prox import ProxResult, solve_prox, solve_prox_paper
+from otbench.ops.jacobian import jacobian
+from otbench.ops.prox import ProxResult, solve_prox, solve_prox_among, solve_prox_paper
 from otbench.ops.schedule import warmup_cosine
-from otbench.problem import EpochSampler
+from otbench.problem import EpochSampler, Measure
 from otbench.solver import Config, Context, Field, Problem, Solver, StepInfo, register_solver
+
+_ANCHORS = 4096
+"""Points from which the maps of an instance without warm start solve: a finer choice than a batch, and still cheap."""
+_MAP_ITERATIONS = 200
+
+
+class Anchors(nn.Module):
+    """Points that have to be kept to apply a map, shape (n, d)."""
+
+    points: Tensor
+
+    def __init__(self, points: Tensor) -> None:
+        """Keep `points`."""
+        super().__init__()
+        self.register_buffer("points", points)
 
 
 class FixedPointConfig(Config):
     """Parameters of `FixedPoint`."""
 
+    side: Literal["auto", "source", "target"] = Field("auto", "the measure on which the potential lives")
     lr: float = Field(3e-3, "peak learning rate of Adam", gt=0)
     decay: bool = Field(True, "warm up over 2 % of the budget, then decay the rate to zero along a cosine")
     beta2: float = Field(0.999, "Adam's memory of squared gradients", gt=0, lt=1)
@@ -74,6 +99,7 @@ class FixedPointConfig(Config):
             "decay": False,
             "average": 0.0,
             "steps_per_batch": 3,
+            "side": "source",
             "inner": "paper",
             "max_inner": 1000,
             "warm_start": False,
@@ -88,7 +114,9 @@ class FixedPoint(Solver[FixedPointConfig]):
     Attributes:
         potential: g, the network that is trained.
         average: the averaged network, used by the maps; None where `average=0`.
-        starts: last y* of each target point of a finite pool, shape (N, d); None where there is no warm start.
+        reverse: whether the potential lives on the target's side, so that S is explicit and T is solved for.
+        starts: last y* of each point of a finite pool on the solved side, shape (N, d); None without warm start.
+        anchors: points of the potential's own side from which the maps solve; None where they start from z.
     """
 
     def __init__(self, problem: Problem, config: FixedPointConfig, context: Context) -> None:
@@ -103,13 +131,17 @@ class FixedPoint(Solver[FixedPointConfig]):
             weight_decay=config.weight_decay,
             fused=True,
         )
-        self.source = EpochSampler(problem.source, config.batch_size, context.generator)
-        self.target = EpochSampler(problem.target, config.batch_size, context.generator)
-        pool = problem.target.pool
-        warm = config.warm_start and config.inner == "anderson" and pool is not None
-        self.starts = pool.flatten(1).clone() if warm and pool is not None else None
+        near, far = problem.source, problem.target
+        self.reverse = config.side == "target" or (config.side == "auto" and near.pool is None and far.pool is not None)
+        if self.reverse:
+            near, far = far, near
+        self.near = EpochSampler(near, config.batch_size, context.generator)
+        self.far = EpochSampler(far, config.batch_size, context.generator)
+        warm = config.warm_start and config.inner == "anderson"
+        self.starts = far.pool.flatten(1).clone() if warm and far.pool is not None else None
+        self.anchors = self._anchors(near) if warm and far.pool is None else None
         self.taken = torch.zeros((), dtype=torch.int64)  # steps so far, on the host
-        self._held: tuple[Tensor, Tensor, Tensor | None] | None = None  # source, target, index of the target points
+        self._held: tuple[Tensor, Tensor, Tensor | None] | None = None  # near, far, index of the far points
 
     def build_potential(self) -> DenseICNN:
         """Return the network g; tests put an exact potential here."""
@@ -131,7 +163,7 @@ class FixedPoint(Solver[FixedPointConfig]):
         """Do one step of Adam on a new pair of batches."""
         config = self.config
         x, z, index = self._draw()
-        found = self._solve(z, index)
+        found = self._solve(x, z, index)
         loss = self.loss(x, z, found.y)
 
         rate = warmup_cosine(self.context.progress()) if config.decay else 1.0
@@ -154,7 +186,7 @@ class FixedPoint(Solver[FixedPointConfig]):
         return StepInfo(loss.detach(), scalars)
 
     def loss(self, x: Tensor, z: Tensor, y: Tensor) -> Tensor:
-        """Return the dual's value, shape (), from source points `x`, target points `z` and y*(z), each (n, d)."""
+        """Return the dual's value, shape (), from points `x` of the potential's side, `z` of the other, and y*(z)."""
         at_x, at_y = self.potential(torch.cat((x, y))).split((len(x), len(y)))
         return at_x.mean() - at_y.mean() - (z - y).square().sum(1).mean() / 2  # type: ignore[no-any-return]
 
@@ -162,28 +194,45 @@ class FixedPoint(Solver[FixedPointConfig]):
     def forward_map(
         self, x: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Return T(x) = x + grad g(x), same shape as `x` (n, *shape)."""
+        """Return T(x), same shape as `x` (n, *shape)."""
         flat = x.flatten(1)
-        return (flat + self._trained().gradient(flat)).view_as(x)
+        return (self._solved(flat) if self.reverse else self._explicit(flat)).view_as(x)
 
     def forward_map_with_grad(self, x: Tensor, label: Tensor | None = None) -> Tensor:
-        """Return T(x), same shape as `x` (n, *shape), with a graph back to `x`."""
+        """Return T(x), same shape as `x` (n, *shape), with a graph back to `x`; of `reverse`, vectors only."""
         flat = x.flatten(1)
-        return (flat + self._trained().gradient(flat)).view_as(x)
+        if not self.reverse:
+            return self._explicit(flat).view_as(x)
+        # Newton's steps take the solution to rounding; by the implicit function theorem the last one has the derivative
+        moved = self._solved(flat.detach())
+        for _ in range(2):
+            back, slope = jacobian(self._explicit, moved.detach())
+            moved = moved.detach() + torch.linalg.solve(slope, (flat - back).unsqueeze(2)).squeeze(2)
+        return moved.view_as(x)
 
+    @torch.no_grad()
     def backward_map(
         self, y: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Return S(y), the point that T sends to y, same shape as `y` (n, *shape).
-
-        Solved to a tenth of the training tolerance; a sample that does not get there keeps its best iterate.
-        """
+        """Return S(y), same shape as `y` (n, *shape)."""
         flat = y.flatten(1)
-        return solve_prox(self._trained().gradient, flat, tol=self.config.tol / 10, max_iter=200).y.view_as(y)
+        return (self._explicit(flat) if self.reverse else self._solved(flat)).view_as(y)
 
     def stored_modules(self) -> Mapping[str, nn.Module]:
-        """Return the network that both maps use."""
-        return {"potential": self._trained()}
+        """Return what both maps use: the network and, where there are any, the anchors."""
+        kept: dict[str, nn.Module] = {"potential": self._trained()}
+        return kept if self.anchors is None else kept | {"anchors": self.anchors}
+
+    def _explicit(self, x: Tensor) -> Tensor:
+        return x + self._trained().gradient(x)
+
+    def _solved(self, z: Tensor) -> Tensor:
+        """Return y with y + grad g(y) = z, to a tenth of the training tolerance; else the best iterate."""
+        network, tol = self._trained(), self.config.tol / 10
+        if self.anchors is None:
+            return solve_prox(network.gradient, z, tol=tol, max_iter=_MAP_ITERATIONS).y
+        points = self.anchors.points
+        return solve_prox_among(network, network.gradient, z, points, tol=tol, max_iter=_MAP_ITERATIONS).y
 
     def _trained(self) -> DenseICNN:
         return self.potential if self.average is None else self.average
@@ -197,20 +246,28 @@ class FixedPoint(Solver[FixedPointConfig]):
         self._held = state["held"]  # type: ignore[assignment]
         super().load_state_dict({name: value for name, value in state.items() if name != "held"})
 
+    def _anchors(self, near: Measure) -> Anchors:
+        if near.pool is None:
+            return Anchors(near.sample(_ANCHORS, generator=self.context.generator).x.flatten(1))
+        chosen = torch.randperm(len(near.pool), generator=self.context.generator, device=near.pool.device)[:_ANCHORS]
+        return Anchors(near.pool[chosen].flatten(1))
+
     def _draw(self) -> tuple[Tensor, Tensor, Tensor | None]:
         if self._held is None or int(self.taken) % self.config.steps_per_batch == 0:
-            source, target = self.source.next(), self.target.next()
-            self._held = source.x.flatten(1), target.x.flatten(1), target.index
+            near, far = self.near.next(), self.far.next()
+            self._held = near.x.flatten(1), far.x.flatten(1), far.index
         return self._held
 
-    def _solve(self, z: Tensor, index: Tensor | None) -> ProxResult:
-        config = self.config
+    def _solve(self, x: Tensor, z: Tensor, index: Tensor | None) -> ProxResult:
+        config, network = self.config, self.potential
         if config.inner == "paper":
             return solve_prox_paper(
-                self.potential.gradient, z, generator=self.context.generator, tol=config.tol, max_iter=config.max_inner
+                network.gradient, z, generator=self.context.generator, tol=config.tol, max_iter=config.max_inner
             )
+        if self.anchors is not None:
+            return solve_prox_among(network, network.gradient, z, x, tol=config.tol, max_iter=config.max_inner)
         start = None if self.starts is None or index is None else self.starts[index]
-        found = solve_prox(self.potential.gradient, z, start=start, tol=config.tol, max_iter=config.max_inner)
+        found = solve_prox(network.gradient, z, start=start, tol=config.tol, max_iter=config.max_inner)
         if self.starts is not None and index is not None:
             self.starts[index] = found.y
         return found

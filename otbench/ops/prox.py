@@ -1,6 +1,7 @@
 r"""Solving $y + \nabla g(y) = z$ sample by sample: the inverse of the map $T = id + \nabla g$, or prox of g at z.
 
-`solve_prox` is ours, for any g with Hessian above -I. `solve_prox_paper` is the inner solver of the ImplicitOT code.
+`solve_prox` is ours, for any g with Hessian above -I. `solve_prox_among` is for any g at all: it starts from a sample
+of points and never ends above the best of them. `solve_prox_paper` is the inner solver of the ImplicitOT code.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from torch import Tensor
 
 _MEMORY = 3
 _GROWTH = 2.0
+_FURTHEST = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,51 @@ def solve_prox(
     _, result, residual = _put_back(rows, None, best, norm, result, residual)
     unconverged = (~(residual <= tol)).to(z.dtype).mean() if size else z.new_zeros(())
     return ProxResult(result, residual, iterations, evaluations / max(size, 1), unconverged)
+
+
+@torch.no_grad()
+def solve_prox_among(
+    network: Callable[[Tensor], Tensor],
+    gradient: Callable[[Tensor], Tensor],
+    z: Tensor,
+    points: Tensor,
+    *,
+    tol: float = 1e-3,
+    max_iter: int = 50,
+) -> ProxResult:
+    r"""Minimise g(y) + |z - y|^2 / 2 for each sample, from the best of `points` on.
+
+    Where Hess g falls below -I there are stationary points that are no minima, and minima that run away to infinity; a
+    dual loss that is given such points has no lower bound. The best of `points`, which is the c-transform over them,
+    bounds it: a solution that is worse than it, or further from the centre of `points` than twice (in squares) the
+    furthest of them, is replaced by it.
+
+    Args:
+        network: g, from (k, d) to (k,).
+        gradient: grad g, from (k, d) to (k, d).
+        z: right-hand sides, finite, shape (n, d).
+        points: candidates, such as a batch of the measure that y belongs to, shape (m, d). Memory is O(n m).
+        tol: as in `solve_prox`.
+        max_iter: as in `solve_prox`.
+
+    Returns:
+        As `solve_prox`; a sample that was replaced keeps the residual of what the iteration found, and counts as
+        unconverged.
+    """
+    value = network(points)
+    # |z|^2 / 2 is the same for all candidates of a sample
+    lowest, chosen = torch.addmm(value + points.square().sum(1) / 2, z, points.T, alpha=-1).min(1)
+    start = points[chosen]
+    found = solve_prox(gradient, z, start=start, tol=tol, max_iter=max_iter)
+    centre = points.mean(0)
+    furthest = (points - centre).square().sum(1).max()
+    reached = network(found.y) + found.y.square().sum(1) / 2 - (z * found.y).sum(1)
+    # float32 rounds both sides; NaN compares false, so it counts as lost
+    slack = tol + 64 * torch.finfo(z.dtype).eps * lowest.abs()
+    kept = (reached <= lowest + slack) & ((found.y - centre).square().sum(1) <= _FURTHEST * furthest)
+    y = torch.where(kept.unsqueeze(1), found.y, start)
+    unconverged = (~(kept & (found.residual <= tol))).to(z.dtype).mean() if len(z) else found.unconverged
+    return ProxResult(y, found.residual, found.iterations, found.evaluations, unconverged)
 
 
 def _remember(memory: list[tuple[Tensor, Tensor]], s: Tensor, q: Tensor) -> list[tuple[Tensor, Tensor]]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from otbench.config import Value, build_config
 from otbench.nets.potential import QuadraticPotential
+from otbench.ops.jacobian import jacobian
 from otbench.problem import FreshMeasure, PoolMeasure, PowerCost, Problem, QuadraticCost
 from otbench.registration import registrations
 from otbench.solver import Context, HasBackward
@@ -127,7 +128,7 @@ def test_envelope_gradient_equals_the_derivative_of_the_dual_value() -> None:
     x, z = pair.sample(0, 200, generator), pair.sample(1, 200, generator)
 
     def dual() -> Tensor:
-        return solver.loss(x, z, solver._solve(z, None).y)
+        return solver.loss(x, z, solver._solve(x, z, None).y)
 
     names, parameters = zip(*solver.potential.named_parameters(), strict=True)
     found = torch.autograd.grad(dual(), parameters)
@@ -238,3 +239,46 @@ def test_warm_starts_save_gradients() -> None:
         return sum(calls() for _ in range(20))
 
     assert gradients(warm=True) < 0.8 * gradients(warm=False)
+
+
+def from_normal(pair: Pair, **values: Value) -> Run:
+    """From fresh points of N(0, I) to a pool of the pair's target, 3000 points."""
+    generator = torch.Generator().manual_seed(2)
+    source = FreshMeasure((pair.dim,), lambda n, g: torch.randn(n, pair.dim, generator=g), is_standard_normal=True)
+    target = PoolMeasure(pair.sample(1, 3000, generator))
+    return Run(Problem(source, target, QuadraticCost(), CPU, pair.dtype), **values)
+
+
+def test_the_potential_lives_on_the_pool_where_the_other_side_is_fresh() -> None:
+    pair = Pair(2)
+    assert from_normal(pair).solver.reverse
+    assert not from_normal(pair, side="source").solver.reverse
+    assert not Run(pair.problem(pool=500)).solver.reverse
+    assert not Run(pair.problem(pool=None)).solver.reverse
+    assert Run(pair.problem(pool=500), side="target").solver.reverse
+
+
+def test_a_reversed_solver_learns_both_maps() -> None:
+    pair = Pair(2)
+    run = from_normal(pair, batch_size=512)
+    run.go(100)
+    solver = run.solver
+    values, vectors = torch.linalg.eigh(pair.roots[1] @ pair.roots[1].t())
+    exact = vectors * values.sqrt() @ vectors.t()
+    x = torch.randn(2000, 2, generator=torch.Generator().manual_seed(5))
+    moved = solver.forward_map(x)
+    assert float((moved - x @ exact).square().sum(1).mean()) < 0.01 * pair.traces[1]
+    torch.testing.assert_close(solver.backward_map(moved), x, atol=1e-3, rtol=0)
+    assert "anchors" in solver.stored_modules()
+
+
+def test_the_gradient_of_a_solved_map_is_that_of_finite_differences() -> None:
+    pair = Pair(3, dtype=torch.float64)
+    solver = from_normal(pair, tol=1e-9).solver
+    x = torch.randn(20, 3, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    _, slope = jacobian(solver.forward_map_with_grad, x)
+    h = 1e-5
+    for k in range(3):
+        step = h * torch.eye(3, dtype=torch.float64)[k]
+        difference = (solver.forward_map(x + step) - solver.forward_map(x - step)) / (2 * h)
+        torch.testing.assert_close(slope[:, :, k], difference, atol=1e-5, rtol=0)
