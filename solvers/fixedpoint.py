@@ -9,6 +9,9 @@ y^*(z) = \arg\min_y g(y) + |z - y|^2 / 2, \quad \text{that is} \quad y^* + \nabl
 Its minimum is minus half the squared Wasserstein distance. By the envelope theorem (Lemma 3.2) y* is held fixed when
 the loss is differentiated. Maps: T(x) = x + grad g(x), S(z) = y*(z). g needs to be 1-weakly convex only.
 
+Where both measures have classes, g(x, k) is also given the class, as K more inputs of zeros and a one, held fixed in
+all gradients; batches hold as many labelled points of each class on both sides: each class has its own dual problem.
+
 Deviations from the paper and its code, all of them parameters (`paper` sets them back):
     inner solver: per-sample Anderson acceleration (`otbench.ops.prox`) instead of fixed steps of 0.1 / L, which diverge
         for small L; it starts from the last y* of the same pool point.
@@ -25,19 +28,20 @@ be reached; the paper's results need the unclamped network, so `paper` does not 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from otbench.nets.average import update_average
 from otbench.nets.dense_icnn import DenseICNN
 from otbench.nets.potential import QuadraticPotential
 from otbench.ops.prox import ProxResult, solve_prox, solve_prox_paper
 from otbench.ops.schedule import warmup_cosine
-from otbench.problem import EpochSampler
-from otbench.solver import Config, Context, Field, Problem, Solver, StepInfo, register_solver
+from otbench.problem import sampler_of
+from otbench.solver import Config, Context, Field, No, Problem, Solver, StepInfo, Support, register_solver
 
 
 class FixedPointConfig(Config):
@@ -88,12 +92,21 @@ class FixedPoint(Solver[FixedPointConfig]):
     Attributes:
         potential: g, the network that is trained.
         average: the averaged network, used by the maps; None where `average=0`.
-        starts: last y* of each target point of a finite pool, shape (N, d); None where there is no warm start.
+        starts: last y* of each target point of a finite pool, shape (N, d + K); None where there is no warm start.
+        reads_label: True where there are classes. Points are then followed by their class, (n, d + K), in all but the
+            public maps; K = 0 without classes.
     """
+
+    @classmethod
+    def supports(cls, problem: Problem) -> Support:
+        """Take the quadratic cost; with classes, each needs a labelled point on both sides."""
+        scarce = problem.scarce(1)
+        return No(scarce) if scarce else super().supports(problem)
 
     def __init__(self, problem: Problem, config: FixedPointConfig, context: Context) -> None:
         """Build the network, its average, the optimiser and the two samplers."""
         super().__init__(problem, config, context)
+        self.reads_label = problem.classes > 0
         self.potential = self.build_potential()
         self.average = copy.deepcopy(self.potential).requires_grad_(False) if config.average else None
         self.optimizer = torch.optim.AdamW(
@@ -103,19 +116,21 @@ class FixedPoint(Solver[FixedPointConfig]):
             weight_decay=config.weight_decay,
             fused=True,
         )
-        self.source = EpochSampler(problem.source, config.batch_size, context.generator)
-        self.target = EpochSampler(problem.target, config.batch_size, context.generator)
-        pool = problem.target.pool
+        self.source, self.target = (
+            sampler_of(side, config.batch_size, context.generator, balanced=self.reads_label)
+            for side in (problem.source, problem.target)
+        )
+        pool, label = problem.target.pool, problem.target.pool_label
         warm = config.warm_start and config.inner == "anderson" and pool is not None
-        self.starts = pool.flatten(1).clone() if warm and pool is not None else None
+        self.starts = self._marked(pool, label).clone() if warm and pool is not None else None
         self.taken = torch.zeros((), dtype=torch.int64)  # steps so far, on the host
         self._held: tuple[Tensor, Tensor, Tensor | None] | None = None  # source, target, index of the target points
 
     def build_potential(self) -> DenseICNN:
-        """Return the network g; tests put an exact potential here."""
+        """Return the network g on points followed by their class; tests put an exact potential here."""
         context = self.context
         return DenseICNN(
-            self.problem.dim,
+            self.problem.dim + self.problem.classes,
             activation=self.config.activation,
             generator=context.generator,
             device=context.device,
@@ -154,7 +169,7 @@ class FixedPoint(Solver[FixedPointConfig]):
         return StepInfo(loss.detach(), scalars)
 
     def loss(self, x: Tensor, z: Tensor, y: Tensor) -> Tensor:
-        """Return the dual's value, shape (), from source points `x`, target points `z` and y*(z), each (n, d)."""
+        """Return the dual's value, shape (), from source points `x`, target points `z` and y*(z), each (n, d + K)."""
         at_x, at_y = self.potential(torch.cat((x, y))).split((len(x), len(y)))
         return at_x.mean() - at_y.mean() - (z - y).square().sum(1).mean() / 2  # type: ignore[no-any-return]
 
@@ -163,8 +178,8 @@ class FixedPoint(Solver[FixedPointConfig]):
         self, x: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
         """Return T(x) = x + grad g(x), same shape as `x` (n, *shape)."""
-        flat = x.flatten(1)
-        return (flat + self._trained().gradient(flat)).view_as(x)
+        points = self._marked(x, label)
+        return (points + self._gradient(self._trained())(points))[:, : self.problem.dim].reshape(x.shape)
 
     def backward_map(
         self, y: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
@@ -173,12 +188,38 @@ class FixedPoint(Solver[FixedPointConfig]):
 
         Solved to a tenth of the training tolerance; a sample that does not get there keeps its best iterate.
         """
-        flat = y.flatten(1)
-        return solve_prox(self._trained().gradient, flat, tol=self.config.tol / 10, max_iter=200).y.view_as(y)
+        gradient, points = self._gradient(self._trained()), self._marked(y, label)
+        found = solve_prox(gradient, points, tol=self.config.tol / 10, max_iter=200)
+        return found.y[:, : self.problem.dim].reshape(y.shape)
 
     def stored_modules(self) -> Mapping[str, nn.Module]:
         """Return the network that both maps use."""
         return {"potential": self._trained()}
+
+    def _marked(self, x: Tensor, label: Tensor | None) -> Tensor:
+        """Return the points `x`, flattened, each followed by its class, shape (n, d + K); -1 is a row of zeros.
+
+        Raises:
+            ValueError: there are classes, but no labels.
+        """
+        flat, classes = x.flatten(1), self.problem.classes
+        if not classes:
+            return flat
+        if label is None:
+            raise ValueError("these maps were trained class by class: they need the class of each point")
+        return torch.cat((flat, (label[:, None] == torch.arange(classes, device=x.device)).to(x.dtype)), 1)
+
+    def _gradient(self, network: DenseICNN) -> Callable[[Tensor], Tensor]:
+        """Return the gradient of `network` in x alone, from (n, d + K) to (n, d + K), zero where the class stands."""
+        d, classes = self.problem.dim, self.problem.classes
+        if not classes:
+            return network.gradient
+
+        def gradient(points: Tensor) -> Tensor:
+            fixed = torch.cat((points[:, :d], points[:, d:].detach()), 1)
+            return functional.pad(network.gradient(fixed)[:, :d], (0, classes))
+
+        return gradient
 
     def _trained(self) -> DenseICNN:
         return self.potential if self.average is None else self.average
@@ -195,17 +236,17 @@ class FixedPoint(Solver[FixedPointConfig]):
     def _draw(self) -> tuple[Tensor, Tensor, Tensor | None]:
         if self._held is None or int(self.taken) % self.config.steps_per_batch == 0:
             source, target = self.source.next(), self.target.next()
-            self._held = source.x.flatten(1), target.x.flatten(1), target.index
+            self._held = self._marked(source.x, source.label), self._marked(target.x, target.label), target.index
         return self._held
 
     def _solve(self, z: Tensor, index: Tensor | None) -> ProxResult:
-        config = self.config
+        config, gradient = self.config, self._gradient(self.potential)
         if config.inner == "paper":
             return solve_prox_paper(
-                self.potential.gradient, z, generator=self.context.generator, tol=config.tol, max_iter=config.max_inner
+                gradient, z, generator=self.context.generator, tol=config.tol, max_iter=config.max_inner
             )
         start = None if self.starts is None or index is None else self.starts[index]
-        found = solve_prox(self.potential.gradient, z, start=start, tol=config.tol, max_iter=config.max_inner)
+        found = solve_prox(gradient, z, start=start, tol=config.tol, max_iter=config.max_inner)
         if self.starts is not None and index is not None:
             self.starts[index] = found.y
         return found

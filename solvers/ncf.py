@@ -12,6 +12,9 @@ implicit solution formula. With p = grad u(x, t) and v = grad H(p):
 
     u(x, t) + t H(p) - t <p, v> - u(x - t v, 0).
 
+Where both measures have classes, L_MMD is the mean over classes of the energy distance within each, of class-balanced
+batches of labelled points; the network is not told the class, so it cannot send equal points of two classes apart.
+
 Nothing is detached. The network is a DenseICNN on (x, t) with the widths of d, not clamped, started from N(0, 0.1^2).
 
 Deviations from the paper, all parameters of this file:
@@ -43,10 +46,10 @@ from torch import Tensor, nn
 from otbench.nets.average import update_average
 from otbench.nets.dense_icnn import DenseICNN, dense_icnn_widths
 from otbench.nets.potential import QuadraticCharacteristics
-from otbench.ops.energy import energy_distance
+from otbench.ops.energy import energy_distance, energy_losses
 from otbench.ops.schedule import warmup_cosine
-from otbench.problem import EpochSampler, Measure
-from otbench.solver import Config, Context, Field, Preset, Problem, Solver, StepInfo, Support, Yes, register_solver
+from otbench.problem import Measure, by_class, sampler_of
+from otbench.solver import Config, Context, Field, No, Preset, Problem, Solver, StepInfo, Support, Yes, register_solver
 
 BOX_DRAW = 50_000
 """Samples per side from which box and centre are taken where a measure has no pool."""
@@ -105,8 +108,9 @@ class NCF(Solver[NCFConfig]):
 
     @classmethod
     def supports(cls, problem: Problem) -> Support:
-        """Take every problem: any strictly convex cost enters through its Hamiltonian."""
-        return Yes
+        """Take every cost, through its Hamiltonian; with classes, the energy distance needs two points of each."""
+        scarce = problem.scarce()
+        return No(scarce) if scarce else Yes
 
     def __init__(self, problem: Problem, config: NCFConfig, context: Context) -> None:
         """Build the network, its average and the optimiser, and look at the extent of the data."""
@@ -115,8 +119,10 @@ class NCF(Solver[NCFConfig]):
         self.average = copy.deepcopy(self.potential).requires_grad_(False) if config.averaging else self.potential
         self.optimiser = self._build_optimiser()
         self.steps_done = torch.zeros((), dtype=torch.int64)  # on the host; a tensor, so that it is saved
-        self.source = EpochSampler(problem.source, config.mmd_batch, context.generator)
-        self.target = EpochSampler(problem.target, config.mmd_batch, context.generator)
+        self.source, self.target = (
+            sampler_of(side, config.mmd_batch, context.generator, balanced=problem.classes > 0)
+            for side in (problem.source, problem.target)
+        )
         x, y = self._look(problem.source), self._look(problem.target)
         self._low, self._high = torch.minimum(x.amin(0), y.amin(0)), torch.maximum(x.amax(0), y.amax(0))
         self._centre = (x.mean(0) + y.mean(0)) / 2
@@ -180,9 +186,16 @@ class NCF(Solver[NCFConfig]):
         v_x, v_y = self.problem.cost.velocity(gradient[k:, :-1]).split((len(x), len(y)))  # type: ignore[no-untyped-call]
         return (
             self.residual(where, when, value[:k], gradient[:k]).square().mean(),
-            energy_distance(x + v_x, y, target_term=False, unbiased=True),
-            energy_distance(y - v_y, x, target_term=False, unbiased=True),
+            self._mmd(x + v_x, y),
+            self._mmd(y - v_y, x),
         )
+
+    def _mmd(self, image: Tensor, aim: Tensor) -> Tensor:
+        """Return the energy distance between `image` (n, d) and `aim` (m, d) without the spread of `aim`, shape ()."""
+        classes = self.problem.classes
+        if not classes:
+            return energy_distance(image, aim, target_term=False, unbiased=True)
+        return energy_losses(by_class(image, classes), by_class(aim, classes)).mean()
 
     def residual(self, where: Tensor, when: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
         """Return the error of the implicit solution formula at collocation points, shape (k,).
@@ -228,7 +241,8 @@ class NCF(Solver[NCFConfig]):
         if self.config.collocation == "box":
             share = torch.rand(k, x.shape[1], generator=generator, dtype=x.dtype, device=x.device)
             return torch.lerp(self._low, self._high, share), when
-        # The batches are in random order, so their first points are random pairs; they repeat where a batch is short.
+        # The batches are in random order, so their first points are random pairs (within a class, where there are
+        # classes); they repeat where a batch is short.
         rows = torch.arange(k, device=x.device)
         between = torch.lerp(x[rows % len(x)], y[rows % len(y)], when)
         return torch.lerp(self._centre, between, self.config.path_scale), when

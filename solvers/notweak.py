@@ -26,8 +26,6 @@ The noise has as many coordinates as the data (the code: two, in two dimensions)
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 
@@ -63,7 +61,7 @@ class NOTWeak(NOT):
     A step never waits for the device.
     """
 
-    stochastic: ClassVar[bool] = True
+    stochastic = True
     config: NOTWeakConfig
 
     def build_map(self) -> nn.Module:
