@@ -395,10 +395,11 @@ class Problem:
         """Number of classes K, if class k is to go to class k; 0 where one side or both have no classes."""
         return self.source.classes if self.target.classes else 0
 
-    def scarce(self, at_least: int = 2) -> str:
+    def scarce(self, at_least: int = 2, *, sides: tuple[str, ...] = ("source", "target")) -> str:
         """Say which class has fewer labelled points than `at_least`, in words for `supports()`; empty if none has."""
         if self.classes:
-            for name, measure in (("source", self.source), ("target", self.target)):
+            for name in sides:
+                measure = self.source if name == "source" else self.target
                 for k, count in enumerate(class_counts(measure)):
                     if count < at_least:
                         return f"needs {at_least} labelled points per class, class {k} of the {name} has {count}"

@@ -59,7 +59,7 @@ def energy_distance(
     return _Energy.apply(x, y, chunk, target_term, unbiased)  # type: ignore[no-any-return]
 
 
-def energy_losses(x: Tensor, y: Tensor) -> Tensor:
+def energy_losses(x: Tensor, y: Tensor, *, own_term: bool = True) -> Tensor:
     """Return 2 E|X_k - Y_k| - E|X_k - X_k'| for several pairs of samples at once, such as those of classes.
 
     Each value is that of `energy_distance` without its target term, unbiased; a loop over small samples would spend
@@ -68,6 +68,7 @@ def energy_losses(x: Tensor, y: Tensor) -> Tensor:
     Args:
         x: first samples, shape (K, n, d), n >= 2, float32 or float64.
         y: second samples, shape (K, m, d), dtype and device of `x`; constant.
+        own_term: False leaves out E|X_k - X_k'|.
 
     Returns:
         The K values, shape (K,), dtype of `x`, in data units.
@@ -81,14 +82,14 @@ def energy_losses(x: Tensor, y: Tensor) -> Tensor:
         raise ValueError(f"samples differ in kind: {x.dtype} on {x.device}, {y.dtype} on {y.device}")
     if y.requires_grad:
         raise ValueError("the second samples are constant here, but they want a gradient")
-    return _Energies.apply(x, y)  # type: ignore[no-any-return]
+    return _Energies.apply(x, y, own_term)  # type: ignore[no-any-return]
 
 
 class _Energies(torch.autograd.Function):
     """`_Energy` for K pairs of samples: what is saved for backward has the shape of `x`."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, y: Tensor) -> Tensor:
+    def forward(ctx: FunctionCtx, x: Tensor, y: Tensor, own_term: bool) -> Tensor:
         n, m = x.shape[1], y.shape[1]
         centre = y.mean(1, keepdim=True)
         a, b = x - centre, y - centre
@@ -96,18 +97,20 @@ class _Energies(torch.autograd.Function):
         scale = square.sqrt().clamp_min(torch.finfo(x.dtype).tiny ** 0.5)
         a, b = a / scale, b / scale
         left = _left(a)
-        cross, inner = _pull(left, _right(b)), _pull(left, _right(a), within=True)
-        total = 2 / (n * m) * cross - 1 / (n * (n - 1)) * inner
-        # each |x_i - x_j| moves with both of its ends, so the gradient of the inner sum counts twice
-        ctx.save_for_backward(2 / (n * m) * _gradient(a, cross) - 2 / (n * (n - 1)) * _gradient(a, inner))
+        total = slope = _pull(left, _right(b)).mul_(2 / (n * m))
+        if own_term:
+            inner = _pull(left, _right(a), within=True).div_(n * (n - 1))
+            # each |x_i - x_j| moves with both of its ends: the gradient of its sum counts twice
+            total, slope = total - inner, slope - 2 * inner
+        ctx.save_for_backward(_gradient(a, slope))
         value = (left * total).sum((1, 2), dtype=torch.float64)
         return (value * scale.flatten()).to(x.dtype)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, outer: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: FunctionCtx, outer: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return outer[:, None, None] * gradient, None
+        return outer[:, None, None] * gradient, None, None
 
 
 def _pull(left: Tensor, right: Tensor, *, within: bool = False) -> Tensor:
