@@ -285,6 +285,25 @@ def sampler_of(
     return (ClassSampler if balanced else EpochSampler)(measure, batch_size, generator)
 
 
+def marked(x: Tensor, label: Tensor | None, classes: int) -> Tensor:
+    """Return points, flattened, each followed by its class, shape (n, d + classes), one-hot; -1 is all zeros.
+
+    Args:
+        x: points, shape (n, *shape).
+        label: their classes, shape (n,), int64.
+        classes: number of classes; 0 = points alone, whatever their labels.
+
+    Raises:
+        ValueError: there are classes, but no labels.
+    """
+    flat = x.flatten(1)
+    if not classes:
+        return flat
+    if label is None:
+        raise ValueError("this solver was told the class of each point in training: its maps need it, too")
+    return torch.cat((flat, (label[:, None] == torch.arange(classes, device=x.device)).to(x.dtype)), 1)
+
+
 def by_class(x: Tensor, classes: int) -> Tensor:
     """Return the points of a `ClassSampler` batch, shape (classes * n, d), class by class: (classes, n, d)."""
     return x.view(-1, classes, x.shape[1]).transpose(0, 1)

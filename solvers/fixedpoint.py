@@ -40,7 +40,7 @@ from otbench.nets.dense_icnn import DenseICNN
 from otbench.nets.potential import QuadraticPotential
 from otbench.ops.prox import ProxResult, solve_prox, solve_prox_paper
 from otbench.ops.schedule import warmup_cosine
-from otbench.problem import sampler_of
+from otbench.problem import marked, sampler_of
 from otbench.solver import Config, Context, Field, No, Problem, Solver, StepInfo, Support, register_solver
 
 
@@ -122,7 +122,7 @@ class FixedPoint(Solver[FixedPointConfig]):
         )
         pool, label = problem.target.pool, problem.target.pool_label
         warm = config.warm_start and config.inner == "anderson" and pool is not None
-        self.starts = self._marked(pool, label).clone() if warm and pool is not None else None
+        self.starts = marked(pool, label, problem.classes).clone() if warm and pool is not None else None
         self.taken = torch.zeros((), dtype=torch.int64)  # steps so far, on the host
         self._held: tuple[Tensor, Tensor, Tensor | None] | None = None  # source, target, index of the target points
 
@@ -178,7 +178,7 @@ class FixedPoint(Solver[FixedPointConfig]):
         self, x: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
         """Return T(x) = x + grad g(x), same shape as `x` (n, *shape)."""
-        points = self._marked(x, label)
+        points = marked(x, label, self.problem.classes)
         return (points + self._gradient(self._trained())(points))[:, : self.problem.dim].reshape(x.shape)
 
     def backward_map(
@@ -188,26 +188,13 @@ class FixedPoint(Solver[FixedPointConfig]):
 
         Solved to a tenth of the training tolerance; a sample that does not get there keeps its best iterate.
         """
-        gradient, points = self._gradient(self._trained()), self._marked(y, label)
+        gradient, points = self._gradient(self._trained()), marked(y, label, self.problem.classes)
         found = solve_prox(gradient, points, tol=self.config.tol / 10, max_iter=200)
         return found.y[:, : self.problem.dim].reshape(y.shape)
 
     def stored_modules(self) -> Mapping[str, nn.Module]:
         """Return the network that both maps use."""
         return {"potential": self._trained()}
-
-    def _marked(self, x: Tensor, label: Tensor | None) -> Tensor:
-        """Return the points `x`, flattened, each followed by its class, shape (n, d + K); -1 is a row of zeros.
-
-        Raises:
-            ValueError: there are classes, but no labels.
-        """
-        flat, classes = x.flatten(1), self.problem.classes
-        if not classes:
-            return flat
-        if label is None:
-            raise ValueError("these maps were trained class by class: they need the class of each point")
-        return torch.cat((flat, (label[:, None] == torch.arange(classes, device=x.device)).to(x.dtype)), 1)
 
     def _gradient(self, network: DenseICNN) -> Callable[[Tensor], Tensor]:
         """Return the gradient of `network` in x alone, from (n, d + K) to (n, d + K), zero where the class stands."""
@@ -236,7 +223,8 @@ class FixedPoint(Solver[FixedPointConfig]):
     def _draw(self) -> tuple[Tensor, Tensor, Tensor | None]:
         if self._held is None or int(self.taken) % self.config.steps_per_batch == 0:
             source, target = self.source.next(), self.target.next()
-            self._held = self._marked(source.x, source.label), self._marked(target.x, target.label), target.index
+            x, z = (marked(side.x, side.label, self.problem.classes) for side in (source, target))
+            self._held = x, z, target.index
         return self._held
 
     def _solve(self, z: Tensor, index: Tensor | None) -> ProxResult:
