@@ -28,8 +28,8 @@ Deviations from the paper, all parameters of this file:
   ICML 2013): a fixed rate leaves the noise of the batches in the maps.
 * Batches walk through the pool in shuffled epochs rather than with replacement.
 * `classes=input`: where there are classes, the network is told them, u(x, k, t), and collocation points have one. The
-  paper's network is not (`classes=loss`): one u has one gradient at a point and time, so the ways of two classes
-  cannot cross there. Then no u zeroes both losses, and within each class the map comes out turned around.
+  paper's network is not (`classes=loss`): one u has one gradient at a point and time, so where the ways of two
+  classes cross, no u zeroes both losses. On such sets of `toy2d` it turns half of the pairs within a class around.
 * L_MMD is the U-statistic, in all presets: the paper does not say which, and V is biased by O(1/n).
 
 The paper's learning rate, weight and number of iterations are not public: preset `paper` has its architecture, batch
