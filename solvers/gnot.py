@@ -27,7 +27,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from otbench.ops.energy import energy_losses
+from otbench.ops.class_energy import energy_losses
 from otbench.problem import ClassSampler, by_class
 from otbench.solver import Context, Field, No, Problem, Support, register_solver
 from otbench.solvers.not_ import NOT, PAPER, NOTConfig, beside_noise

@@ -50,7 +50,8 @@ from torch.nn import functional
 from otbench.nets.average import update_average
 from otbench.nets.dense_icnn import DenseICNN, dense_icnn_widths
 from otbench.nets.potential import QuadraticCharacteristics
-from otbench.ops.energy import energy_distance, energy_losses
+from otbench.ops.class_energy import energy_losses
+from otbench.ops.energy import energy_distance
 from otbench.ops.schedule import warmup_cosine
 from otbench.problem import Measure, by_class, marked, sampler_of
 from otbench.solver import Config, Context, Field, No, Preset, Problem, Solver, StepInfo, Support, Yes, register_solver

@@ -59,73 +59,6 @@ def energy_distance(
     return _Energy.apply(x, y, chunk, target_term, unbiased)  # type: ignore[no-any-return]
 
 
-def energy_losses(x: Tensor, y: Tensor, *, own_term: bool = True) -> Tensor:
-    """Return 2 E|X_k - Y_k| - E|X_k - X_k'| for several pairs of samples at once, such as those of classes.
-
-    Each value is that of `energy_distance` without its target term, unbiased; a loop over small samples would spend
-    its time between operations. Differentiable once, in `x` only.
-
-    Args:
-        x: first samples, shape (K, n, d), n >= 2, float32 or float64.
-        y: second samples, shape (K, m, d), dtype and device of `x`; constant.
-        own_term: False leaves out E|X_k - X_k'|.
-
-    Returns:
-        The K values, shape (K,), dtype of `x`, in data units.
-
-    Raises:
-        ValueError: shapes, dtypes or devices do not fit, n < 2, or `y` wants a gradient.
-    """
-    if x.ndim != 3 or y.ndim != 3 or x.shape[::2] != y.shape[::2] or x.shape[1] < 2 or not y.shape[1]:
-        raise ValueError(f"need samples of shapes (K, n, d), n >= 2, and (K, m, d), got {x.shape} and {y.shape}")
-    if x.dtype != y.dtype or x.device != y.device:
-        raise ValueError(f"samples differ in kind: {x.dtype} on {x.device}, {y.dtype} on {y.device}")
-    if y.requires_grad:
-        raise ValueError("the second samples are constant here, but they want a gradient")
-    return _Energies.apply(x, y, own_term)  # type: ignore[no-any-return]
-
-
-class _Energies(torch.autograd.Function):
-    """`_Energy` for K pairs of samples: what is saved for backward has the shape of `x`."""
-
-    @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, y: Tensor, own_term: bool) -> Tensor:
-        n, m = x.shape[1], y.shape[1]
-        centre = y.mean(1, keepdim=True)
-        a, b = x - centre, y - centre
-        square = (a.square().sum((1, 2), keepdim=True) + b.square().sum((1, 2), keepdim=True)) / (n + m)
-        scale = square.sqrt().clamp_min(torch.finfo(x.dtype).tiny ** 0.5)
-        a, b = a / scale, b / scale
-        left = _left(a)
-        total = slope = _pull(left, _right(b)).mul_(2 / (n * m))
-        if own_term:
-            inner = _pull(left, _right(a), within=True).div_(n * (n - 1))
-            # each |x_i - x_j| moves with both of its ends: the gradient of its sum counts twice
-            total, slope = total - inner, slope - 2 * inner
-        ctx.save_for_backward(_gradient(a, slope))
-        value = (left * total).sum((1, 2), dtype=torch.float64)
-        return (value * scale.flatten()).to(x.dtype)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: FunctionCtx, outer: Tensor) -> tuple[Tensor, None, None]:
-        (gradient,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return outer[:, None, None] * gradient, None, None
-
-
-def _pull(left: Tensor, right: Tensor, *, within: bool = False) -> Tensor:
-    """Return W R(y), shape (K, n, d + 2), from L(x) and R(y); `within` leaves out the pairs i = j."""
-    columns, sums = right.mT.contiguous(), torch.empty_like(left)
-    rows = _rows(left, left.shape[0] * right.shape[1], None)
-    for start in range(0, left.shape[1], rows):
-        here = left[:, start : start + rows]
-        weight = _weights(here, columns, left.new_empty(*here.shape[:2], right.shape[1]))
-        if within:
-            weight.diagonal(start, 1, 2).zero_()
-        sums[:, start : start + rows] = weight @ right
-    return sums
-
-
 class _Energy(torch.autograd.Function):
     """Value and gradient together; what is saved for backward has the shape of the samples."""
 
@@ -216,24 +149,24 @@ def _within(x: Tensor, chunk: int | None, *, wants_gradient: bool) -> tuple[Tens
 
 
 def _weights(left: Tensor, columns: Tensor, out: Tensor) -> Tensor:
-    """Fill `out` (r, m) with 1 / distance, from L(x) (r, d + 2) and the transposed R(y) (d + 2, m); or K such."""
-    torch.matmul(left, columns, out=out)
+    """Fill `out` (r, m) with 1 / distance, from L(x) (r, d + 2) and the transposed R(y) (d + 2, m)."""
+    torch.mm(left, columns, out=out)
     # A squared distance of unit-sized points is known to a few eps only, and may come out negative. At this floor the
     # weight is still small enough for the rounding errors of the gradient's product to stay near sqrt(eps).
     return out.clamp_(min=16 * torch.finfo(out.dtype).eps).rsqrt_()
 
 
 def _left(x: Tensor) -> Tensor:
-    return torch.cat([-2 * x, x.square().sum(-1, keepdim=True), torch.ones_like(x[..., :1])], -1)
+    return torch.cat([-2 * x, x.square().sum(1, keepdim=True), torch.ones_like(x[:, :1])], 1)
 
 
 def _right(x: Tensor) -> Tensor:
-    return torch.cat([x, torch.ones_like(x[..., :1]), x.square().sum(-1, keepdim=True)], -1)
+    return torch.cat([x, torch.ones_like(x[:, :1]), x.square().sum(1, keepdim=True)], 1)
 
 
 def _gradient(x: Tensor, sums: Tensor) -> Tensor:
-    d = x.shape[-1]
-    return x * sums[..., d : d + 1] - sums[..., :d]
+    d = x.shape[1]
+    return x * sums[:, d : d + 1] - sums[:, :d]
 
 
 def _rows(x: Tensor, columns: int, chunk: int | None) -> int:
