@@ -20,6 +20,7 @@ from otbench.solver import Config, Context, Field, Problem, StepInfo, register_b
 
 CHUNK = 4096
 """Points mapped at a time: bounds the distance matrix."""
+_Array = NDArray[np.float64]
 
 
 class EMDConfig(Config):
@@ -71,15 +72,18 @@ class EMD(TwoMaps[EMDConfig]):
     def step(self) -> StepInfo:
         """Solve the linear program, on the host in float64: one transfer each way. The loss is the cost of the plan."""
         x, y = (network.points.cpu().double().numpy() for network in (self._forward, self._backward))
-        plan, cost = _solve(x, y)
-        for network, weights, here, there in ((self._forward, plan, x, y), (self._backward, plan.T, y, x)):
-            images = weights @ there / weights.sum(1, keepdims=True)
-            network.shifts.copy_(torch.from_numpy(images - here))
+        forward, backward, cost = barycentric_shifts(x, y)
+        self._forward.shifts.copy_(torch.from_numpy(forward))
+        self._backward.shifts.copy_(torch.from_numpy(backward))
         return StepInfo(cost, done=True)
 
 
-def _solve(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-    """Return the optimal plan, shape (n, m), between uniform samples, and its cost E|x - y|^2 / 2."""
+def barycentric_shifts(x: _Array, y: _Array) -> tuple[_Array, _Array, float]:
+    """Return T(x_i) - x_i (n, d), S(y_j) - y_j (m, d) and the cost E|x - y|^2 / 2 of the plan of uniform samples."""
     cost = ot.dist(x, y) / 2
     plan = ot.emd(ot.unif(len(x)), ot.unif(len(y)), cost, numItermax=10_000_000)
-    return plan, float((plan * cost).sum())
+    shifts = [
+        weights @ there / weights.sum(1, keepdims=True) - here
+        for weights, here, there in ((plan, x, y), (plan.T, y, x))
+    ]
+    return shifts[0], shifts[1], float((plan * cost).sum())

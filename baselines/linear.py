@@ -46,16 +46,8 @@ class Linear(TwoMaps[LinearConfig]):
 
     def step(self) -> StepInfo:
         """Read the moments of both pools and compute both maps, in float64 on the CPU: one transfer each way."""
-        mean0, cov0 = self._moments(training_points(self.problem.source, self.context.generator))
-        mean1, cov1 = self._moments(training_points(self.problem.target, self.context.generator))
-        for network, moments in (
-            (self._forward, (mean0, mean1, cov0, cov1)),
-            (self._backward, (mean1, mean0, cov1, cov0)),
-        ):
-            matrix, offset = ot.gaussian.bures_wasserstein_mapping(*moments)
-            assert network.matrix is not None
-            network.matrix.copy_(torch.from_numpy(matrix))
-            network.offset.copy_(torch.from_numpy(offset))
+        x, y = (training_points(side, self.context.generator) for side in (self.problem.source, self.problem.target))
+        set_bures(self._forward, self._backward, x, y, ridge=self.config.ridge)
         return StepInfo(0.0, done=True)
 
     def forward_map_with_grad(self, x: Tensor, label: Tensor | None = None) -> Tensor:
@@ -63,10 +55,21 @@ class Linear(TwoMaps[LinearConfig]):
         assert self._forward.matrix is not None
         return (x.flatten(1).to(self._forward.matrix.dtype) @ self._forward.matrix.T + self._forward.offset).view_as(x)
 
-    def _moments(self, x: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        points = x.cpu().double().numpy()
-        centred = points - points.mean(0)
-        cov = centred.T @ centred / len(points)
-        # constant data have no scale of their own; any positive ridge then gives the translation
-        scale = np.trace(cov) / len(cov) or 1.0
-        return points.mean(0), cov + self.config.ridge * scale * np.eye(len(cov))
+
+def set_bures(forward: AffineMap, backward: AffineMap, x: Tensor, y: Tensor, *, ridge: float) -> None:
+    """Make two maps the Bures maps between the Gaussians with the moments of `x` (n, d) and `y` (m, d)."""
+    (mean0, cov0), (mean1, cov1) = _moments(x, ridge), _moments(y, ridge)
+    for network, moments in ((forward, (mean0, mean1, cov0, cov1)), (backward, (mean1, mean0, cov1, cov0))):
+        matrix, offset = ot.gaussian.bures_wasserstein_mapping(*moments)
+        assert network.matrix is not None
+        network.matrix.copy_(torch.from_numpy(matrix))
+        network.offset.copy_(torch.from_numpy(offset))
+
+
+def _moments(x: Tensor, ridge: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    points = x.cpu().double().numpy()
+    centred = points - points.mean(0)
+    cov = centred.T @ centred / len(points)
+    # constant data have no scale of their own; any positive ridge then gives the translation
+    scale = np.trace(cov) / len(cov) or 1.0
+    return points.mean(0), cov + ridge * scale * np.eye(len(cov))

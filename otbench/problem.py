@@ -52,6 +52,11 @@ class Measure(abc.ABC):
         return None
 
     @property
+    def pool_label(self) -> Tensor | None:
+        """Classes of the pool, shape (N,), int64, -1 = unlabelled; None where there is no pool or no classes."""
+        return None
+
+    @property
     def validation(self) -> Tensor | None:
         """Points set aside for early stopping, shape (V, *shape); None where there are none."""
         return None
@@ -156,17 +161,18 @@ class PoolMeasure(Measure):
         if label is None:
             return self._at(self._uniform(len(self._x), n, generator))
         if isinstance(label, int):
-            members = self._class(label)
+            members = self.members(label)
             return self._at(members[self._uniform(len(members), n, generator)])
         index = torch.empty(n, dtype=torch.int64, device=self._x.device)
         for k in range(self.classes):
             here = (label == k).nonzero().squeeze(1)
             if len(here):
-                members = self._class(k)
+                members = self.members(k)
                 index[here] = members[self._uniform(len(members), len(here), generator)]
         return self._at(index)
 
-    def _class(self, k: int) -> Tensor:
+    def members(self, k: int) -> Tensor:
+        """Return the places of class `k` in the pool, shape (N_k,), int64."""
         if k not in self._members:
             assert self._label is not None
             self._members[k] = (self._label == k).nonzero().squeeze(1)
@@ -174,6 +180,13 @@ class PoolMeasure(Measure):
 
     def _uniform(self, high: int, n: int, generator: torch.Generator) -> Tensor:
         return torch.randint(high, (n,), generator=generator, device=self._x.device)
+
+
+def class_counts(measure: Measure) -> list[int]:
+    """Return the number of labelled points of each class; of a measure without a pool, more than is ever asked for."""
+    if isinstance(measure, PoolMeasure):
+        return [len(measure.members(k)) for k in range(measure.classes)]
+    return [2**31] * measure.classes
 
 
 class EpochSampler:
@@ -214,6 +227,86 @@ class EpochSampler:
         assert order is None or isinstance(order, Tensor)
         assert isinstance(at, int)
         self._order, self._at = order, at
+
+
+class ClassSampler:
+    """Class-balanced batches without replacement: as many points of every class, walked through in shuffled epochs.
+
+    Row i is of class i % classes, so that the first rows of a batch hold all classes and two batches of one number of
+    classes pair row by row within a class. Unlabelled points are never drawn. Part of a solver's state, as
+    `EpochSampler` is.
+    """
+
+    def __init__(self, measure: Measure, batch_size: int, generator: torch.Generator) -> None:
+        """Take about `batch_size` points at a time from `measure`: at least two of each class, if it has as many.
+
+        Args:
+            measure: with classes.
+            batch_size: points per batch, shared out evenly.
+            generator: source of randomness, on the measure's device.
+
+        Raises:
+            ValueError: a class without a labelled point, or a measure without classes.
+        """
+        self._measure, self._generator, self.classes = measure, generator, measure.classes
+        counts = class_counts(measure)
+        if min(counts, default=0) < 1:
+            raise ValueError(f"every class needs a labelled point, got {counts} per class")
+        self.per_class = min(max(2, batch_size // self.classes), *counts)
+        self.batch_size = self.per_class * self.classes
+        self._walks: list[EpochSampler] = []
+        if isinstance(measure, PoolMeasure):
+            parts = (PoolMeasure(measure.members(k)) for k in range(self.classes))  # pools of places in the pool
+            self._walks = [EpochSampler(part, self.per_class, generator) for part in parts]
+
+    def next(self) -> Batch:
+        """Return the next batch of `per_class` points of each class, classes taking turns."""
+        if not isinstance(self._measure, PoolMeasure):
+            turns = torch.arange(self.classes, device=self._generator.device).repeat(self.per_class)
+            return self._measure.sample(self.batch_size, generator=self._generator, label=turns)
+        return self._measure.take(torch.stack([walk.next().x for walk in self._walks], 1).flatten())
+
+    def state_dict(self) -> dict[str, object]:
+        """Return order and place of each class."""
+        return {str(k): walk.state_dict() for k, walk in enumerate(self._walks)}
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        """Go on from `state`."""
+        for k, walk in enumerate(self._walks):
+            saved = state[str(k)]
+            assert isinstance(saved, dict)
+            walk.load_state_dict(saved)
+
+
+def sampler_of(
+    measure: Measure, batch_size: int, generator: torch.Generator, *, balanced: bool
+) -> EpochSampler | ClassSampler:
+    """Return the sampler of class-balanced batches, or that of batches which do not look at labels."""
+    return (ClassSampler if balanced else EpochSampler)(measure, batch_size, generator)
+
+
+def marked(x: Tensor, label: Tensor | None, classes: int) -> Tensor:
+    """Return points, flattened, each followed by its class, shape (n, d + classes), one-hot; -1 is all zeros.
+
+    Args:
+        x: points, shape (n, *shape).
+        label: their classes, shape (n,), int64.
+        classes: number of classes; 0 = points alone, whatever their labels.
+
+    Raises:
+        ValueError: there are classes, but no labels.
+    """
+    flat = x.flatten(1)
+    if not classes:
+        return flat
+    if label is None:
+        raise ValueError("this solver was told the class of each point in training: its maps need it, too")
+    return torch.cat((flat, (label[:, None] == torch.arange(classes, device=x.device)).to(x.dtype)), 1)
+
+
+def by_class(x: Tensor, classes: int) -> Tensor:
+    """Return the points of a `ClassSampler` batch, shape (classes * n, d), class by class: (classes, n, d)."""
+    return x.view(-1, classes, x.shape[1]).transpose(0, 1)
 
 
 class Cost(abc.ABC):
@@ -302,7 +395,31 @@ class Problem:
     device: torch.device
     dtype: torch.dtype
 
+    def __post_init__(self) -> None:
+        """Check that classes, if both sides have them, are the same.
+
+        Raises:
+            ValueError: they are not.
+        """
+        if self.source.classes and self.target.classes and self.source.classes != self.target.classes:
+            raise ValueError(f"{self.source.classes} classes cannot go to {self.target.classes}: relabel one side")
+
     @property
     def dim(self) -> int:
         """Number of coordinates of a point."""
         return int(torch.Size(self.source.shape).numel())
+
+    @property
+    def classes(self) -> int:
+        """Number of classes K, if class k is to go to class k; 0 where one side or both have no classes."""
+        return self.source.classes if self.target.classes else 0
+
+    def scarce(self, at_least: int = 2, *, sides: tuple[str, ...] = ("source", "target")) -> str:
+        """Say which class has fewer labelled points than `at_least`, in words for `supports()`; empty if none has."""
+        if self.classes:
+            for name in sides:
+                measure = self.source if name == "source" else self.target
+                for k, count in enumerate(class_counts(measure)):
+                    if count < at_least:
+                        return f"needs {at_least} labelled points per class, class {k} of the {name} has {count}"
+        return ""

@@ -108,9 +108,9 @@ class Solver(abc.ABC, Generic[ConfigT]):
     """
 
     transductive: ClassVar[bool] = False
-    stochastic: ClassVar[bool] = False
+    stochastic: bool = False
     """Whether `forward_map` draws from its generator: evaluation then also takes the mean over draws."""
-    reads_label: ClassVar[bool] = False
+    reads_label: bool = False
     """Whether the maps are given the class of the point that they move; a column of the table says so."""
     function_evaluations: int | None = None
     """Evaluations of the network that an integrator made in training so far; None where there is no integrator."""

@@ -14,6 +14,9 @@ S, and T is solved for. `side=auto` takes that where the source can be sampled w
 pool: data near lower-dimensional sets are reached by contractions, for which I + Hess g would have to be nearly
 singular.
 
+Where both measures have classes, g(x, k) is also given the class, as K more inputs of zeros and a one, held fixed in
+all gradients; batches hold as many labelled points of each class on both sides: each class has its own dual problem.
+
 Deviations from the paper and its code, all of them parameters (`paper` sets them back):
     side: see above; the paper has the potential on the source's side.
     inner solver: per-sample Anderson acceleration (`otbench.ops.prox`) instead of fixed steps of 0.1 / L, which diverge
@@ -33,11 +36,12 @@ be reached; the paper's results need the unclamped network, so `paper` does not 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from otbench.nets.average import update_average
 from otbench.nets.dense_icnn import DenseICNN
@@ -45,8 +49,8 @@ from otbench.nets.potential import QuadraticPotential
 from otbench.ops.jacobian import jacobian
 from otbench.ops.prox import ProxResult, solve_prox, solve_prox_among, solve_prox_paper
 from otbench.ops.schedule import warmup_cosine
-from otbench.problem import EpochSampler, Measure
-from otbench.solver import Config, Context, Field, Problem, Solver, StepInfo, register_solver
+from otbench.problem import Measure, marked, sampler_of
+from otbench.solver import Config, Context, Field, No, Problem, Solver, StepInfo, Support, register_solver
 
 _ANCHORS = 4096
 """Points from which the maps of an instance without warm start solve: a finer choice than a batch, and still cheap."""
@@ -115,13 +119,22 @@ class FixedPoint(Solver[FixedPointConfig]):
         potential: g, the network that is trained.
         average: the averaged network, used by the maps; None where `average=0`.
         reverse: whether the potential lives on the target's side, so that S is explicit and T is solved for.
-        starts: last y* of each point of a finite pool on the solved side, shape (N, d); None without warm start.
+        starts: last y* of each point of a finite pool on the solved side, shape (N, d + K); None without warm start.
         anchors: points of the potential's own side from which the maps solve; None where they start from z.
+        reads_label: True where there are classes. Points are then followed by their class, (n, d + K), in all but the
+            public maps; K = 0 without classes.
     """
+
+    @classmethod
+    def supports(cls, problem: Problem) -> Support:
+        """Take the quadratic cost; with classes, each needs a labelled point on both sides."""
+        scarce = problem.scarce(1)
+        return No(scarce) if scarce else super().supports(problem)
 
     def __init__(self, problem: Problem, config: FixedPointConfig, context: Context) -> None:
         """Build the network, its average, the optimiser and the two samplers."""
         super().__init__(problem, config, context)
+        self.reads_label = problem.classes > 0
         self.potential = self.build_potential()
         self.average = copy.deepcopy(self.potential).requires_grad_(False) if config.average else None
         self.optimizer = torch.optim.AdamW(
@@ -135,19 +148,21 @@ class FixedPoint(Solver[FixedPointConfig]):
         self.reverse = config.side == "target" or (config.side == "auto" and near.pool is None and far.pool is not None)
         if self.reverse:
             near, far = far, near
-        self.near = EpochSampler(near, config.batch_size, context.generator)
-        self.far = EpochSampler(far, config.batch_size, context.generator)
+        self.near, self.far = (
+            sampler_of(side, config.batch_size, context.generator, balanced=self.reads_label) for side in (near, far)
+        )
         warm = config.warm_start and config.inner == "anderson"
-        self.starts = far.pool.flatten(1).clone() if warm and far.pool is not None else None
-        self.anchors = self._anchors(near) if warm and far.pool is None else None
+        stored = marked(far.pool, far.pool_label, problem.classes) if warm and far.pool is not None else None
+        self.starts = None if stored is None else stored.clone()
+        self.anchors = self._anchors(near) if warm and far.pool is None and not problem.classes else None
         self.taken = torch.zeros((), dtype=torch.int64)  # steps so far, on the host
         self._held: tuple[Tensor, Tensor, Tensor | None] | None = None  # near, far, index of the far points
 
     def build_potential(self) -> DenseICNN:
-        """Return the network g; tests put an exact potential here."""
+        """Return the network g on points followed by their class; tests put an exact potential here."""
         context = self.context
         return DenseICNN(
-            self.problem.dim,
+            self.problem.dim + self.problem.classes,
             activation=self.config.activation,
             generator=context.generator,
             device=context.device,
@@ -195,44 +210,60 @@ class FixedPoint(Solver[FixedPointConfig]):
         self, x: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
         """Return T(x), same shape as `x` (n, *shape)."""
-        flat = x.flatten(1)
-        return (self._solved(flat) if self.reverse else self._explicit(flat)).view_as(x)
+        points = marked(x, label, self.problem.classes)
+        return self._bare(self._solved(points) if self.reverse else self._explicit(points), x)
 
     def forward_map_with_grad(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         """Return T(x), same shape as `x` (n, *shape), with a graph back to `x`; of `reverse`, vectors only."""
-        flat = x.flatten(1)
+        points = marked(x, label, self.problem.classes)
         if not self.reverse:
-            return self._explicit(flat).view_as(x)
+            return self._bare(self._explicit(points), x)
         # Newton's steps take the solution to rounding; by the implicit function theorem the last one has the derivative
-        moved = self._solved(flat.detach())
+        moved = self._solved(points.detach())
         for _ in range(2):
             back, slope = jacobian(self._explicit, moved.detach())
-            moved = moved.detach() + torch.linalg.solve(slope, (flat - back).unsqueeze(2)).squeeze(2)
-        return moved.view_as(x)
+            moved = moved.detach() + torch.linalg.solve(slope, (points - back).unsqueeze(2)).squeeze(2)
+        return self._bare(moved, x)
 
     @torch.no_grad()
     def backward_map(
         self, y: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
         """Return S(y), same shape as `y` (n, *shape)."""
-        flat = y.flatten(1)
-        return (self._explicit(flat) if self.reverse else self._solved(flat)).view_as(y)
+        points = marked(y, label, self.problem.classes)
+        return self._bare(self._explicit(points) if self.reverse else self._solved(points), y)
 
     def stored_modules(self) -> Mapping[str, nn.Module]:
         """Return what both maps use: the network and, where there are any, the anchors."""
         kept: dict[str, nn.Module] = {"potential": self._trained()}
         return kept if self.anchors is None else kept | {"anchors": self.anchors}
 
+    def _bare(self, points: Tensor, like: Tensor) -> Tensor:
+        """Return `points` without their classes, in the shape of `like`."""
+        return points[:, : self.problem.dim].reshape(like.shape)
+
     def _explicit(self, x: Tensor) -> Tensor:
-        return x + self._trained().gradient(x)
+        return x + self._gradient(self._trained())(x)
 
     def _solved(self, z: Tensor) -> Tensor:
         """Return y with y + grad g(y) = z, to a tenth of the training tolerance; else the best iterate."""
         network, tol = self._trained(), self.config.tol / 10
+        gradient = self._gradient(network)
         if self.anchors is None:
-            return solve_prox(network.gradient, z, tol=tol, max_iter=_MAP_ITERATIONS).y
-        points = self.anchors.points
-        return solve_prox_among(network, network.gradient, z, points, tol=tol, max_iter=_MAP_ITERATIONS).y
+            return solve_prox(gradient, z, tol=tol, max_iter=_MAP_ITERATIONS).y
+        return solve_prox_among(network, gradient, z, self.anchors.points, tol=tol, max_iter=_MAP_ITERATIONS).y
+
+    def _gradient(self, network: DenseICNN) -> Callable[[Tensor], Tensor]:
+        """Return the gradient of `network` in x alone, from (n, d + K) to (n, d + K), zero where the class stands."""
+        d, classes = self.problem.dim, self.problem.classes
+        if not classes:
+            return network.gradient
+
+        def gradient(points: Tensor) -> Tensor:
+            fixed = torch.cat((points[:, :d], points[:, d:].detach()), 1)
+            return functional.pad(network.gradient(fixed)[:, :d], (0, classes))
+
+        return gradient
 
     def _trained(self) -> DenseICNN:
         return self.potential if self.average is None else self.average
@@ -255,19 +286,20 @@ class FixedPoint(Solver[FixedPointConfig]):
     def _draw(self) -> tuple[Tensor, Tensor, Tensor | None]:
         if self._held is None or int(self.taken) % self.config.steps_per_batch == 0:
             near, far = self.near.next(), self.far.next()
-            self._held = near.x.flatten(1), far.x.flatten(1), far.index
+            x, z = (marked(side.x, side.label, self.problem.classes) for side in (near, far))
+            self._held = x, z, far.index
         return self._held
 
     def _solve(self, x: Tensor, z: Tensor, index: Tensor | None) -> ProxResult:
-        config, network = self.config, self.potential
+        config, network, gradient = self.config, self.potential, self._gradient(self.potential)
         if config.inner == "paper":
             return solve_prox_paper(
-                network.gradient, z, generator=self.context.generator, tol=config.tol, max_iter=config.max_inner
+                gradient, z, generator=self.context.generator, tol=config.tol, max_iter=config.max_inner
             )
         if self.anchors is not None:
-            return solve_prox_among(network, network.gradient, z, x, tol=config.tol, max_iter=config.max_inner)
+            return solve_prox_among(network, gradient, z, x, tol=config.tol, max_iter=config.max_inner)
         start = None if self.starts is None or index is None else self.starts[index]
-        found = solve_prox(network.gradient, z, start=start, tol=config.tol, max_iter=config.max_inner)
+        found = solve_prox(gradient, z, start=start, tol=config.tol, max_iter=config.max_inner)
         if self.starts is not None and index is not None:
             self.starts[index] = found.y
         return found

@@ -32,5 +32,5 @@ class HJPINN(NCF):
     """HJ-PINN: NCF with the residual of the Hamilton-Jacobi equation in the place of the implicit formula."""
 
     def residual(self, where: Tensor, when: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
-        """Return u_t + H(grad u) at collocation points, shape (k,), from the gradient in (x, t), shape (k, d + 1)."""
-        return gradient[:, -1] + self.problem.cost.hamiltonian(gradient[:, :-1])
+        """Return u_t + H(grad u) at collocation points, shape (k,), from the gradient in (x, t)."""
+        return gradient[:, -1] + self.problem.cost.hamiltonian(gradient[:, : self.problem.dim])

@@ -12,6 +12,9 @@ implicit solution formula. With p = grad u(x, t) and v = grad H(p):
 
     u(x, t) + t H(p) - t <p, v> - u(x - t v, 0).
 
+Where both measures have classes, L_MMD is the mean over classes of the energy distance within each, of class-balanced
+batches of labelled points.
+
 Nothing is detached. The network is a DenseICNN on (x, t) with the widths of d, not clamped, started from N(0, 0.1^2).
 
 Deviations from the paper, all parameters of this file:
@@ -24,6 +27,9 @@ Deviations from the paper, all parameters of this file:
 * Cosine decay of the learning rate, after a linear warm-up, and polynomial averaging of the weights (Shamir & Zhang,
   ICML 2013): a fixed rate leaves the noise of the batches in the maps.
 * Batches walk through the pool in shuffled epochs rather than with replacement.
+* `classes=input`: where there are classes, the network is told them, u(x, k, t), and collocation points have one. The
+  paper's network is not (`classes=loss`): one u has one gradient at a point and time, so where the ways of two
+  classes cross, no u zeroes both losses. On such sets of `toy2d` it turns half of the pairs within a class around.
 * L_MMD is the U-statistic, in all presets: the paper does not say which, and V is biased by O(1/n).
 
 The paper's learning rate, weight and number of iterations are not public: preset `paper` has its architecture, batch
@@ -39,14 +45,16 @@ from typing import Literal
 import torch
 from pytorch_optimizer import SOAP
 from torch import Tensor, nn
+from torch.nn import functional
 
 from otbench.nets.average import update_average
 from otbench.nets.dense_icnn import DenseICNN, dense_icnn_widths
 from otbench.nets.potential import QuadraticCharacteristics
+from otbench.ops.class_energy import energy_losses
 from otbench.ops.energy import energy_distance
 from otbench.ops.schedule import warmup_cosine
-from otbench.problem import EpochSampler, Measure
-from otbench.solver import Config, Context, Field, Preset, Problem, Solver, StepInfo, Support, Yes, register_solver
+from otbench.problem import Measure, by_class, marked, sampler_of
+from otbench.solver import Config, Context, Field, No, Preset, Problem, Solver, StepInfo, Support, Yes, register_solver
 
 BOX_DRAW = 50_000
 """Samples per side from which box and centre are taken where a measure has no pool."""
@@ -67,6 +75,7 @@ class NCFConfig(Config):
     hj_points: int = Field(1000, "collocation points per step", unit="points", ge=1)
     collocation: Literal["path", "box"] = Field("path", "collocation points on random segments, or in the data's box")
     path_scale: float = Field(1.0, "path: factor by which points are moved away from the data's centre", gt=0)
+    classes: Literal["input", "loss"] = Field("input", "classes, if any: told to the network, or seen by L_MMD alone")
 
 
 PAPER: Preset = {
@@ -80,6 +89,7 @@ PAPER: Preset = {
     "hj_weight": 1.0,
     "mmd_batch": 2000,
     "collocation": "box",
+    "classes": "loss",
 }
 """The authors' values as far as they are known."""
 
@@ -99,24 +109,31 @@ class NCF(Solver[NCFConfig]):
     """NCF: one space-time potential whose characteristics are both maps; no inner iteration.
 
     Attributes:
-        potential: u(x, t), the network that is trained, on inputs (n, d + 1), time last.
+        potential: u(x, t), the network that is trained, on inputs (n, d + K + 1), time last.
         average: the averaged network, from which the maps are read; `potential` itself if averaging is off.
+        reads_label: whether the network is told the class. Points are then followed by their class, (n, d + K), in all
+            but the public maps; else K = 0.
     """
 
     @classmethod
     def supports(cls, problem: Problem) -> Support:
-        """Take every problem: any strictly convex cost enters through its Hamiltonian."""
-        return Yes
+        """Take every cost, through its Hamiltonian; with classes, the energy distance needs two points of each."""
+        scarce = problem.scarce()
+        return No(scarce) if scarce else Yes
 
     def __init__(self, problem: Problem, config: NCFConfig, context: Context) -> None:
         """Build the network, its average and the optimiser, and look at the extent of the data."""
         super().__init__(problem, config, context)
+        self.reads_label = config.classes == "input" and problem.classes > 0
+        self._marks = problem.classes if self.reads_label else 0
         self.potential = self.build_potential()
         self.average = copy.deepcopy(self.potential).requires_grad_(False) if config.averaging else self.potential
         self.optimiser = self._build_optimiser()
         self.steps_done = torch.zeros((), dtype=torch.int64)  # on the host; a tensor, so that it is saved
-        self.source = EpochSampler(problem.source, config.mmd_batch, context.generator)
-        self.target = EpochSampler(problem.target, config.mmd_batch, context.generator)
+        self.source, self.target = (
+            sampler_of(side, config.mmd_batch, context.generator, balanced=problem.classes > 0)
+            for side in (problem.source, problem.target)
+        )
         x, y = self._look(problem.source), self._look(problem.target)
         self._low, self._high = torch.minimum(x.amin(0), y.amin(0)), torch.maximum(x.amax(0), y.amax(0))
         self._centre = (x.mean(0) + y.mean(0)) / 2
@@ -128,10 +145,10 @@ class NCF(Solver[NCFConfig]):
         return SOAP(parameters, lr=config.lr, betas=(0.95, 0.99), weight_decay=config.weight_decay)
 
     def build_potential(self) -> nn.Module:
-        """Return u: R^(d+1) -> R with `value_and_gradient`; override to put another potential in."""
+        """Return u: R^(d+K+1) -> R with `value_and_gradient`; override to put another potential in."""
         d = self.problem.dim
         return DenseICNN(
-            d + 1,
+            d + self._marks + 1,
             widths=dense_icnn_widths(d),
             generator=self.context.generator,
             device=self.context.device,
@@ -146,7 +163,7 @@ class NCF(Solver[NCFConfig]):
     def step(self) -> StepInfo:
         """Do one step on a new batch. Adam never waits for the device; SOAP may, for a factorisation in ten steps."""
         config = self.config
-        x, y = self.source.next().x.flatten(1), self.target.next().x.flatten(1)
+        x, y = (marked(batch.x, batch.label, self._marks) for batch in (self.source.next(), self.target.next()))
         where, when = self._collocate(x, y)
         hj, mmd_fwd, mmd_bwd = self.losses(x, y, where, when)
         loss = config.hj_weight * hj + config.mmd_weight * (mmd_fwd + mmd_bwd)
@@ -168,34 +185,42 @@ class NCF(Solver[NCFConfig]):
         The two last are without the spread of their target, a constant that costs a sixth of a step.
 
         Args:
-            x: source batch, shape (n, d).
-            y: target batch, shape (m, d).
-            where: collocation points, shape (k, d).
+            x: source batch, shape (n, d + K).
+            y: target batch, shape (m, d + K).
+            where: collocation points, shape (k, d + K).
             when: their times in [0, 1], shape (k, 1).
         """
         # One network call for everything that needs a gradient.
         points = torch.cat([_at(where, when), _at(x, 0.0), _at(y, 1.0)])
         value, gradient = self.potential.value_and_gradient(points)  # type: ignore[operator]
-        k = len(where)
-        v_x, v_y = self.problem.cost.velocity(gradient[k:, :-1]).split((len(x), len(y)))  # type: ignore[no-untyped-call]
+        k, d = len(where), self.problem.dim
+        v_x, v_y = self.problem.cost.velocity(gradient[k:, :d]).split((len(x), len(y)))  # type: ignore[no-untyped-call]
+        x, y = x[:, :d], y[:, :d]
         return (
             self.residual(where, when, value[:k], gradient[:k]).square().mean(),
-            energy_distance(x + v_x, y, target_term=False, unbiased=True),
-            energy_distance(y - v_y, x, target_term=False, unbiased=True),
+            self._mmd(x + v_x, y),
+            self._mmd(y - v_y, x),
         )
+
+    def _mmd(self, image: Tensor, aim: Tensor) -> Tensor:
+        """Return the energy distance between `image` (n, d) and `aim` (m, d) without the spread of `aim`, shape ()."""
+        classes = self.problem.classes
+        if not classes:
+            return energy_distance(image, aim, target_term=False, unbiased=True)
+        return energy_losses(by_class(image, classes), by_class(aim, classes)).mean()
 
     def residual(self, where: Tensor, when: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
         """Return the error of the implicit solution formula at collocation points, shape (k,).
 
         Args:
-            where: points, shape (k, d).
+            where: points, shape (k, d + K).
             when: their times, shape (k, 1).
             value: u there, shape (k,).
-            gradient: its gradient in (x, t), shape (k, d + 1).
+            gradient: its gradient in all inputs, shape (k, d + K + 1).
         """
-        cost, p = self.problem.cost, gradient[:, :-1]
+        cost, p = self.problem.cost, gradient[:, : self.problem.dim]
         v = cost.velocity(p)
-        foot = self.potential(_at(where - when * v, 0.0))
+        foot = self.potential(_at(where - functional.pad(when * v, (0, self._marks)), 0.0))
         return value - foot + when.squeeze(1) * (cost.hamiltonian(p) - (p * v).sum(1))  # type: ignore[no-any-return]
 
     @torch.no_grad()
@@ -203,40 +228,40 @@ class NCF(Solver[NCFConfig]):
         self, x: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
         """Return T(x) = x + grad H(grad u(x, 0)), shape of `x` (n, *shape)."""
-        flat = x.flatten(1)
-        return (flat + self._velocity(flat, 0.0)).view_as(x)
+        return (x.flatten(1) + self._velocity(marked(x, label, self._marks), 0.0)).view_as(x)
 
     @torch.no_grad()
     def backward_map(
         self, y: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
         """Return S(y) = y - grad H(grad u(y, 1)), shape of `y` (n, *shape)."""
-        flat = y.flatten(1)
-        return (flat - self._velocity(flat, 1.0)).view_as(y)
+        return (y.flatten(1) - self._velocity(marked(y, label, self._marks), 1.0)).view_as(y)
 
     def forward_map_with_grad(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         """Return T(x), shape of `x` (n, *shape), with a graph back to `x`."""
-        flat = x.flatten(1)
-        return (flat + self._velocity(flat, 0.0)).view_as(x)
+        return (x.flatten(1) + self._velocity(marked(x, label, self._marks), 0.0)).view_as(x)
 
     def stored_modules(self) -> Mapping[str, nn.Module]:
         """Return the one network that gives both maps."""
         return {"potential": self.average}
 
     def _velocity(self, x: Tensor, t: float) -> Tensor:
-        return self.problem.cost.velocity(self.average.gradient(_at(x, t))[:, :-1])  # type: ignore[operator]
+        return self.problem.cost.velocity(self.average.gradient(_at(x, t))[:, : self.problem.dim])  # type: ignore[operator]
 
     def _collocate(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Return collocation points (k, d) and times (k, 1)."""
-        k, generator = self.config.hj_points, self.context.generator
+        """Return collocation points (k, d + K) and times (k, 1)."""
+        k, d, generator = self.config.hj_points, self.problem.dim, self.context.generator
         when = torch.rand(k, 1, generator=generator, dtype=x.dtype, device=x.device)
-        if self.config.collocation == "box":
-            share = torch.rand(k, x.shape[1], generator=generator, dtype=x.dtype, device=x.device)
-            return torch.lerp(self._low, self._high, share), when
-        # The batches are in random order, so their first points are random pairs; they repeat where a batch is short.
+        # The batches are in random order, so their first points are random pairs (within a class, where there are
+        # classes); they repeat where a batch is short.
         rows = torch.arange(k, device=x.device)
-        between = torch.lerp(x[rows % len(x)], y[rows % len(y)], when)
-        return torch.lerp(self._centre, between, self.config.path_scale), when
+        x, y = x[rows % len(x)], y[rows % len(y)]
+        if self.config.collocation == "box":
+            share = torch.rand(k, d, generator=generator, dtype=x.dtype, device=x.device)
+            where = torch.lerp(self._low, self._high, share)
+        else:
+            where = torch.lerp(self._centre, torch.lerp(x[:, :d], y[:, :d], when), self.config.path_scale)
+        return torch.cat((where, x[:, d:]), 1), when
 
     def _look(self, measure: Measure) -> Tensor:
         pool = measure.pool
@@ -246,5 +271,5 @@ class NCF(Solver[NCFConfig]):
 
 
 def _at(x: Tensor, t: float | Tensor) -> Tensor:
-    """Return space-time points (n, d + 1), time last."""
+    """Return space-time points (n, d + K + 1), time last."""
     return torch.cat([x, t if isinstance(t, Tensor) else x.new_full((len(x), 1), t)], 1)

@@ -147,7 +147,7 @@ class NOT(Solver[NOTConfig]):
             for group in optimiser.param_groups:
                 group["lr"], group["weight_decay"] = config.lr * factor * rate, config.weight_decay * rate
         for _ in range(config.inner):
-            inner = self.map_loss(_points(self.source))
+            inner = self.inner_loss()
             _descend(self.map_optimiser, inner)
         self.taken += 1
         if config.averaging:
@@ -155,6 +155,10 @@ class NOT(Solver[NOTConfig]):
         outer = self.potential_loss(_points(self.source), _points(self.target))
         _descend(self.potential_optimiser, outer)
         return StepInfo(inner.detach(), {"gap": outer.detach()})
+
+    def inner_loss(self) -> Tensor:
+        """Return the map's loss, shape (), on new points."""
+        return self.map_loss(_points(self.source))
 
     def map_loss(self, x: Tensor) -> Tensor:
         """Return E[c(x, T(x)) - f(T(x))], shape (), at source points `x` (n, d); f takes no gradient."""
@@ -218,6 +222,14 @@ class NOT(Solver[NOTConfig]):
             device=context.device,
             dtype=context.dtype,
         )
+
+
+def beside_noise(x: Tensor, dim: int, std: float, generator: torch.Generator | None) -> Tensor:
+    """Return each row of `x` (n, d) followed by a draw of N(0, std^2 I), (n, d + dim); None: always the same."""
+    if generator is None:
+        generator = torch.Generator(x.device).manual_seed(0)
+    z = torch.randn(len(x), dim, generator=generator, device=x.device, dtype=x.dtype)
+    return torch.cat((x, std * z), 1)
 
 
 def _points(sampler: EpochSampler) -> Tensor:

@@ -26,13 +26,11 @@ The noise has as many coordinates as the data (the code: two, in two dimensions)
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 
 from otbench.solver import Field, register_solver
-from otbench.solvers.not_ import NOT, PAPER, NOTConfig
+from otbench.solvers.not_ import NOT, PAPER, NOTConfig, beside_noise
 
 
 class NOTWeakConfig(NOTConfig):
@@ -63,7 +61,7 @@ class NOTWeak(NOT):
     A step never waits for the device.
     """
 
-    stochastic: ClassVar[bool] = True
+    stochastic = True
     config: NOTWeakConfig
 
     def build_map(self) -> nn.Module:
@@ -88,10 +86,7 @@ class NOTWeak(NOT):
 
     def transport(self, network: nn.Module, x: Tensor, generator: torch.Generator | None) -> Tensor:
         """Return one draw of T(x, z) per row of `x`, shape (n, d); without a generator, always the same draws."""
-        if generator is None:
-            generator = torch.Generator(x.device).manual_seed(0)
-        z = torch.randn(len(x), self._noise_dim(), generator=generator, device=x.device, dtype=x.dtype)
-        return network(torch.cat((x, self.config.noise_std * z), 1))  # type: ignore[no-any-return]
+        return network(beside_noise(x, self._noise_dim(), self.config.noise_std, generator))  # type: ignore[no-any-return]
 
     def _noise_dim(self) -> int:
         return self.config.noise_dim or self.problem.dim

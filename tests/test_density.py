@@ -39,7 +39,7 @@ MATRIX = torch.tensor([[1.5, 0.3, 0.0], [0.3, 0.8, -0.2], [0.0, -0.2, 0.6]], dty
 SHIFT = torch.tensor([0.5, -1.0, 0.2], dtype=DOUBLE)
 
 CASES: list[tuple[type[Solver], Config]] = [
-    (FixedPoint, FixedPointConfig(batch_size=64)),
+    (FixedPoint, FixedPointConfig(batch_size=64, side="source")),
     (NCF, NCFConfig(mmd_batch=64, hj_points=64)),
     (HJPINN, NCFConfig(mmd_batch=64, hj_points=64, averaging=0.0)),
     (MM, MMConfig(batch_size=64)),
@@ -114,7 +114,7 @@ def with_exact_potential(cls: type[Solver], config: Config, dtype: torch.dtype) 
 @pytest.mark.parametrize(
     ("cls", "config"),
     [
-        (FixedPoint, FixedPointConfig(tol=0.1)),
+        (FixedPoint, FixedPointConfig(tol=0.1, side="source")),
         (NCF, NCFConfig()),
         (HJPINN, NCFConfig()),
         (MM, MMConfig()),

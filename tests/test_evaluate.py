@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +19,7 @@ CPU = torch.device("cpu")
 class Noisy(Solver[Config]):
     """x plus standard normal noise."""
 
-    stochastic: ClassVar[bool] = True
+    stochastic = True
 
     def step(self) -> StepInfo:
         return StepInfo(0.0, done=True)

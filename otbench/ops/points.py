@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from otbench.problem import Measure
+from otbench.problem import Batch, Measure, PoolMeasure
 
 FRESH_POINTS = 100_000
 """Points drawn from a measure without a pool."""
@@ -21,13 +21,26 @@ def training_points(measure: Measure, generator: torch.Generator, n: int | None 
         n: how many; a pool gives this many distinct points, all of them if it has fewer. None = the whole pool, or
             `FRESH_POINTS`.
     """
-    pool = measure.pool
+    return training_batch(measure, generator, n).x.flatten(1)
+
+
+def training_batch(measure: Measure, generator: torch.Generator, n: int | None = None) -> Batch:
+    """Return training points as `training_points` does, but in their own shape (n, *shape) and with their classes."""
+    pool, label = measure.pool, measure.pool_label
     if pool is None:
-        return measure.sample(n or FRESH_POINTS, generator=generator).x.flatten(1)
+        return measure.sample(n or FRESH_POINTS, generator=generator)
     if n is not None and n < len(pool):
-        pool = pool[torch.randperm(len(pool), generator=generator, device=pool.device)[:n]]
+        index = torch.randperm(len(pool), generator=generator, device=pool.device)[:n]
+        pool, label = pool[index], None if label is None else label[index]
     measure.drawn += len(pool)  # read past `sample()`, which would draw with replacement
-    return pool.flatten(1)
+    return Batch(pool, label)
+
+
+def class_points(measure: Measure, k: int, generator: torch.Generator) -> Tensor:
+    """Return the labelled training points of class `k`, flattened, shape (n, d)."""
+    if not isinstance(measure, PoolMeasure):
+        return measure.sample(FRESH_POINTS // measure.classes, generator=generator, label=k).x.flatten(1)
+    return measure.take(measure.members(k)).x.flatten(1)
 
 
 def fixed_rows(n: int, most: int) -> Tensor:

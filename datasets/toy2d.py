@@ -1,0 +1,321 @@
+"""Points in the plane: transport that can be looked at, with and without classes; exact discrete plans as reference.
+
+Class-conditional sets: each class is one cluster, N(centre, 0.05^2), on the unit circle, and goes to its own target
+cluster. After Park et al. (arXiv 2605.10792, B.1.3), who do not print radii and angles; those here are ours.
+
+* `crossed-ring`: clusters at 135 and 225 degrees go to 315 and 45: through the middle, where the ways cross.
+* `horizontal-swap`: clusters at (-1, 0) and (1, 0) change places.
+* `four-mode-ring`: clusters at 0, 90, 180 and 270 degrees turn by 45.
+
+Sets without classes: N(0, I) to the toy densities of Grathwohl et al. (FFJORD, arXiv 1810.01367) and Onken et al.
+(OT-Flow, arXiv 2006.00104), with their scales.
+
+The reference is the exact discrete plan between the held-out samples (class by class), by POT. Random streams are those
+of the Gaussian task: CPU, float64, seeded by one word of `np.random.SeedSequence([role, side, number, set])`.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from typing import ClassVar, Literal
+
+import numpy as np
+import ot
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from otbench.config import Value
+from otbench.metrics.monotone import monotone_violations
+from otbench.ops.energy import energy_distance
+from otbench.picture import POINTS, Picture
+from otbench.problem import Batch, PoolMeasure, Problem, QuadraticCost
+from otbench.task import Config, Field, Instance, Metric, Outputs, Task, TestData, register_task
+
+TEST_POINTS = 2000
+"""Held-out points on each side."""
+CLASS_POOL, POOL = 1000, 50_000
+"""Training points of a class, and of a set without classes, where nobody sets a number."""
+STD = 0.05
+"""Standard deviation of a cluster, in each coordinate."""
+PROJECTIONS = 256
+_POOL, _TEST, _PROJECTIONS = 2, 3, 4
+
+RINGS: dict[str, tuple[Sequence[float], Sequence[float]]] = {
+    "crossed-ring": ((135, 225), (315, 45)),
+    "horizontal-swap": ((180, 0), (0, 180)),
+    "four-mode-ring": ((0, 90, 180, 270), (45, 135, 225, 315)),
+}
+"""Places of the classes on the unit circle, source and target, in degrees."""
+
+
+def _eight_gaussians(n: int, g: torch.Generator) -> Tensor:
+    angle = torch.randint(8, (n,), generator=g) * (math.pi / 4)
+    return (_polar(4, angle) + 0.5 * _normal(n, g)) / 1.414
+
+
+def _swiss_roll(n: int, g: torch.Generator) -> Tensor:
+    angle = 1.5 * math.pi * (1 + 2 * _uniform(n, g))
+    return (_polar(angle, angle) + _normal(n, g)) / 5
+
+
+def _circles(n: int, g: torch.Generator) -> Tensor:
+    radius = torch.where(_uniform(n, g) < 0.5, 1.0, 0.5)
+    return 3 * (_polar(radius, 2 * math.pi * _uniform(n, g)) + 0.08 * _normal(n, g))
+
+
+def _moons(n: int, g: torch.Generator) -> Tensor:
+    upper = _polar(1, math.pi * _uniform(n, g))
+    lower = torch.tensor([1.0, 0.5], dtype=upper.dtype) - upper
+    moons = torch.where((_uniform(n, g) < 0.5)[:, None], upper, lower) + 0.1 * _normal(n, g)
+    return 2 * moons + torch.tensor([-1.0, -0.2], dtype=upper.dtype)
+
+
+def _rings(n: int, g: torch.Generator) -> Tensor:
+    radius = 0.75 * (1 + torch.randint(4, (n,), generator=g))
+    return _polar(radius, 2 * math.pi * _uniform(n, g)) + 0.08 * _normal(n, g)
+
+
+def _pinwheel(n: int, g: torch.Generator) -> Tensor:
+    along, across = (1 + 0.3 * _normal(n, g)[:, 0]), 0.1 * _normal(n, g)[:, 0]
+    angle = torch.randint(5, (n,), generator=g) * (2 * math.pi / 5) + 0.25 * along.exp()
+    return 2 * (_polar(along, -angle) + _polar(across, math.pi / 2 - angle))
+
+
+def _two_spirals(n: int, g: torch.Generator) -> Tensor:
+    turn = 3 * math.pi * _uniform(n, g).sqrt()
+    arm = torch.stack([-turn.cos() * turn, turn.sin() * turn], 1) + 0.5 * torch.stack(
+        [_uniform(n, g), _uniform(n, g)], 1
+    )
+    sign = torch.where(_uniform(n, g) < 0.5, -1.0, 1.0)
+    return sign[:, None] * arm / 3 + 0.1 * _normal(n, g)
+
+
+def _checkerboard(n: int, g: torch.Generator) -> Tensor:
+    across = 4 * _uniform(n, g) - 2
+    up = _uniform(n, g) - 2 * torch.randint(2, (n,), generator=g) + across.floor().remainder(2)
+    return 2 * torch.stack([across, up], 1)
+
+
+DENSITIES: dict[str, Callable[[int, torch.Generator], Tensor]] = {
+    "8gaussians": _eight_gaussians,
+    "swissroll": _swiss_roll,
+    "circles": _circles,
+    "moons": _moons,
+    "rings": _rings,
+    "pinwheel": _pinwheel,
+    "2spirals": _two_spirals,
+    "checkerboard": _checkerboard,
+}
+"""Samplers of the sets without classes: `n` points, shape (n, 2), float64."""
+
+
+class Toy2DConfig(Config):
+    """Parameters of the planar task."""
+
+    set: Literal[
+        "crossed-ring",
+        "horizontal-swap",
+        "four-mode-ring",
+        "8gaussians",
+        "swissroll",
+        "circles",
+        "moons",
+        "rings",
+        "pinwheel",
+        "2spirals",
+        "checkerboard",
+    ] = Field("crossed-ring", "the set of points")
+    pool: int | None = Field(
+        None, "training points on each side; left out: 1000 per class, or 50 000 without classes", ge=8, le=10**7
+    )
+
+
+class Toy2DInstance(Instance):
+    """One set with its pools, its test data and the cost of exact discrete transport between the latter."""
+
+    def __init__(self, problem: Problem, test: TestData, facts: dict[str, Value], cost: float) -> None:
+        """Hold the parts; `cost` is that of the exact plan between the test points."""
+        self.problem, self.test, self.facts = problem, test, facts
+        self._cost = cost
+        generator = torch.Generator().manual_seed(_seed(_PROJECTIONS, 0, 0, 0))
+        self._directions = _polar(1, math.pi * _uniform(PROJECTIONS, generator)).T.numpy()
+
+    def score(self, outputs: Outputs) -> dict[str, float]:
+        """Return the metrics by name; a set without classes counts as one class.
+
+        `cost_gap` is |cost of T - cost of the exact plan| / the latter, both on the test points (%): a map may also be
+        too cheap, when it does not arrive. Distances between two samples of one law are not zero: their level is among
+        the facts.
+        """
+        source, target = self.test.source, self.test.target
+        x, forward = source.x.cpu().double(), outputs.forward.cpu().double()
+        cost = float((forward - x).square().sum(1).mean() / 2)
+        scores = {
+            **self._distances(forward, target, "fwd"),
+            "cost": cost,
+            "cost_gap": 100 * abs(cost - self._cost) / self._cost,
+            "monotone_violations": monotone_violations(x, forward, _host(source.label)),
+            "class_energy": class_energy(Batch(forward, source.label), target),
+        }
+        if outputs.backward is not None:
+            scores |= self._distances(outputs.backward.cpu().double(), source, "bwd")
+        if outputs.roundtrip is not None:
+            scores["inverse_gap"] = float((outputs.roundtrip.cpu().double() - x).square().sum(1).mean())
+        return scores
+
+    def _distances(self, image: Tensor, aim: Batch, direction: str) -> dict[str, float]:
+        y = aim.x.cpu().double()
+        sliced = ot.sliced_wasserstein_distance(image.numpy(), y.numpy(), projections=self._directions)
+        return {f"sliced_w2_{direction}": float(sliced), f"energy_{direction}": float(energy_distance(image, y))}
+
+    def pictures(self, outputs: Outputs) -> Sequence[Picture]:
+        """Return the transport lines of the test points."""
+        source, target = self.test.source, self.test.target
+        label = torch.zeros(len(source.x)) if source.label is None else source.label
+        names = () if source.label is None else tuple(f"class {k}" for k in range(self.problem.classes))
+        arrows: dict[str, NDArray[np.float32] | NDArray[np.uint8] | NDArray[np.int64]] = {
+            name: points[:POINTS].cpu().numpy().astype(np.float32)
+            for name, points in (("source", source.x), ("mapped", outputs.forward), ("target", target.x))
+        }
+        arrows["label"] = label[:POINTS].cpu().numpy().astype(np.int64)
+        return (Picture("transport", "arrows", f"{self.facts['set']}: where the map sends points", arrows, names),)
+
+
+@register_task(
+    "toy2d",
+    config=Toy2DConfig,
+    reference="Park, Gelphman, Osher, Wu Fung, arXiv 2605.10792, B.1.3 (classes); Onken, Wu Fung, Li, Ruthotto, "
+    "OT-Flow, AAAI 2021, arXiv 2006.00104 (densities)",
+    presets={
+        "smoke": {"set": ["crossed-ring"]},
+        "quick": {"set": list(RINGS)},
+        "full": {"set": [*RINGS, *DENSITIES]},
+        "paper": {"set": list(RINGS)},
+    },
+)
+class Toy2D(Task[Toy2DConfig]):
+    """Clusters and toy densities in the plane: maps that can be looked at, class by class where there are classes."""
+
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("sliced_w2_fwd", "sliced W2 fwd", "data units", primary=True),
+        Metric("cost_gap", "cost gap", "%", primary=True),
+        Metric("monotone_violations", "turned pairs", "%", primary=True),
+        Metric("class_energy", "class energy", "data units", primary=True, marked=True),
+        Metric("sliced_w2_bwd", "sliced W2 bwd", "data units"),
+        Metric("energy_fwd", "energy fwd", "data units"),
+        Metric("energy_bwd", "energy bwd", "data units"),
+        Metric("cost", "cost", "data units^2"),
+        Metric("inverse_gap", "|S(T(x))-x|^2", "data units^2"),
+    )
+
+    def build(self, *, seed: int, device: torch.device, dtype: torch.dtype) -> Toy2DInstance:
+        """Make the instance: pools from `seed`, test data from their own."""
+        name, classes, pool = self.config.set, self._classes(), self._pool()
+        pools = [_draw(name, side, pool, _seed(_POOL, side, seed, _number(name))) for side in (0, 1)]
+        tests = [_draw(name, side, TEST_POINTS, _seed(_TEST, side, 0, _number(name))) for side in (0, 1)]
+        again = _draw(name, 1, TEST_POINTS, _seed(_TEST, 1, 1, _number(name)))
+        cost = exact_cost(*tests)
+        # what a perfect map gets: another sample of the target against the test points
+        floor = float(energy_distance(again.x, tests[1].x))
+        facts: dict[str, Value] = {
+            "set": name,
+            "classes": classes,
+            "exact_cost": cost,
+            "energy_floor": floor,
+            "pool": pool,
+            "test_points": TEST_POINTS,
+        }
+        source, target = (
+            PoolMeasure(
+                side.x.to(device, dtype),
+                label=None if side.label is None else side.label.to(device),
+                classes=classes,
+                is_standard_normal=not classes and number == 0,
+            )
+            for number, side in enumerate(pools)
+        )
+        test = TestData(*(Batch(t.x.to(device, dtype), None if t.label is None else t.label.to(device)) for t in tests))
+        return Toy2DInstance(Problem(source, target, QuadraticCost(), device, dtype), test, facts, cost)
+
+    def describe(self) -> str:
+        """Return set, classes and pool in a few words."""
+        classes = self._classes()
+        kind = f"{classes} classes" if classes else "no classes"
+        pool = f"{self._pool():,}".replace(",", " ")
+        return f"{self.config.set}, {kind}, pool {pool}"
+
+    def _classes(self) -> int:
+        return len(RINGS[self.config.set][0]) if self.config.set in RINGS else 0
+
+    def _pool(self) -> int:
+        return self.config.pool or CLASS_POOL * self._classes() or POOL
+
+
+def exact_cost(source: Batch, target: Batch) -> float:
+    """Return the cost E|x - y|^2 / 2 of the exact discrete plan: class by class, each with its share of the source."""
+    if source.label is None or target.label is None:
+        return _plan_cost(source.x, target.x)
+    total = 0.0
+    for k in _present(source.label):
+        x, y = source.x[source.label == k], target.x[target.label == k]
+        total += len(x) / len(source.x) * _plan_cost(x, y)
+    return total
+
+
+def class_energy(image: Batch, aim: Batch) -> float:
+    """Return the mean over classes of the energy distance between two samples' points of that class (V-statistic)."""
+    x, y = image.x.cpu().double(), aim.x.cpu().double()
+    if image.label is None or aim.label is None:
+        return float(energy_distance(x, y))
+    here, there = image.label.cpu(), aim.label.cpu()
+    values = [float(energy_distance(x[here == k], y[there == k])) for k in _present(there)]
+    return sum(values) / len(values)
+
+
+def _plan_cost(x: Tensor, y: Tensor) -> float:
+    matrix = ot.dist(x.numpy(), y.numpy()) / 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a plan that has not converged must not become the reference
+        return float(ot.emd2(ot.unif(len(x)), ot.unif(len(y)), matrix, numItermax=10_000_000))
+
+
+def _draw(name: str, side: int, n: int, seed: int) -> Batch:
+    """Return `n` points of one side of a set, classes taking turns, float64, on the CPU."""
+    generator = torch.Generator().manual_seed(seed)
+    if name in RINGS:
+        angles = torch.tensor(RINGS[name][side], dtype=torch.float64).deg2rad()
+        label = torch.arange(n) % len(angles)
+        return Batch(_polar(1, angles)[label] + STD * _normal(n, generator), label)
+    return Batch(DENSITIES[name](n, generator) if side else _normal(n, generator))
+
+
+def _number(name: str) -> int:
+    return [*RINGS, *DENSITIES].index(name)
+
+
+def _seed(role: int, side: int, number: int, which: int) -> int:
+    return int(np.random.SeedSequence([role, side, number, which]).generate_state(1)[0])
+
+
+def _normal(n: int, generator: torch.Generator) -> Tensor:
+    return torch.randn(n, 2, generator=generator, dtype=torch.float64)
+
+
+def _uniform(n: int, generator: torch.Generator) -> Tensor:
+    return torch.rand(n, generator=generator, dtype=torch.float64)
+
+
+def _polar(radius: Tensor | float, angle: Tensor) -> Tensor:
+    angle = angle.double()
+    return torch.stack([angle.cos(), angle.sin()], 1) * torch.as_tensor(radius, dtype=angle.dtype).reshape(-1, 1)
+
+
+def _present(label: Tensor) -> list[int]:
+    return sorted(set(label.tolist()))
+
+
+def _host(label: Tensor | None) -> Tensor | None:
+    return None if label is None else label.cpu()

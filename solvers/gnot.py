@@ -1,0 +1,125 @@
+r"""GNOT, class-guided neural optimal transport: NOT with a cost that asks each class to arrive at its own.
+
+Asadulaev, Korotin, Egiazarian, Mokrov, Burnaev, "Neural Optimal Transport with General Cost Functionals", ICLR 2024
+(arXiv 2205.15403), and its released code. The cost of a map is the mean over classes k of an energy distance between
+the image of the class and the labelled target points of that class; f is the critic of `not`:
+
+$$\sup_f \inf_T \; \tfrac1K \sum_k \Big( E \, |Y_k - T(X_k)| - \tfrac12 E \, |T(X_k) - T(X_k')| \Big) - E_\mu f(T(x))
++ E_\nu f(y) .$$
+
+With noise, T(x, z), the second expectation is over two draws z, z' at one and the same x: each point is to spread over
+its class. There is no transport cost: how far points move is not part of the problem, and a small cost gap is not to
+be expected. The map is not told the class. Labels of all source points, and of target points those that have one,
+enter through the cost; the critic is fitted to all target points and sees no label.
+
+Networks, order of updates and deviations are those of `not` (the map starts from the identity, the critic is a
+DenseICNN, rates decay), and
+    batches: the cost is taken over all pairs of one class in a class-balanced batch, rather than over two points of
+        each of a batch's classes: the same expectation with less noise.
+`paper` has the values of the authors' toy notebook, with batches of as many points.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from otbench.ops.class_energy import energy_losses
+from otbench.problem import ClassSampler, by_class
+from otbench.solver import Context, Field, No, Problem, Support, register_solver
+from otbench.solvers.not_ import NOT, PAPER, NOTConfig, beside_noise
+
+
+class GNOTConfig(NOTConfig):
+    """Parameters of GNOT: those of NOT and the noise's."""
+
+    noise: bool = Field(False, "whether the map also takes noise: each point spreads over its class")
+    draws: int = Field(2, "draws of noise per source point in a step of the map", unit="draws", ge=2)
+    noise_dim: int | None = Field(None, "coordinates of the noise; none = those of the data", ge=1)
+    noise_std: float = Field(1.0, "standard deviation of the noise", gt=0)
+    cost_scale: Literal["sum", "mean"] = Field("sum", "distances as they are, or divided by the square root of d")
+
+
+@register_solver(
+    "gnot",
+    config=GNOTConfig,
+    reference="Asadulaev, Korotin, Egiazarian, Mokrov, Burnaev, ICLR 2024, arXiv 2205.15403",
+    presets={
+        "smoke": {"steps": 30, "batch_size": 256},
+        "quick": {"steps": 600},
+        "full": {"steps": 2500},
+        "paper": {**PAPER, "steps": 1001, "lr": 1e-3, "width": 256, "cost_scale": "sum"},
+    },
+)
+class GNOT(NOT):
+    """GNOT: NOT whose cost is the class-wise energy distance to the labelled target points; forward only.
+
+    A step never waits for the device.
+
+    Attributes:
+        stochastic: True with noise.
+        classed: class-balanced source points.
+        labelled: class-balanced target points; unlabelled ones are never drawn.
+    """
+
+    config: GNOTConfig
+
+    @classmethod
+    def supports(cls, problem: Problem) -> Support:
+        """Take vectors with classes on both sides, of which each has labelled points."""
+        if not problem.classes:
+            return No("needs classes on both sides")
+        # two source points for the spread of a class, one target point to aim at
+        scarce = problem.scarce(2, sides=("source",)) or problem.scarce(1, sides=("target",))
+        return No(scarce) if scarce else super().supports(problem)
+
+    def __init__(self, problem: Problem, config: GNOTConfig, context: Context) -> None:
+        """Build what NOT needs, and the samplers of labelled points."""
+        super().__init__(problem, config, context)
+        self.stochastic = config.noise
+        self.classed = ClassSampler(problem.source, config.batch_size, context.generator)
+        self.labelled = ClassSampler(problem.target, config.batch_size, context.generator)
+
+    def build_map(self) -> nn.Module:
+        """Return T, from points, with noise at their side if there is any, to (n, d); tests put the exact map here."""
+        return self._build_map(self.problem.dim + (self._noise_dim() if self.config.noise else 0))
+
+    def inner_loss(self) -> Tensor:
+        """Return the map's loss, shape (), on new labelled points."""
+        return self.guided_loss(self.classed.next().x.flatten(1), self.labelled.next().x.flatten(1))
+
+    def guided_loss(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the cost of T less E f(T(x)), shape (); f takes no gradient.
+
+        Args:
+            x: source points, classes taking turns, shape (K n, d).
+            y: target points, classes taking turns, shape (K m, d).
+        """
+        draws, classes = self.config.draws if self.config.noise else 1, self.problem.classes
+        # all points once, then again: classes go on taking turns
+        moved = self.transport(self.map, x.repeat(draws, 1), self.context.generator)
+        cost = energy_losses(by_class(moved, classes), by_class(y, classes), own_term=draws == 1).mean() / 2
+        if draws > 1:
+            cost = cost - _mean_distance(moved.view(draws, len(x), -1)) / 2
+        if self.config.cost_scale == "mean":
+            cost = cost / math.sqrt(x.shape[1])
+        return cost - self.critic_mean(moved)
+
+    def transport(self, network: nn.Module, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Return T(x), or one draw of T(x, z) per row of `x`, shape (n, d)."""
+        config = self.config
+        inputs = beside_noise(x, self._noise_dim(), config.noise_std, generator) if config.noise else x
+        return network(inputs)  # type: ignore[no-any-return]
+
+    def _noise_dim(self) -> int:
+        return self.config.noise_dim or self.problem.dim
+
+
+def _mean_distance(moved: Tensor) -> Tensor:
+    """Return the mean distance of two draws of the same point, shape (), from `moved` (draws, n, d)."""
+    draws = len(moved)
+    distance = torch.linalg.vector_norm(moved[:, None] - moved, dim=3)  # a draw to itself: 0, and no gradient
+    return distance.sum() / (draws * (draws - 1) * moved.shape[1])  # type: ignore[no-any-return]
