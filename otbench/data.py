@@ -61,6 +61,24 @@ def locate(file: RemoteFile, data_dir: Path | None) -> Path:
     return _download(file)
 
 
+def present(file: RemoteFile, data_dir: Path | None) -> bool:
+    """Say whether `locate` would find `file` without a download; its content is not looked at."""
+    if data_dir is not None and any((data_dir / name).exists() for name in file.names):
+        return True
+    return (cache_folder() / _cached_name(file)).exists()
+
+
+def cache_folder() -> Path:
+    """Return where downloads and what is made of them are kept: the user's cache folder (XDG_CACHE_HOME on Linux)."""
+    import pooch  # here: slow to import
+
+    return Path(pooch.os_cache("otbench"))
+
+
+def _cached_name(file: RemoteFile) -> str:
+    return f"{file.sha256[:12]}-{Path(file.names[-1]).name}"  # two tasks may use the same plain name
+
+
 def _verify(path: Path, file: RemoteFile) -> None:
     require_file(path)
     try:
@@ -79,9 +97,9 @@ def _download(file: RemoteFile) -> Path:
     import pooch  # here: slow to import, and not needed where the user has the file
 
     pooch.get_logger().setLevel("WARNING")
-    name = f"{file.sha256[:12]}-{Path(file.names[-1]).name}"  # two tasks may use the same plain name
+    name = _cached_name(file)
     cache = pooch.create(
-        path=pooch.os_cache("otbench"),
+        path=cache_folder(),
         base_url="",
         registry={name: f"sha256:{file.sha256}"},
         urls={name: file.url},
