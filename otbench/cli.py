@@ -183,7 +183,28 @@ def parsers(program: str) -> tuple[argparse.ArgumentParser, Mapping[str, argpars
         "--format", metavar="LIST", help="latex,pdf,png,svg,markdown,csv,html, or some of these (default: all)"
     )
     report.add_argument("--out", metavar="DIR", help="where the report goes (default: reports)")
+
+    data = add("data", _no_action, "make what tasks need before any run")
+    actions = data.add_subparsers(metavar="ACTION", required=True, parser_class=_Parser)
+    make = actions.add_parser(
+        "make", help="train the networks of image tasks, or fetch the Inception weights", allow_abbrev=False
+    )
+    make.set_defaults(command=_data_make)
+    make.add_argument("what", metavar="WHAT", help="vae, classifier or inception")
+    make.add_argument("--set", metavar="LIST", help="mnist, fmnist, digits (default: those that the task needs)")
+    make.add_argument("--kind", metavar="LIST", help="of VAEs: conditional, unconditional (default: both)")
+    make.add_argument(
+        "--size", metavar="NAME", default="default", help="default (40 epochs), paper (the authors' 1000) or tiny"
+    )
+    make.add_argument("--device", metavar="NAME", default="cpu", help="cpu (default), cuda, cuda:N or auto")
+    make.add_argument("--threads", metavar="N", type=int, help="CPU threads (default: all cores, at most 4)")
+    make.add_argument("--data-dir", metavar="DIR", help="your own copies of data files (also: OTBENCH_DATA_DIR)")
+    make.add_argument("--force", action="store_true", help="make it again")
     return parser, commands.choices
+
+
+def _no_action(options: argparse.Namespace) -> int:
+    raise UsageError("data: say what to do, such as: data make vae")
 
 
 def _add_selection(parser: argparse.ArgumentParser) -> None:
@@ -484,6 +505,50 @@ def _check(options: argparse.Namespace) -> int:
 
     results = [check(registry.load(entry), device=device, out=console()) for entry in entries]
     return 0 if all(results) else EXIT_FAILED_ROWS
+
+
+# ---------------------------------------------------------------------------------------------------------------- data
+
+
+def _data_make(options: argparse.Namespace) -> int:
+    from otbench.plan import resolve_device
+    from otbench.pretrained import Progress, make
+    from otbench.screen import console
+
+    device, _ = resolve_device(options.device)
+    if options.threads is not None and not 1 <= options.threads <= 1024:
+        raise UsageError(f"--threads {options.threads}: must be at least 1 and at most 1024")
+    folder = options.data_dir or os.environ.get("OTBENCH_DATA_DIR") or None
+    if folder is not None and not Path(folder).is_dir():
+        raise UsageError(f"--data-dir {folder}: no such folder")
+    out = console()
+
+    def show(progress: Progress) -> None:
+        left = progress.seconds / progress.epoch * (progress.epochs - progress.epoch)
+        out.print(
+            f"{progress.name}: epoch {progress.epoch} of {progress.epochs}, {progress.text}, about {left:.0f} s to go",
+            markup=False,
+            soft_wrap=True,
+        )
+
+    paths = make(
+        options.what,
+        sets=_words(options.set) or (("mnist",) if options.what == "classifier" else ("mnist", "fmnist")),
+        kinds=_words(options.kind) or None,
+        size=options.size,
+        data_dir=None if folder is None else Path(folder),
+        device=device,
+        threads=options.threads or min(4, os.cpu_count() or 1),
+        force=options.force,
+        listen=show,
+    )
+    for path in paths:
+        out.print(f"ready: {path}", markup=False, soft_wrap=True)
+    return 0
+
+
+def _words(text: str | None) -> tuple[str, ...]:
+    return tuple(word.strip() for word in (text or "").split(",") if word.strip())
 
 
 # --------------------------------------------------------------------------------------------------------- regressions

@@ -145,6 +145,6 @@ def _enlarged(pixels: Tensor) -> Tensor:
     """Return (n, 32, 32) uint8 from (n, h, w) uint8."""
     parts = [
         functional.interpolate(part[:, None].float(), (SIDE, SIDE), mode="bilinear", align_corners=False)
-        for part in pixels.split(_CHUNK)
+        for part in torch.split(pixels, _CHUNK)
     ]
     return torch.cat([part[:, 0].round().to(torch.uint8) for part in parts])

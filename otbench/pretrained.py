@@ -22,7 +22,8 @@ from torch.nn import functional
 
 from otbench.data import cache_folder, locate, require_file
 from otbench.errors import DataError, DivergedError, StoreError, UsageError
-from otbench.images import CLASSES, Images, ImageSet, SetName, load
+from otbench.images import CLASSES, SETS, Images, ImageSet, SetName, load
+from otbench.names import did_you_mean
 from otbench.nets.classifier import Classifier
 from otbench.nets.vae import VAE
 from otbench.ops.schedule import warmup_cosine
@@ -155,25 +156,27 @@ class Trained(Generic[NetworkT]):
 
 
 def make(
-    what: What,
-    sets: Sequence[SetName] = ("mnist", "fmnist"),
+    what: str,
+    sets: Sequence[str] = ("mnist", "fmnist"),
     *,
-    kinds: Sequence[Kind] = KINDS,
-    size: Size = "default",
+    kinds: Sequence[str] | None = None,
+    size: str = "default",
     data_dir: Path | None = None,
-    device: torch.device | None = None,
+    device: str = "cpu",
+    threads: int = 1,
     force: bool = False,
     listen: Listener = _silent,
 ) -> list[Path]:
-    """Make what a task needs and is not there yet: VAEs, classifiers, or fetch the Inception weights.
+    """Make what a task needs and is not there yet: VAEs, classifiers; or fetch the Inception weights.
 
     Args:
-        what: what to make.
-        sets: for which images.
-        kinds: of VAEs.
-        size: of networks and trainings.
+        what: `vae`, `classifier` or `inception`.
+        sets: for which images: `mnist`, `fmnist`, `digits`.
+        kinds: of VAEs: `conditional`, `unconditional`; None = both.
+        size: of networks and trainings: `tiny`, `default`, `paper`.
         data_dir: the user's own data, if any.
-        device: where to train (default: the CPU).
+        device: where to train.
+        threads: of the CPU.
         force: make it even if it is there.
         listen: told of every epoch.
 
@@ -182,29 +185,43 @@ def make(
 
     Raises:
         UsageError: an unknown word.
-        DataError: images are missing or damaged.
+        DataError: images are missing or damaged, or a file that is there is no such network.
+        StoreError: the cache cannot be written.
     """
-    for word, known in ((what, WHATS), (size, SIZES), *((kind, KINDS) for kind in kinds)):
-        if word not in known:
-            raise UsageError(f"'{word}': use one of {', '.join(known)}")
+    _one_of(what, WHATS, "data make")
     if what == "inception":
         from otbench.metrics.inception import WEIGHTS
 
         return [locate(WEIGHTS, data_dir)]
+    chosen_size = _one_of(size, SIZES, "--size")
+    chosen_kinds = KINDS if kinds is None else tuple(_one_of(kind, KINDS, "--kind") for kind in kinds)
+    if kinds is not None and what == "classifier":
+        raise UsageError("--kind: a classifier has no kinds; leave it out")
+    chosen_sets = tuple(_one_of(name, SETS, "--set") for name in sets)
+    torch.set_num_threads(threads)
     made = []
-    for name in sets:
+    for name in chosen_sets:
         data = load(name, data_dir)
-        if what == "classifier":
-            jobs: list[VAESettings | ClassifierSettings] = [classifier_settings(size)]
-        else:
-            jobs = [vae_settings(name, kind, size) for kind in kinds]
+        jobs: list[VAESettings | ClassifierSettings] = [classifier_settings(chosen_size)]
+        if what == "vae":
+            jobs = [vae_settings(name, kind, chosen_size) for kind in chosen_kinds]
         for settings in jobs:
             path = network_path(name, data.digest, settings, data_dir)
             if force:
                 path.unlink(missing_ok=True)
-            trained(data, settings, data_dir=data_dir, device=device or torch.device("cpu"), listen=listen)
+            trained(data, settings, data_dir=data_dir, device=torch.device(device), listen=listen)
             made.append(path)
     return made
+
+
+WordT = TypeVar("WordT", bound=str)
+
+
+def _one_of(word: str, known: Sequence[WordT], option: str) -> WordT:
+    for one in known:
+        if one == word:
+            return one
+    raise UsageError(f"{option} '{word}'{did_you_mean(word, known) or ': use ' + ', '.join(known)}")
 
 
 def network_path(

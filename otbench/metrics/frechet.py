@@ -1,6 +1,7 @@
 r"""Frechet distance between two sets of features, as if both were Gaussian.
 
-$$d^2 = |m_1 - m_2|^2 + \mathrm{tr}\, C_1 + \mathrm{tr}\, C_2 - 2\, \mathrm{tr} \big(C_1^{1/2} C_2 C_1^{1/2}\big)^{1/2}$$
+$$d^2 = |m_1 - m_2|^2 + \mathrm{tr}\, C_1 + \mathrm{tr}\, C_2
+- 2\, \mathrm{tr} \big(C_1^{1/2} C_2 C_1^{1/2}\big)^{1/2}$$
 
 Heusel et al., "GANs trained by a two time-scale update rule", NeurIPS 2017. The matrix under the last root is symmetric
 and non-negative, so its eigenvalues come from a symmetric solver: no root of a non-symmetric matrix, no imaginary

@@ -46,7 +46,7 @@ class Inception:
     def features(self, images: Tensor) -> Tensor:
         """Return features (n, 2048), float32, on the CPU, of grey images in [0, 1], shape (n, 1, h, w)."""
         parts = []
-        for part in images.split(_CHUNK):
+        for part in torch.split(images, _CHUNK):
             grey = (part.to(self._device) * 255).round().clamp(0, 255).to(torch.uint8)
             parts.append(self._network(grey.expand(-1, 3, -1, -1))[0].float().cpu())
         return torch.cat(parts)
@@ -75,7 +75,7 @@ def kernel_distance(x: Tensor, y: Tensor) -> float:
 
     def total(a: Tensor, b: Tensor, *, same: bool) -> float:
         found = 0.0
-        for part in a.split(1000):
+        for part in torch.split(a, 1000):
             found += float((part @ b.T / a.shape[1] + 1).pow(3).sum())
         if same:
             found -= float((a.square().sum(1) / a.shape[1] + 1).pow(3).sum())

@@ -51,7 +51,7 @@ class Classifier(nn.Module):
         """
         self.eval()
         features, found = [], []
-        for part in x.split(chunk):
+        for part in torch.split(x, chunk):
             features.append(self.features(2 * part - 1))
             found.append(self.head(features[-1]).argmax(1))
         return torch.cat(features), torch.cat(found)
