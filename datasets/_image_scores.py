@@ -108,7 +108,7 @@ class Judge:
         )
 
     def _to(self, key: str, ending: str, seen: Mapping[str, Moments]) -> dict[str, float]:
-        return {f"fd_{space}{ending}": frechet_distance(seen[space], self._held[key][space]) for space in seen}
+        return {f"fd_{space}{ending}": frechet_distance(self._held[key][space], seen[space]) for space in seen}
 
     def inception(self, images: Tensor) -> dict[str, float]:
         """Return FID and KID against the real test images; nothing where there are no weights."""

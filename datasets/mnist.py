@@ -253,7 +253,7 @@ class MNIST(Task[MNISTConfig]):
         Metric("fd_pixel", "FD pixel", primary=True),
         Metric("fd_classifier", "FD classifier", primary=True),
         Metric("fd_pixel_decoded", "FD pixel, to decoded"),
-        Metric("fd_classifier_decoded", "FD classifier, to decoded", primary=True),
+        Metric("fd_classifier_decoded", "FD cl. to decoded", primary=True),
         Metric("class_energy", "class energy", "data units", primary=True, marked=True),
         Metric("cost", "cost", "data units^2", primary=True),
         Metric("fid_inception", "FID Inception", primary=True),
@@ -311,6 +311,11 @@ class MNIST(Task[MNISTConfig]):
             raise UsageError(
                 "task mnist: target_labels with vae=conditional: that encoder reads every label, so codes of "
                 "unlabelled images would give theirs away; use vae=unconditional or space=pixel"
+            )
+        if config.target_labels is not None and self._pair.source == self._pair.target:
+            raise UsageError(
+                f"task mnist: target_labels with pair={config.pair}: source and target are the same images, so the "
+                "source's labels would give the hidden ones away; use pair=fmnist-mnist"
             )
         sets = {name: load(name, self.data_dir) for name in sorted({self._pair.source, self._pair.target})}
         target = sets[self._pair.target]

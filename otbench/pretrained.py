@@ -357,7 +357,7 @@ def kept(path: Path, identity: str, make_it: Callable[[], tuple[Mapping[str, Ten
             "format": FORMAT,
             "identity": identity,
             "tensors": tensors,
-            "numbers": dict(numbers),
+            "numbers": {name: float(value) for name, value in numbers.items()},
             "digest": _digest(tensors),
         }
         buffer = io.BytesIO()
@@ -392,19 +392,19 @@ def _read(path: Path, identity: str) -> Stored:
         code = "Unsupported" in str(error) or "weights_only" in str(error).lower()
         why = "it holds more than tensors, which could be code, and was not opened" if code else "it is damaged"
         raise DataError(f"{path}: not a network of otbench: {why}. {again}") from error
-    if not (isinstance(content, dict) and content.get("format") == FORMAT and _is_tensors(content.get("tensors"))):
+    known = isinstance(content, dict) and content.get("format") == FORMAT
+    if not (known and _are(content.get("tensors"), Tensor) and _are(content.get("numbers"), float)):
         raise DataError(f"{path}: not a network of otbench, or of another version. {again}")
     if content.get("identity") != identity:
         raise DataError(f"{path}: made from other data or settings than its name says. {again}")
     tensors = content["tensors"]
     if content.get("digest") != _digest(tensors):
         raise DataError(f"{path}: wrong checksum of its tensors: the file was changed or damaged. {again}")
-    numbers = {str(name): float(value) for name, value in dict(content.get("numbers", {})).items()}
-    return Stored(tensors, numbers, str(content["digest"]))
+    return Stored(tensors, content["numbers"], str(content["digest"]))
 
 
-def _is_tensors(value: object) -> bool:
-    return isinstance(value, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
+def _are(values: object, kind: type) -> bool:
+    return isinstance(values, dict) and all(isinstance(k, str) and isinstance(v, kind) for k, v in values.items())
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:

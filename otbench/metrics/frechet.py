@@ -12,6 +12,7 @@ about 1 / n.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -24,6 +25,12 @@ class Moments:
     mean: Tensor
     cov: Tensor
     count: int
+
+    @cached_property
+    def root(self) -> Tensor:
+        """The symmetric square root of the covariance, (d, d); computed once."""
+        values, vectors = torch.linalg.eigh(self.cov)
+        return vectors * values.clamp(min=0).sqrt() @ vectors.T  # type: ignore[no-any-return]
 
 
 def moments(features: Tensor) -> Moments:
@@ -41,10 +48,11 @@ def moments(features: Tensor) -> Moments:
 
 
 def frechet_distance(first: Moments, second: Moments) -> float:
-    """Return the squared Frechet distance (what tables call FID), feature units squared; at least 0."""
-    values, vectors = torch.linalg.eigh(first.cov)
-    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
-    inner = root @ second.cov @ root
+    """Return the squared Frechet distance (what tables call FID), feature units squared; at least 0.
+
+    Symmetric; of many distances to one set, give that set as `first`: its root is kept.
+    """
+    inner = first.root @ second.cov @ first.root
     trace = torch.linalg.eigvalsh((inner + inner.T) / 2).clamp(min=0).sqrt().sum()
     shift = (first.mean - second.mean).square().sum()
     return max(0.0, float(shift + first.cov.trace() + second.cov.trace() - 2 * trace))
