@@ -66,9 +66,9 @@ class _Pair:
 
 
 PAIRS = {
-    "fmnist-mnist": _Pair("fmnist", "mnist", 0, "Fashion-MNIST to MNIST, class k to k"),
-    "transfer": _Pair("mnist", "mnist", 5, "MNIST, digit k to k + 5"),
-    "shift": _Pair("mnist", "mnist", 1, "MNIST, digit k to k + 1"),
+    "fmnist-mnist": _Pair("FashionMNIST", "MNIST", 0, "Fashion-MNIST to MNIST, class k to k"),
+    "transfer": _Pair("MNIST", "MNIST", 5, "MNIST, digit k to k + 5"),
+    "shift": _Pair("MNIST", "MNIST", 1, "MNIST, digit k to k + 1"),
     "digits": _Pair("digits", "digits", 5, "demo: scikit-learn's 8 x 8 digits, k to k + 5"),
 }
 

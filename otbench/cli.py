@@ -191,7 +191,9 @@ def parsers(program: str) -> tuple[argparse.ArgumentParser, Mapping[str, argpars
     )
     make.set_defaults(command=_data_make)
     make.add_argument("what", metavar="WHAT", help="vae, classifier or inception")
-    make.add_argument("--set", metavar="LIST", help="mnist, fmnist, digits (default: those that the task needs)")
+    make.add_argument(
+        "--set", metavar="LIST", help="MNIST, FashionMNIST, digits (default: MNIST,FashionMNIST; of classifiers MNIST)"
+    )
     make.add_argument("--kind", metavar="LIST", help="of VAEs: conditional, unconditional (default: both)")
     make.add_argument(
         "--size", metavar="NAME", default="default", help="default (40 epochs), paper (the authors' 1000) or tiny"
@@ -533,7 +535,7 @@ def _data_make(options: argparse.Namespace) -> int:
 
     paths = make(
         options.what,
-        sets=_words(options.set) or (("mnist",) if options.what == "classifier" else ("mnist", "fmnist")),
+        sets=_words(options.set) or None,
         kinds=_words(options.kind) or None,
         size=options.size,
         data_dir=None if folder is None else Path(folder),

@@ -22,25 +22,24 @@ from otbench.errors import DataError
 
 SIDE = 32
 CLASSES = 10
-SetName: TypeAlias = Literal["mnist", "fmnist", "digits"]
+SetName: TypeAlias = Literal["MNIST", "FashionMNIST", "digits"]
 SETS: tuple[SetName, ...] = get_args(SetName)
 _CHUNK = 4096
 _TEST_EVERY = 4
 """Of the stand-in's images, every fourth is a test image."""
 
-_FOLDERS = {"mnist": "MNIST", "fmnist": "FashionMNIST"}
 _URLS = {
-    "mnist": "https://ossci-datasets.s3.amazonaws.com/mnist/",
-    "fmnist": "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+    "MNIST": "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "FashionMNIST": "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
 }
 _HASHES = {
-    "mnist": {
+    "MNIST": {
         "train-images-idx3-ubyte": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
         "train-labels-idx1-ubyte": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
         "t10k-images-idx3-ubyte": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
         "t10k-labels-idx1-ubyte": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
     },
-    "fmnist": {
+    "FashionMNIST": {
         "train-images-idx3-ubyte": "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
         "train-labels-idx1-ubyte": "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
         "t10k-images-idx3-ubyte": "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
@@ -66,7 +65,7 @@ class ImageSet:
     """One data set.
 
     Attributes:
-        name: of the set.
+        name: of the set, as torchvision calls it.
         train: what solvers and networks learn from.
         test: what is only measured on.
         digest: SHA-256 of all pixels and labels as published, before enlarging, hexadecimal.
@@ -81,7 +80,7 @@ class ImageSet:
 def files(name: SetName) -> tuple[RemoteFile, ...]:
     """Return the files of a set; the stand-in comes with scikit-learn and has none."""
     return tuple(
-        RemoteFile(f"{_URLS[name]}{plain}.gz", sha256, (f"{_FOLDERS[name]}/raw/{plain}.gz",))
+        RemoteFile(f"{_URLS[name]}{plain}.gz", sha256, (f"{name}/raw/{plain}.gz",))
         for plain, sha256 in _HASHES.get(name, {}).items()
     )
 
@@ -112,15 +111,15 @@ def load(name: SetName, data_dir: Path | None) -> ImageSet:
     return ImageSet(name, train, test, digest.hexdigest())
 
 
-def _torchvision(name: str, data_dir: Path | None) -> list[tuple[Tensor, Tensor]]:
+def _torchvision(name: SetName, data_dir: Path | None) -> list[tuple[Tensor, Tensor]]:
     """Unpack verified files into a folder of the form that torchvision's class reads, and let it."""
     from torchvision import datasets  # here: slow to import
 
-    cls = getattr(datasets, _FOLDERS[name])
+    cls = getattr(datasets, name)
     with tempfile.TemporaryDirectory(prefix="otbench-") as root:
-        raw = Path(root, _FOLDERS[name], "raw")
+        raw = Path(root, name, "raw")
         raw.mkdir(parents=True)
-        for file in files("mnist" if name == "mnist" else "fmnist"):
+        for file in files(name):
             path = locate(file, data_dir)
             try:
                 content = gzip.decompress(path.read_bytes())

@@ -89,7 +89,7 @@ def vae_settings(name: SetName, kind: Kind, size: Size) -> VAESettings:
     of its width with one residual block in place of three, 40 epochs; `tiny` is for the bundled digits. The weight of
     the divergence is the paper's: 1 on Fashion-MNIST, 0.1 on digits.
     """
-    conditional, clothes = kind == "conditional", name == "fmnist"
+    conditional, clothes = kind == "conditional", name == "FashionMNIST"
     beta = 1.0 if clothes else 0.1
     if size == "paper":
         return VAESettings(
@@ -103,7 +103,7 @@ def vae_settings(name: SetName, kind: Kind, size: Size) -> VAESettings:
 def classifier_settings(size: Size) -> ClassifierSettings:
     """Return the settings of a classifier: `paper` has GNOT's constant rate, `default` a decaying one."""
     if size == "tiny":
-        return ClassifierSettings(blocks=1, epochs=2, batch=32)
+        return ClassifierSettings(blocks=1, epochs=1, batch=16)
     return ClassifierSettings(decay=size == "default")
 
 
@@ -157,7 +157,7 @@ class Trained(Generic[NetworkT]):
 
 def make(
     what: str,
-    sets: Sequence[str] = ("mnist", "fmnist"),
+    sets: Sequence[str] | None = None,
     *,
     kinds: Sequence[str] | None = None,
     size: str = "default",
@@ -171,7 +171,7 @@ def make(
 
     Args:
         what: `vae`, `classifier` or `inception`.
-        sets: for which images: `mnist`, `fmnist`, `digits`.
+        sets: for which images: `MNIST`, `FashionMNIST`, `digits`; None = the first two, of classifiers the first.
         kinds: of VAEs: `conditional`, `unconditional`; None = both.
         size: of networks and trainings: `tiny`, `default`, `paper`.
         data_dir: the user's own data, if any.
@@ -197,6 +197,8 @@ def make(
     chosen_kinds = KINDS if kinds is None else tuple(_one_of(kind, KINDS, "--kind") for kind in kinds)
     if kinds is not None and what == "classifier":
         raise UsageError("--kind: a classifier has no kinds; leave it out")
+    if sets is None:
+        sets = SETS[:1] if what == "classifier" else SETS[:2]
     chosen_sets = tuple(_one_of(name, SETS, "--set") for name in sets)
     torch.set_num_threads(threads)
     made = []

@@ -211,11 +211,11 @@ def test_folders_are_no_files(tmp_path: Path) -> None:
 
 
 def test_sizes() -> None:
-    paper = vae_settings("fmnist", "conditional", "paper")
+    paper = vae_settings("FashionMNIST", "conditional", "paper")
     assert (paper.width, paper.blocks, paper.latent, paper.epochs, paper.warmup, paper.beta) == (64, 3, 15, 1000, 20, 1)
-    assert vae_settings("mnist", "conditional", "paper").beta == 0.1
-    assert vae_settings("mnist", "unconditional", "default").epochs == 40
-    cost = {size: sum(p.numel() for p in vae_settings("mnist", "conditional", size).build().parameters())
+    assert vae_settings("MNIST", "conditional", "paper").beta == 0.1
+    assert vae_settings("MNIST", "unconditional", "default").epochs == 40
+    cost = {size: sum(p.numel() for p in vae_settings("MNIST", "conditional", size).build().parameters())
             for size in pretrained.SIZES}  # fmt: skip
     assert cost["tiny"] < cost["default"] < cost["paper"] / 10
     assert classifier_settings("default").epochs == 10
@@ -225,7 +225,7 @@ def test_sizes() -> None:
     ("words", "message"),
     [
         (("vea",), "vae"),
-        (("vae", "--set", "mnits"), "mnist"),
+        (("vae", "--set", "MNITS"), "MNIST"),
         (("vae", "--kind", "conditonal"), "conditional"),
         (("vae", "--size", "huge"), "default"),
         (("classifier", "--kind", "conditional"), "has no kinds"),

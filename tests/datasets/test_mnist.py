@@ -27,7 +27,7 @@ from otbench.task import Outputs, Published
 CPU = torch.device("cpu")
 DATA_DIR = os.environ.get("OTBENCH_DATA_DIR")
 needs_data = pytest.mark.skipif(
-    DATA_DIR is None or not images.all_present(["mnist", "fmnist"], Path(DATA_DIR)),
+    DATA_DIR is None or not images.all_present(["MNIST", "FashionMNIST"], Path(DATA_DIR)),
     reason="set OTBENCH_DATA_DIR to a folder with MNIST/raw and FashionMNIST/raw",
 )
 CLI = Callable[..., tuple[int, str, str]]
@@ -219,7 +219,7 @@ def test_pictures(latent: MNISTInstance) -> None:
 
 def sets_of_two_kinds(name: str, data_dir: Path | None) -> ImageSet:
     """The digits, halved: one half stands for Fashion-MNIST, the other for MNIST."""
-    whole, first = load("digits", None), name == "fmnist"
+    whole, first = load("digits", None), name == "FashionMNIST"
     train, test = (Images(part.pixels[first::2], part.label[first::2]) for part in (whole.train, whole.test))
     return ImageSet(name, train, test, whole.digest[1:] + name[0])
 
@@ -232,10 +232,10 @@ def real_pair(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_hidden_labels_stay_hidden(real_pair: None) -> None:
     """A spy that looks at all a solver is given finds ten labels of each class, and the seed chooses which."""
-    pretrained.make("classifier", ["mnist"], size="tiny")
+    pretrained.make("classifier", ["MNIST"], size="tiny")
     given = task(pair="fmnist-mnist", space="pixel", target_labels=10)
     instance, other = build(given), build(given, seed=1)
-    truth = sets_of_two_kinds("mnist", None).train
+    truth = sets_of_two_kinds("MNIST", None).train
     target = instance.problem.target
     assert isinstance(target, PoolMeasure)
     label = target.pool_label
@@ -263,7 +263,7 @@ def test_hidden_labels_stay_hidden(real_pair: None) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"target_labels": 5000, "space": "pixel", "pair": "fmnist-mnist"}, "class 0 of mnist has"),
+        ({"target_labels": 5000, "space": "pixel", "pair": "fmnist-mnist"}, "class 0 of MNIST has"),
         ({"target_labels": 10, "vae": "conditional", "pair": "fmnist-mnist"}, "reads every label"),
         ({"target_labels": 10}, "the same images"),
     ],
@@ -274,14 +274,14 @@ def test_label_counts_that_cannot_be(real_pair: None, values: dict[str, object],
 
 
 def test_networks_of_real_images_are_asked_for(real_pair: None, cli: CLI) -> None:
-    pretrained.make("classifier", ["mnist"], size="tiny")
-    with pytest.raises(DataError, match=r"data make vae --kind unconditional --set fmnist --size tiny") as error:
+    pretrained.make("classifier", ["MNIST"], size="tiny")
+    with pytest.raises(DataError, match=r"data make vae --kind unconditional --set FashionMNIST --size tiny") as error:
         task(pair="fmnist-mnist").check()
     assert len(str(error.value).splitlines()) == 1
     code, _, said = cli("--solvers", "identity", "--task", "mnist[pair=shift]", "--preset", "quick")
     assert code == 2
-    assert "classifier of mnist, which is not trained yet" in said
-    assert "data make classifier --set mnist" in said
+    assert "classifier of MNIST, which is not trained yet" in said
+    assert "data make classifier --set MNIST" in said
 
 
 def copy_of_mnist(folder: Path, names: tuple[str, ...] = ("MNIST", "FashionMNIST")) -> Path:
@@ -299,7 +299,7 @@ def copy_of_mnist(folder: Path, names: tuple[str, ...] = ("MNIST", "FashionMNIST
 def test_corrupt_or_missing_images_are_one_message(
     tmp_path: Path, cli: CLI, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images, "_URLS", dict.fromkeys(("mnist", "fmnist"), "http://127.0.0.1:9/"))
+    monkeypatch.setattr(images, "_URLS", dict.fromkeys(("MNIST", "FashionMNIST"), "http://127.0.0.1:9/"))
     monkeypatch.setattr("otbench.data.RETRIES", 0)
     folder = copy_of_mnist(tmp_path / "data")  # of the right form, with the wrong content
     before = sorted(cache.rglob("*"))
@@ -328,8 +328,8 @@ def test_labels_that_do_not_fit_the_images(monkeypatch: pytest.MonkeyPatch) -> N
 def test_real_images_are_those_of_torchvision() -> None:
     assert DATA_DIR is not None
     for name, count in (
-        ("mnist", [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]),
-        ("fmnist", [6000] * 10),
+        ("MNIST", [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]),
+        ("FashionMNIST", [6000] * 10),
     ):
         found = load(name, Path(DATA_DIR))  # type: ignore[arg-type]
         assert found.train.pixels.shape == (60_000, 32, 32)
