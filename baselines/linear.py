@@ -58,6 +58,11 @@ class Linear(TwoMaps[LinearConfig]):
             network.offset.copy_(torch.from_numpy(offset))
         return StepInfo(0.0, done=True)
 
+    def forward_map_with_grad(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+        """Return T(x), shape (n, *shape), with a graph back to `x`."""
+        assert self._forward.matrix is not None
+        return (x.flatten(1).to(self._forward.matrix.dtype) @ self._forward.matrix.T + self._forward.offset).view_as(x)
+
     def _moments(self, x: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         points = x.cpu().double().numpy()
         centred = points - points.mean(0)

@@ -11,6 +11,7 @@ side 0 = source, 1 = target; number = the run's seed for training pools (role 0)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from otbench.config import Value
 from otbench.data import RemoteFile, load_npz, locate
+from otbench.datasources import DataSource, RemoteSource
 from otbench.errors import DataError, UsageError
 from otbench.metrics.gaussian import ExactMaps, GaussianPair, checked_pair, exact_maps, generate_pair
 from otbench.metrics.uvp import cosine, mean_square, uvp
@@ -155,6 +157,13 @@ class Gaussian(Task[GaussianConfig]):
         super().__init__(config, data_dir=data_dir)
         self._read: GaussianPair | None = None
 
+    @classmethod
+    def sources(cls) -> Sequence[DataSource]:
+        """Return the released pairs."""
+        what = "the six pairs of covariances that the published Gaussian tables were measured on"
+        licence = "none stated; https://github.com/Yebbi/ImplicitOT"
+        return [RemoteSource("gaussian-pairs", what, [_released(dim) for dim in RELEASED], licence)]
+
     def check(self) -> None:
         """Read the pair.
 
@@ -224,8 +233,7 @@ class Gaussian(Task[GaussianConfig]):
                     f"task gaussian: dim={dim}: released pairs exist for dim = {known}; "
                     "take one of these, or a generated pair (pair=0), which exists for any dim"
                 )
-            name = f"{dim}D_Test_Distributions.npz"
-            path = locate(RemoteFile(_URL + name, RELEASED[dim], (f"gaussian_pairs/{name}", name)), self.data_dir)
+            path = locate(_released(dim), self.data_dir)
         else:
             return generate_pair(dim, int(config.pair))
         # room for two covariances and two means of the largest dimension, in 16-byte floats, and their headers
@@ -260,6 +268,16 @@ class Gaussian(Task[GaussianConfig]):
 _Array = NDArray[np.float64]
 _Law = tuple[_Array, _Array]
 """Mean, shape (d,), and covariance, shape (d, d)."""
+
+
+def _released(dim: int) -> RemoteFile:
+    name = f"{dim}D_Test_Distributions.npz"
+    return RemoteFile(_URL + name, RELEASED[dim], (f"gaussian_pairs/{name}", name), size=_released_size(dim))
+
+
+def _released_size(dim: int) -> int:
+    """Return the bytes of an .npz with two (dim, dim) arrays of float64 and their headers."""
+    return 2 * 8 * dim * dim + 510
 
 
 def _seed(role: int, side: int, number: int) -> int:

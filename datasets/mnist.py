@@ -26,9 +26,10 @@ from torch import Tensor
 
 from otbench.config import Value
 from otbench.datasets._image_scores import Judge, accuracy
+from otbench.datasources import DataSource, RemoteSource
 from otbench.errors import UsageError
-from otbench.images import CLASSES, SETS, Images, ImageSet, SetName, all_present, load
-from otbench.metrics.inception import find_weights
+from otbench.images import CLASSES, SETS, Images, ImageSet, SetName, all_present, files, load
+from otbench.metrics.inception import WEIGHTS, find_weights
 from otbench.nets.classifier import Classifier
 from otbench.nets.vae import VAE
 from otbench.ops.energy import energy_distance
@@ -293,6 +294,25 @@ class MNIST(Task[MNISTConfig]):
         )
         changed = {"pair": "digits"} | ({} if "size" in typed else {"size": "tiny"})
         return {**preset, **changed}, (note,)
+
+    @classmethod
+    def sources(cls) -> Sequence[DataSource]:
+        """Return both image sets and the Inception weights."""
+        return [
+            RemoteSource("MNIST", "70 000 digits, 28 x 28", files("MNIST"), "CC BY-SA 3.0 (LeCun, Cortes, Burges)"),
+            RemoteSource(
+                "FashionMNIST",
+                "70 000 pictures of clothes, 28 x 28",
+                files("FashionMNIST"),
+                "MIT: https://github.com/zalandoresearch/fashion-mnist",
+            ),
+            RemoteSource(
+                "inception",
+                "the network of FID and KID; without it they are skipped",
+                [WEIGHTS],
+                "Apache 2.0: https://github.com/tensorflow/models",
+            ),
+        ]
 
     def controls(self) -> tuple[str, ...]:
         """Return the rows without which accuracies and distances cannot be judged."""

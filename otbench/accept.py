@@ -23,9 +23,9 @@ class Accepted:
 def accept(new: Store, into: Store, *, prune: bool = False) -> Accepted:
     """Put the records of `new` into `into`, each in the place of the same cell and seed.
 
-    Accuracy curves are left out: nobody compares them, and a baseline is committed. Files keep their names, never
-    those that a record claims for itself. New records are written before old ones go, so that an interruption loses
-    nothing. Files that are no records stay.
+    Accuracy curves and pictures are left out: nobody compares them, and a baseline is committed. Files keep their
+    names, never those that a record claims for itself. New records are written before old ones go, so that an
+    interruption loses nothing. Files that are no records stay.
 
     Args:
         new: where the records are.
@@ -50,17 +50,18 @@ def accept(new: Store, into: Store, *, prune: bool = False) -> Accepted:
     old = into.files() if into.folder.is_dir() else []
     into.prepare()
     for path, record in newest.values():
-        content = record.model_copy(update={"curve": []}).model_dump_json(indent=1) + "\n"
+        content = record.model_copy(update={"curve": [], "pictures": []}).model_dump_json(indent=1) + "\n"
         write_output(into.folder / path.name, content.encode())
     written = {path.name for path, _ in newest.values()}
     replaced = [path for path, record in old if _run(record) in newest]
     pruned = [path for path, record in old if prune and _run(record) not in newest]
     for path in (*replaced, *pruned):
-        if path.name not in written:
+        gone = [path.with_suffix(".npz")] + ([path] if path.name not in written else [])
+        for file in gone:
             try:
-                path.unlink(missing_ok=True)
+                file.unlink(missing_ok=True)
             except OSError as error:
-                raise StoreError(f"cannot remove '{path}': {error.strerror or error}") from error
+                raise StoreError(f"cannot remove '{file}': {error.strerror or error}") from error
     return Accepted(len(newest), len(replaced), len(pruned), len(old) - len(replaced) - len(pruned))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from otbench.record import Record
@@ -68,6 +68,10 @@ def _canonical(value: object) -> str:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return f"{as_float(value)!r}"
     return str(value)
+
+
+Runs = Mapping[int, Record]
+"""The runs of one cell by seed."""
 
 
 def cells(records: Sequence[Record]) -> tuple[dict[Cell, dict[int, Record]], int]:

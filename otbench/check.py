@@ -58,7 +58,7 @@ class _Kit:
         generator = torch.Generator().manual_seed(7)
         x = torch.randn(POOL, 2, generator=generator)
         y = torch.randn(POOL, 2, generator=generator) * torch.tensor(SCALE) + torch.tensor(SHIFT)
-        source = PoolMeasure(x.to(self.device, self.dtype))
+        source = PoolMeasure(x.to(self.device, self.dtype), is_standard_normal=True)
         target = PoolMeasure(y.to(self.device, self.dtype))
         return Problem(source, target, QuadraticCost(), self.device, self.dtype)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from otbench import __version__
 from otbench.errors import OtbenchError, UsageError
-from otbench.names import did_you_mean
+from otbench.names import did_you_mean, hint, listed
 
 if TYPE_CHECKING:
     from otbench.plan import Plan, Request
@@ -56,6 +56,13 @@ _NUMBERS: dict[str, type[int] | type[float]] = {
     "time-limit": float,
     "hard-limit": float,
 }
+_MAKE_OPTIONS = (
+    ("set", "LIST", "images: MNIST, FashionMNIST, digits (default: the first two, of a classifier the first)"),
+    ("kind", "LIST", "of a VAE: conditional, unconditional (default: both)"),
+    ("size", "NAME", "default (40 epochs), paper (the authors' 1000) or tiny"),
+    ("device", "NAME", "cpu (default), cuda, cuda:N or auto"),
+    ("threads", "N", "CPU threads (default: the cores, at most 4)"),
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -93,8 +100,7 @@ def _dispatch(words: list[str]) -> int:
     first = words[0]
     if first not in commands and first not in ("-h", "--help", "--version"):
         if not first.startswith("-"):
-            hint = did_you_mean(first, commands) or f"; commands: {', '.join(commands)}"
-            raise UsageError(f"unknown command '{first}'{hint}")
+            raise UsageError(f"unknown command '{first}'{hint(first, commands, 'commands')}")
         words = ["run", *words]  # the default command
     options, unknown = parser.parse_known_args(words)
     if unknown:
@@ -147,6 +153,21 @@ def parsers(program: str) -> tuple[argparse.ArgumentParser, Mapping[str, argpars
     show = add("show", _show, "say what a solver, baseline or task is, and its parameters")
     show.add_argument("name", metavar="NAME", help="its name, as `list` prints it")
 
+    data = add("data", _data, "list, fetch, verify or make the data and networks that tasks need")
+    data.add_argument(
+        "action", metavar="ACTION", help="list, fetch (download, check, prepare), verify (checksums) or make (train)"
+    )
+    data.add_argument(
+        "name",
+        nargs="?",
+        metavar="NAME",
+        help="which data, as `data list` prints it (default: all); of make: vae or classifier",
+    )
+    for option, metavar, text in _MAKE_OPTIONS:
+        data.add_argument(f"--{option}", metavar=metavar, help=f"make: {text}")
+    data.add_argument("--force", action="store_true", help="make: make it again")
+    data.add_argument("--data-dir", metavar="DIR", help="your own copies of data files (also: OTBENCH_DATA_DIR)")
+
     check = add("check", _check, "test a solver against the contract, for its author")
     check.add_argument("name", metavar="NAME|FILE", help="a solver by name, or the file that registers it")
     check.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default), cuda or cuda:N")
@@ -183,30 +204,7 @@ def parsers(program: str) -> tuple[argparse.ArgumentParser, Mapping[str, argpars
         "--format", metavar="LIST", help="latex,pdf,png,svg,markdown,csv,html, or some of these (default: all)"
     )
     report.add_argument("--out", metavar="DIR", help="where the report goes (default: reports)")
-
-    data = add("data", _no_action, "make what tasks need before any run")
-    actions = data.add_subparsers(metavar="ACTION", required=True, parser_class=_Parser)
-    make = actions.add_parser(
-        "make", help="train the networks of image tasks, or fetch the Inception weights", allow_abbrev=False
-    )
-    make.set_defaults(command=_data_make)
-    make.add_argument("what", metavar="WHAT", help="vae, classifier or inception")
-    make.add_argument(
-        "--set", metavar="LIST", help="MNIST, FashionMNIST, digits (default: MNIST,FashionMNIST; of classifiers MNIST)"
-    )
-    make.add_argument("--kind", metavar="LIST", help="of VAEs: conditional, unconditional (default: both)")
-    make.add_argument(
-        "--size", metavar="NAME", default="default", help="default (40 epochs), paper (the authors' 1000) or tiny"
-    )
-    make.add_argument("--device", metavar="NAME", default="cpu", help="cpu (default), cuda, cuda:N or auto")
-    make.add_argument("--threads", metavar="N", type=int, help="CPU threads (default: all cores, at most 4)")
-    make.add_argument("--data-dir", metavar="DIR", help="your own copies of data files (also: OTBENCH_DATA_DIR)")
-    make.add_argument("--force", action="store_true", help="make it again")
     return parser, commands.choices
-
-
-def _no_action(options: argparse.Namespace) -> int:
-    raise UsageError("data: say what to do, such as: data make vae")
 
 
 def _add_selection(parser: argparse.ArgumentParser) -> None:
@@ -316,8 +314,7 @@ def _read_config(path: Path) -> dict[str, object]:
     for key, value in content.items():
         name = key.replace("_", "-")
         if name not in known:
-            hint = did_you_mean(name, known) or f"; options: {', '.join(known)}"
-            raise UsageError(f"--config {path}: unknown option '{key}'{hint}")
+            raise UsageError(f"--config {path}: unknown option '{key}'{hint(name, known, 'options')}")
         values[name] = _config_value(name, value, path)
     return values
 
@@ -409,24 +406,35 @@ def _table(options: argparse.Namespace) -> int:
 
 def _selected(options: argparse.Namespace) -> list[Record]:
     """Return the records that `options` ask for; there is at least one."""
+    records, folders = _recorded(options)
+    where = ", ".join(str(folder) for folder in folders)
+    for option, field in (("solvers", "solver"), ("task", "task"), ("preset", "preset")):
+        if (typed := getattr(options, option)) is not None:
+            have = sorted({str(getattr(record.spec, field)) for record in records})
+            names = _known_names(option, typed, have, f"no such records in {where}")
+            records = [record for record in records if getattr(record.spec, field) in names]
+    if not records:
+        raise UsageError(f"no records in {where}; make some with: {_program()} --solvers ... --task ...")
+    return records
+
+
+def _recorded(options: argparse.Namespace) -> tuple[list[Record], list[Path]]:
+    """Return all records of the folders that `options` name, and these folders; warn of files passed over."""
     from otbench.store import read_all
 
     folders = _folders(options)
     records, notes = read_all(folders)
     _warn(notes)
-    where = ", ".join(str(folder) for folder in folders)
-    for option, field in (("solvers", "solver"), ("task", "task"), ("preset", "preset")):
-        if (typed := getattr(options, option)) is not None:
-            names = [name.strip() for name in typed.split(",")]
-            have = sorted({str(getattr(record.spec, field)) for record in records})
-            for name in names:
-                if name not in have:
-                    hint = did_you_mean(name, have) or f"; there is: {', '.join(have) or 'nothing'}"
-                    raise UsageError(f"--{option} {name}: no such records in {where}{hint}")
-            records = [record for record in records if getattr(record.spec, field) in names]
-    if not records:
-        raise UsageError(f"no records in {where}; make some with: {_program()} --solvers ... --task ...")
-    return records
+    return records, folders
+
+
+def _known_names(option: str, typed: str, have: Sequence[str], why: str, *, most: int | None = None) -> tuple[str, ...]:
+    """Return the names in `typed`; one that the records do not `have` is refused, the empty one too."""
+    names = tuple(name.strip() for name in typed.split(","))
+    for name in names:
+        if name not in have:
+            raise UsageError(f"--{option} {name}: {why}{hint(name, have, 'there is', most=most)}")
+    return names
 
 
 def _folders(options: argparse.Namespace) -> list[Path]:
@@ -459,8 +467,7 @@ def _list(options: argparse.Namespace) -> int:
 
     kinds: Mapping[str, Kind] = {"solvers": "solver", "baselines": "baseline", "tasks": "task"}
     if options.kind is not None and options.kind not in kinds:
-        hint = did_you_mean(options.kind, kinds) or f"; kinds: {', '.join(kinds)}"
-        raise UsageError(f"unknown kind '{options.kind}'{hint}")
+        raise UsageError(f"unknown kind '{options.kind}'{hint(options.kind, kinds, 'kinds')}")
     registry = _registry(options)
     out = console()
     for title, kind in kinds.items():
@@ -483,6 +490,66 @@ def _show(options: argparse.Namespace) -> int:
     entry = registry.find(options.name)
     describe(console(), entry, registry.load(entry))
     return 0
+
+
+def _data(options: argparse.Namespace) -> int:
+    from otbench.datasources import act
+    from otbench.screen import console
+
+    if options.action == "make":
+        return _data_make(options)
+    for option in (*(name for name, _, _ in _MAKE_OPTIONS), "force"):
+        if getattr(options, option):
+            raise UsageError(f"data {options.action}: --{option} is an option of make only")
+    folder = options.data_dir or os.environ.get("OTBENCH_DATA_DIR") or None
+    data_dir = None if folder is None else Path(folder)
+    lines = act(options.action, options.name, registry=_registry(options), data_dir=data_dir)
+    console().print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
+def _data_make(options: argparse.Namespace) -> int:
+    from otbench.plan import resolve_device
+    from otbench.pretrained import Progress, make
+    from otbench.screen import console
+
+    if options.name is None:
+        raise UsageError("data make: say what: vae or classifier")
+    device, _ = resolve_device(options.device or "cpu")
+    threads = options.threads or str(min(4, os.cpu_count() or 1))
+    if not (threads.isascii() and threads.isdigit() and 1 <= int(threads) <= 1024):
+        raise UsageError(f"--threads {threads}: must be a whole number from 1 to 1024")
+    folder = options.data_dir or os.environ.get("OTBENCH_DATA_DIR") or None
+    if folder is not None and not Path(folder).is_dir():
+        raise UsageError(f"--data-dir {folder}: no such folder")
+    out = console()
+
+    def show(progress: Progress) -> None:
+        left = progress.seconds / progress.epoch * (progress.epochs - progress.epoch)
+        out.print(
+            f"{progress.name}: epoch {progress.epoch} of {progress.epochs}, {progress.text}, about {left:.0f} s to go",
+            markup=False,
+            soft_wrap=True,
+        )
+
+    paths = make(
+        options.name,
+        sets=_words(options.set) or None,
+        kinds=_words(options.kind) or None,
+        size=options.size or "default",
+        data_dir=None if folder is None else Path(folder),
+        device=device,
+        threads=int(threads),
+        force=options.force,
+        listen=show,
+    )
+    for path in paths:
+        out.print(f"ready: {path}", markup=False, soft_wrap=True)
+    return 0
+
+
+def _words(text: str | None) -> tuple[str, ...]:
+    return tuple(word.strip() for word in (text or "").split(",") if word.strip())
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -509,58 +576,15 @@ def _check(options: argparse.Namespace) -> int:
     return 0 if all(results) else EXIT_FAILED_ROWS
 
 
-# ---------------------------------------------------------------------------------------------------------------- data
-
-
-def _data_make(options: argparse.Namespace) -> int:
-    from otbench.plan import resolve_device
-    from otbench.pretrained import Progress, make
-    from otbench.screen import console
-
-    device, _ = resolve_device(options.device)
-    if options.threads is not None and not 1 <= options.threads <= 1024:
-        raise UsageError(f"--threads {options.threads}: must be at least 1 and at most 1024")
-    folder = options.data_dir or os.environ.get("OTBENCH_DATA_DIR") or None
-    if folder is not None and not Path(folder).is_dir():
-        raise UsageError(f"--data-dir {folder}: no such folder")
-    out = console()
-
-    def show(progress: Progress) -> None:
-        left = progress.seconds / progress.epoch * (progress.epochs - progress.epoch)
-        out.print(
-            f"{progress.name}: epoch {progress.epoch} of {progress.epochs}, {progress.text}, about {left:.0f} s to go",
-            markup=False,
-            soft_wrap=True,
-        )
-
-    paths = make(
-        options.what,
-        sets=_words(options.set) or None,
-        kinds=_words(options.kind) or None,
-        size=options.size,
-        data_dir=None if folder is None else Path(folder),
-        device=device,
-        threads=options.threads or min(4, os.cpu_count() or 1),
-        force=options.force,
-        listen=show,
-    )
-    for path in paths:
-        out.print(f"ready: {path}", markup=False, soft_wrap=True)
-    return 0
-
-
-def _words(text: str | None) -> tuple[str, ...]:
-    return tuple(word.strip() for word in (text or "").split(",") if word.strip())
-
-
 # --------------------------------------------------------------------------------------------------------- regressions
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from otbench.compare import Rules, compare
+    from otbench.compare import compare
     from otbench.report import comparison
     from otbench.screen import console
     from otbench.store import read_all, write_output
+    from otbench.verdict import Rules
 
     base, new = Path(options.base), Path(options.new)
     if base.resolve() == new.resolve():
@@ -591,12 +615,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 def _metric_names(typed: str, records: Sequence[Record]) -> tuple[str, ...]:
     have = sorted({name for record in records for name in record.metrics})
-    names = tuple(name.strip() for name in typed.split(","))
-    for name in names:
-        if name not in have:
-            hint = did_you_mean(name, have) or f"; there is: {', '.join(have[:30]) or 'nothing'}"
-            raise UsageError(f"--metrics {name}: no record has it{hint}")
-    return names
+    return _known_names("metrics", typed, have, "no record has it", most=30)
 
 
 def _accept(options: argparse.Namespace) -> int:
@@ -619,14 +638,10 @@ def _accept(options: argparse.Namespace) -> int:
 def _export(options: argparse.Namespace) -> int:
     from otbench.export import export
     from otbench.screen import console
-    from otbench.store import read_all
 
-    folders = [Path(folder) for folder in options.folders] or [default_out()]
-    records, notes = read_all(folders)
-    _warn(notes)
+    records, folders = _recorded(options)
     if not records:
         raise UsageError(f"no records in {', '.join(map(str, folders))}")
-    formats = [name.strip() for name in options.format.split(",") if name.strip()]
-    for path in export(records, Path(options.out), formats):
+    for path in export(records, Path(options.out), listed(options.format)):
         console().print(f"{len(records)} records written to {path}", markup=False, soft_wrap=True)
     return 0

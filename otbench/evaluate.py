@@ -10,8 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from otbench.config import Config
+from otbench.density import DENSITY_POINTS, has_density, pushforward_log_prob
 from otbench.measure import synchronize
-from otbench.solver import HasBackward, HasLogProb, Solver
+from otbench.ops.points import fixed_rows
+from otbench.problem import Batch
+from otbench.solver import HasBackward, HasForwardGradient, HasLogProb, Solver
 from otbench.task import Instance, Outputs, TestData
 
 CHUNK = 16384
@@ -35,14 +38,30 @@ def apply_maps(solver: Solver[Config], test: TestData, *, seed: int, final: bool
     if isinstance(solver, HasBackward):
         backward = _mapped(solver.backward_map, target.x, target.label, generator)
         roundtrip = _mapped(solver.backward_map, forward, source.label, generator)
-    if final and isinstance(solver, HasLogProb):
-        log_prob = solver.log_prob(target.x, target.label).detach()
+    if final:
+        log_prob = _log_prob(solver, target)
     if solver.stochastic:
         mean = torch.zeros_like(forward)
         for _ in range(DRAWS):
             mean += _mapped(solver.forward_map, source.x, source.label, generator)
         mean /= DRAWS
     return Outputs(forward, backward, roundtrip, log_prob, mean, final)
+
+
+def _log_prob(solver: Solver[Config], target: Batch) -> Tensor | None:
+    """Return log densities at points of `target`: the solver's own, else made of its map's Jacobians, else None."""
+    if isinstance(solver, HasLogProb):
+        parts = []
+        for begin in range(0, len(target.x), CHUNK):
+            here = slice(begin, begin + CHUNK)
+            label = None if target.label is None else target.label[here]
+            parts.append(solver.log_prob(target.x[here], label).detach())
+        return torch.cat(parts)
+    if not has_density(solver):
+        return None
+    assert isinstance(solver, HasForwardGradient)
+    rows = fixed_rows(len(target.x), DENSITY_POINTS).to(target.x.device)
+    return pushforward_log_prob(solver, target.x[rows], None if target.label is None else target.label[rows])
 
 
 def score(instance: Instance, outputs: Outputs) -> dict[str, float]:

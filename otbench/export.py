@@ -8,17 +8,19 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from otbench.atomic import write_atomically
 from otbench.errors import UsageError
-from otbench.names import did_you_mean
+from otbench.names import hint
 from otbench.record import Record, Status
-from otbench.store import Store, write_atomically
+from otbench.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FORMATS = ("csv", "parquet")
 STEM = "metrics"
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""A text that begins so is computed by spreadsheets, unless an apostrophe stands before it."""
 
 
 def tidy(records: Iterable[Record]) -> pd.DataFrame:
@@ -61,8 +63,7 @@ def export(records: Iterable[Record], folder: Path, formats: Iterable[str]) -> l
     wanted = list(dict.fromkeys(formats))
     for name in wanted:
         if name not in FORMATS:
-            hint = did_you_mean(name, FORMATS) or f"; formats: {', '.join(FORMATS)}"
-            raise UsageError(f"--format {name}: unknown{hint}")
+            raise UsageError(f"--format {name}: unknown{hint(name, FORMATS, 'formats')}")
     if not wanted:
         raise UsageError(f"--format: nothing given; formats: {', '.join(FORMATS)}")
     Store(folder).prepare()
@@ -167,7 +168,7 @@ def _csv(table: pd.DataFrame) -> bytes:
     safe = table.copy()
     for name in safe.columns[[kind == "string" for kind in _COLUMNS.values()]]:
         cells = safe[name]
-        safe[name] = cells.where(~cells.str.startswith(_FORMULA), "'" + cells).str.replace("\x00", "", regex=False)
+        safe[name] = cells.where(~cells.str.startswith(FORMULA), "'" + cells).str.replace("\x00", "", regex=False)
     return safe.to_csv(index=False, lineterminator="\n").encode()
 
 

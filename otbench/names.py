@@ -1,12 +1,30 @@
-"""Near misses in names: the "did you mean" of every message."""
+"""Lists of names as users type them, and what is said about a name that nobody knows."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from itertools import islice
+
+
+def listed(text: str) -> list[str]:
+    """Return the names in `text`, separated by commas; empty ones do not count."""
+    return [name for part in text.split(",") if (name := part.strip())]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `"; did you mean 'x'?"` for the nearest known name, or an empty string."""
     near = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.6)
     return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def hint(name: str, known: Collection[str], heading: str, *, most: int | None = None) -> str:
+    """Return how a message about the unknown `name` ends: the nearest known name, or `"; heading: "` and all of them.
+
+    Args:
+        name: what was typed.
+        known: what could have been typed.
+        heading: what `known` are.
+        most: how many of them are named; None = all.
+    """
+    return did_you_mean(name, known) or f"; {heading}: {', '.join(islice(known, most)) or 'nothing'}"

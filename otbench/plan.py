@@ -16,7 +16,7 @@ from pathlib import Path
 
 from otbench.config import Config, Value, build_config
 from otbench.errors import PluginError, UsageError
-from otbench.names import did_you_mean
+from otbench.names import hint
 from otbench.record import RunSpec
 from otbench.registration import PRESETS, Registration
 from otbench.registry import Entry, Registry
@@ -151,8 +151,7 @@ def _check_size(runs: int) -> None:
 
 def _check_numbers(request: Request) -> None:
     if request.preset not in PRESETS:
-        hint = did_you_mean(request.preset, PRESETS) or f"; presets: {', '.join(PRESETS)}"
-        raise UsageError(f"unknown preset '{request.preset}'{hint}")
+        raise UsageError(f"unknown preset '{request.preset}'{hint(request.preset, PRESETS, 'presets')}")
     for option, value, most in (
         ("--steps", request.steps, 10**12),
         ("--threads", request.threads, 1024),

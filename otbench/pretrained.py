@@ -20,20 +20,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from otbench.data import cache_folder, locate, require_file
+from otbench.atomic import write_atomically
+from otbench.data import cache_folder, require_file
 from otbench.errors import DataError, DivergedError, StoreError, UsageError
 from otbench.images import CLASSES, SETS, Images, ImageSet, SetName, load
 from otbench.names import did_you_mean
 from otbench.nets.classifier import Classifier
 from otbench.nets.vae import VAE
 from otbench.ops.schedule import warmup_cosine
-from otbench.store import write_atomically
 
 FORMAT = 1
 """Version of the files. Raise it when their form, or the meaning of a setting, changes."""
 Kind: TypeAlias = Literal["conditional", "unconditional"]
 Size: TypeAlias = Literal["tiny", "default", "paper"]
-What: TypeAlias = Literal["vae", "classifier", "inception"]
+What: TypeAlias = Literal["vae", "classifier"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 SIZES: tuple[Size, ...] = get_args(Size)
 WHATS: tuple[What, ...] = get_args(What)
@@ -167,10 +167,10 @@ def make(
     force: bool = False,
     listen: Listener = _silent,
 ) -> list[Path]:
-    """Make what a task needs and is not there yet: VAEs, classifiers; or fetch the Inception weights.
+    """Make the networks that a task needs and that are not there yet.
 
     Args:
-        what: `vae`, `classifier` or `inception`.
+        what: `vae` or `classifier`.
         sets: for which images: `MNIST`, `FashionMNIST`, `digits`; None = the first two, of classifiers the first.
         kinds: of VAEs: `conditional`, `unconditional`; None = both.
         size: of networks and trainings: `tiny`, `default`, `paper`.
@@ -189,10 +189,6 @@ def make(
         StoreError: the cache cannot be written.
     """
     _one_of(what, WHATS, "data make")
-    if what == "inception":
-        from otbench.metrics.inception import WEIGHTS
-
-        return [locate(WEIGHTS, data_dir)]
     chosen_size = _one_of(size, SIZES, "--size")
     chosen_kinds = KINDS if kinds is None else tuple(_one_of(kind, KINDS, "--kind") for kind in kinds)
     if kinds is not None and what == "classifier":

@@ -21,7 +21,7 @@ from types import ModuleType
 
 from otbench import _links
 from otbench.errors import OtbenchError, PluginError, UsageError
-from otbench.names import did_you_mean
+from otbench.names import hint
 from otbench.registration import Kind, Registration, registrations
 
 _FOLDERS = ("solvers", "baselines", "datasets")
@@ -118,14 +118,13 @@ class Registry:
         if name in known:
             return known[name]
         what = " or ".join(kinds) if kinds else "solver, baseline or task"
-        hint = did_you_mean(name, known) or f"; known: {', '.join(known)}"
         asked_for = [str(path) for path in self.plugins]  # the user gave these files: what is wrong there matters
         broken = "".join(
             f" ({p.where} is left out: {p.reason})"
             for p in self.problems
             if name in Path(p.where).name or p.where.rpartition(":")[0] in asked_for
         )
-        raise UsageError(f"unknown {what} '{name}'{hint}{broken}")
+        raise UsageError(f"unknown {what} '{name}'{hint(name, known, 'known')}{broken}")
 
     def load(self, entry: Entry) -> Registration:
         """Import the file of `entry` and return its registration.

@@ -90,6 +90,14 @@ def mean(values: Sequence[float]) -> float:
     return sum(value / len(values) for value in values)
 
 
+def exp(value: float) -> float:
+    """Return e to the power of `value`; infinite where it leaves the floats."""
+    try:
+        return math.exp(value)
+    except OverflowError:
+        return math.inf
+
+
 def deviation(values: Sequence[float]) -> float:
     """Return the standard deviation of a sample; 0 for one value, infinite where squares leave the floats."""
     if len(values) < 2:

@@ -1,21 +1,27 @@
 """One JSON file per run, written atomically; read back as records or as a pandas DataFrame.
 
+What a run leaves to draw lies beside its record, in an .npz file of the same name.
+
 A torn or foreign file in the folder is reported and passed over, never deleted.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
+import io
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from otbench.errors import StoreError
-from otbench.record import SCHEMA, Record
+from otbench.atomic import write_atomically
+from otbench.data import load_arrays
+from otbench.errors import DataError, StoreError
+from otbench.picture import MAX_ARRAYS, MAX_BYTES, POINTS, Picture, PictureKind
+from otbench.record import SCHEMA, PictureInfo, Record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,12 +52,16 @@ class Store:
         """Return where the record of `run_id` is, or would be."""
         return self.folder / f"{run_id}.json"
 
+    def pictures(self, run_id: str) -> Path:
+        """Return where the arrays of what `run_id` left to draw are, or would be."""
+        return self.folder / f"{run_id}.npz"
+
     def checkpoint(self, run_id: str) -> Path:
         """Return where an unfinished run keeps its state."""
         return self.folder / "checkpoints" / f"{run_id}.pt"
 
     def write(self, record: Record) -> None:
-        """Write `record`, replacing an older one of the same run.
+        """Write `record`, replacing an older one of the same run, and its pictures if the new one has none.
 
         Raises:
             StoreError: the file cannot be written; records already there are untouched.
@@ -59,8 +69,40 @@ class Store:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_atomically(self.path(record.id), (record.model_dump_json(indent=1) + "\n").encode())
+            if not record.pictures:
+                self.pictures(record.id).unlink(missing_ok=True)
         except OSError as error:
             raise _cannot_write(self.path(record.id), error) from error
+
+    def write_pictures(self, run_id: str, pictures: Sequence[Picture]) -> list[PictureInfo]:
+        """Write the arrays of `pictures`, replacing older ones of the same run; return what the record says of them.
+
+        Of clouds the first `POINTS` points are kept. The same arrays give the same bytes.
+
+        Raises:
+            DataError: two pictures have the same name, or there is too much; nothing is written.
+            StoreError: the file cannot be written; what is already there is untouched.
+        """
+        if not pictures:
+            return []
+        infos = [_info(picture) for picture in pictures]
+        if len({info.name for info in infos}) < len(infos):
+            raise DataError(f"two pictures have the same name: {', '.join(sorted(info.name for info in infos))}")
+        arrays = {f"{p.name}/{name}": array for p in map(_kept, pictures) for name, array in p.arrays.items()}
+        size = sum(array.nbytes for array in arrays.values())
+        if size > MAX_BYTES or len(arrays) > MAX_ARRAYS:
+            raise DataError(
+                f"pictures hold {len(arrays)} arrays with {size:,} bytes; at most {MAX_ARRAYS} arrays with"
+                f" {MAX_BYTES:,} bytes are kept: leave some out"
+            )
+        file = io.BytesIO()
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.pictures(run_id), file.getvalue())
+        except OSError as error:
+            raise _cannot_write(self.pictures(run_id), error) from error
+        return infos
 
     def read(self, run_id: str) -> Record | None:
         """Return the record of `run_id`; None if there is none, or if its file cannot be used (then noted)."""
@@ -116,6 +158,54 @@ def read_all(folders: Sequence[Path]) -> tuple[list[Record], list[str]]:
     return records, notes
 
 
+def read_pictures(path: Path, infos: Sequence[PictureInfo]) -> list[Picture]:
+    """Return the pictures that a record names, out of the file beside it, which may be torn, foreign or hostile.
+
+    Raises:
+        DataError: the file cannot be used; the message says why.
+    """
+    wanted = [f"{info.name}/{array}" for info in infos for array in info.arrays]
+    if len(wanted) > MAX_ARRAYS:
+        raise DataError(f"{path}: {len(wanted)} arrays are named, more than the {MAX_ARRAYS} that are read")
+    arrays = load_arrays(path, wanted, max_bytes=MAX_BYTES + 1024 * len(wanted))  # and the headers
+    try:
+        return [
+            Picture(
+                info.name,
+                cast("PictureKind", info.kind),  # checked by the class
+                info.title,
+                {name: _typed(arrays[f"{info.name}/{name}"]) for name in info.arrays},
+                tuple(info.names),
+            )
+            for info in infos
+        ]
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def _info(picture: Picture) -> PictureInfo:
+    return PictureInfo(
+        name=picture.name,
+        kind=picture.kind,
+        title=picture.title,
+        arrays=list(picture.arrays),
+        names=list(picture.names),
+    )
+
+
+def _kept(picture: Picture) -> Picture:
+    """Return what is kept of a picture: each array in the type of its kind; more digits than float32 has are unseen."""
+    rows = POINTS if picture.kind in ("points", "arrows") else None
+    return replace(picture, arrays={name: _typed(array[:rows]) for name, array in picture.arrays.items()})
+
+
+def _typed(array: NDArray[np.generic]) -> NDArray[np.float32] | NDArray[np.uint8] | NDArray[np.int64]:
+    if array.dtype == np.uint8:
+        return cast("NDArray[np.uint8]", array)
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, which no picture may be
+        return array.astype(np.float32) if array.dtype.kind == "f" else array.astype(np.int64)
+
+
 def frame(records: Iterable[Record]) -> pd.DataFrame:
     """Return one row per record: spec, status, metrics, times, memory and counts as columns.
 
@@ -150,26 +240,6 @@ def frame(records: Iterable[Record]) -> pd.DataFrame:
         row |= {f"count.{k}": v for k, v in record.counts.model_dump(exclude={"networks_moved"}).items()}
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write `content` to a temporary file beside `path`, sync it, and rename: readers see old or new, never a part.
-
-    Raises:
-        OSError: no space, no permission; the temporary file is removed, `path` is untouched.
-    """
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
 
 
 def write_output(path: Path, content: bytes) -> None:

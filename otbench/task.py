@@ -10,7 +10,7 @@ import abc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -32,6 +32,9 @@ __all__ = [
     "TestData",
     "register_task",
 ]
+
+if TYPE_CHECKING:
+    from otbench.datasources import DataSource
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 
@@ -73,7 +76,9 @@ class Outputs:
         forward: T(test.source.x), shape (n, *shape).
         backward: S(test.target.x), shape (m, *shape); None for one-way solvers.
         roundtrip: S(T(test.source.x)), shape (n, *shape); None for one-way solvers.
-        log_prob: log densities of T#source at test.target.x, shape (m,); None where the solver has none, and before
+        log_prob: log densities of T#source at k points of test.target.x, shape (k,), NaN where none was found:
+            `otbench.density.mean_nll` makes a score of them. All m points where the solver has densities of its own, a
+            fixed part of them where they are made from the Jacobians of its map. None where there are none, and before
             the end.
         forward_mean: mean of T(test.source.x) over draws, shape (n, *shape): the barycentric projection; None for
             deterministic maps.
@@ -160,6 +165,11 @@ class Task(abc.ABC, Generic[ConfigT]):
 
     def controls(self) -> tuple[str, ...]:
         """Return names of baselines that always stand in this instance's table, beside those of every task."""
+        return ()
+
+    @classmethod
+    def sources(cls) -> Sequence[DataSource]:
+        """Return the data that the task gets from elsewhere: what `otbench data` lists, fetches and verifies."""
         return ()
 
     def check(self) -> None:

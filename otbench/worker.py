@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from otbench.problem import Problem
     from otbench.solver import Solver
     from otbench.store import Store
-    from otbench.task import Outputs
+    from otbench.task import Instance, Outputs
     from otbench.train import Progress, Training
 
 ORPHAN_GRACE_SECONDS = 20.0
@@ -329,6 +329,22 @@ class _Run:
         broken = [name for name, value in record.metrics.items() if value != value or abs(value) == float("inf")]
         if broken:
             raise DivergedError(f"not finite at the end: {', '.join(broken)}")
+        self._draw(store, instance, mapped)
+
+    def _draw(self, store: Store, instance: Instance, mapped: Outputs) -> None:
+        """Keep what a report draws; a failure costs the pictures, not the numbers, and stands in the record.
+
+        Raises:
+            StoreError: the file cannot be written, and so the record cannot either.
+        """
+        record = self._record
+        try:
+            record.pictures = store.write_pictures(record.id, instance.pictures(mapped))
+        except StoreError:
+            raise
+        except Exception as error:  # any error of a plugin
+            record.stderr = f"no pictures: {type(error).__name__}: {_first_line(error)}"
+            sys.stderr.write(f"{record.id}: {record.stderr}\n")
 
 
 def _make(

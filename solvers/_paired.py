@@ -137,6 +137,10 @@ class PairedPotentials(Solver[PairedT]):
         """Return S(y) = grad psi_bar(y), same shape as `y` (n, *shape)."""
         return self.average[1].gradient(y.flatten(1)).view_as(y)  # type: ignore[no-any-return, operator]
 
+    def forward_map_with_grad(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+        """Return T(x), same shape as `x` (n, *shape), with a graph back to `x`."""
+        return self.average[0].gradient(x.flatten(1)).view_as(x)  # type: ignore[no-any-return, operator]
+
     def stored_modules(self) -> Mapping[str, nn.Module]:
         """Return both potentials: each map needs its own."""
         return {"potentials": self.average}

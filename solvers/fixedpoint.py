@@ -166,6 +166,11 @@ class FixedPoint(Solver[FixedPointConfig]):
         flat = x.flatten(1)
         return (flat + self._trained().gradient(flat)).view_as(x)
 
+    def forward_map_with_grad(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+        """Return T(x), same shape as `x` (n, *shape), with a graph back to `x`."""
+        flat = x.flatten(1)
+        return (flat + self._trained().gradient(flat)).view_as(x)
+
     def backward_map(
         self, y: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> Tensor:

@@ -214,6 +214,11 @@ class NCF(Solver[NCFConfig]):
         flat = y.flatten(1)
         return (flat - self._velocity(flat, 1.0)).view_as(y)
 
+    def forward_map_with_grad(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+        """Return T(x), shape of `x` (n, *shape), with a graph back to `x`."""
+        flat = x.flatten(1)
+        return (flat + self._velocity(flat, 0.0)).view_as(x)
+
     def stored_modules(self) -> Mapping[str, nn.Module]:
         """Return the one network that gives both maps."""
         return {"potential": self.average}

@@ -197,6 +197,10 @@ class NOT(Solver[NOTConfig]):
         """Return T(x), same shape as `x` (n, *shape)."""
         return self.transport(self.average, x.flatten(1), generator).view_as(x)
 
+    def forward_map_with_grad(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+        """Return T(x), same shape as `x` (n, *shape), with a graph back to `x`."""
+        return self.transport(self.average, x.flatten(1), None).view_as(x)
+
     def stored_modules(self) -> Mapping[str, nn.Module]:
         """Return the map alone: the critic is not needed to apply it."""
         return {"map": self.average}

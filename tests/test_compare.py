@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from otbench.compare import Comparison, Kind, Outcome, Rules, Verdict, compare
+from otbench.compare import compare
 from otbench.record import Memory, MetricInfo, Record, RunSpec, Status, Times
 from otbench.store import Store, read_all
+from otbench.verdict import Comparison, Kind, Outcome, Rules, Verdict
 
 ERROR = MetricInfo(name="error", label="error", unit="%", primary=True)
 ENVIRONMENT = {"system": "Linux x86_64", "cpu": "A", "cores": 2, "device": "cpu", "torch": "2.6"}

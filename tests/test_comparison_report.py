@@ -18,12 +18,13 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 
 from otbench.accept import accept
-from otbench.compare import Outcome, compare
+from otbench.compare import compare
 from otbench.errors import UsageError
 from otbench.export import export, tidy
 from otbench.record import Counts, Memory, MetricInfo, PublishedKey, Record, RunSpec, Status, Times
 from otbench.report.comparison import benchmark_json, junit, markdown, plain, print_comparison, verdict_line
 from otbench.store import Store
+from otbench.verdict import Outcome
 
 Cli = Callable[..., tuple[int, str, str]]
 

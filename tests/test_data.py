@@ -4,13 +4,15 @@ import hashlib
 import io
 import os
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pooch
 import pytest
 
-from otbench.data import RemoteFile, load_npz, locate
+from otbench.data import RemoteFile, cached_copy, load_npy, load_npz, locate, verify
 from otbench.errors import DataError
 
 CONTENT = b"the content"
@@ -26,12 +28,14 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     monkeypatch.setattr("pooch.core.time.sleep", lambda seconds: None)
 
 
-def serve(monkeypatch: pytest.MonkeyPatch, content: bytes) -> list[str]:
+def serve(monkeypatch: pytest.MonkeyPatch, content: bytes, fails: Sequence[str] = ()) -> list[str]:
     """Let pooch's downloader write `content`; returns the list of addresses asked for."""
     asked: list[str] = []
 
     def download(self: object, url: str, output_file: str, pooch: object) -> None:
         asked.append(url)
+        if url in fails:
+            raise OSError("no such address")
         Path(output_file).write_bytes(content)
 
     monkeypatch.setattr(pooch.HTTPDownloader, "__call__", download)
@@ -87,6 +91,78 @@ def test_offline_message_says_what_to_do() -> None:
     assert message.startswith(f"could not download {REMOTE.url} (no connection to 127.0.0.1)")
     assert "Put thing.bin into a folder and pass --data-dir" in message
     assert "\n" not in message
+
+
+MIRRORED = RemoteFile("http://127.0.0.1:9/thing.bin", SHA, ("thing.bin",), mirrors=("http://127.0.0.1:10/other.bin",))
+
+
+def test_mirrors_are_tried_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = serve(monkeypatch, CONTENT, fails=(MIRRORED.url,))
+    assert locate(MIRRORED, None).read_bytes() == CONTENT
+    assert asked == [MIRRORED.url, *MIRRORED.mirrors]
+
+
+def test_message_says_what_became_of_each_mirror() -> None:
+    with pytest.raises(DataError) as error:
+        locate(MIRRORED, None)
+    for url in (MIRRORED.url, *MIRRORED.mirrors):
+        assert f"{url} (no connection to 127.0.0.1)" in str(error.value)
+
+
+MD5 = RemoteFile("http://127.0.0.1:9/thing.bin", None, ("thing.bin",), md5=hashlib.md5(CONTENT).hexdigest())
+
+
+def test_md5_is_checked_where_no_other_is_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    serve(monkeypatch, CONTENT)
+    assert locate(MD5, None).read_bytes() == CONTENT
+    assert MD5.checked_by.startswith("MD5")
+    (tmp_path / "thing.bin").write_bytes(b"something else")
+    with pytest.raises(DataError, match="wrong checksum: expected MD5"):
+        locate(MD5, tmp_path)
+
+
+def test_download_with_another_md5_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    serve(monkeypatch, CONTENT[:-1])
+    with pytest.raises(DataError, match=r"could not download .*hash"):
+        locate(MD5, None)
+    assert cached_copy(MD5) is None
+
+
+UNKNOWN = RemoteFile("http://127.0.0.1:9/thing.bin", None, ("thing.bin",))
+
+
+def test_first_download_of_a_file_without_checksum_is_noted_and_later_ones_compared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = serve(monkeypatch, CONTENT)
+    path = locate(UNKNOWN, None)
+    assert path.with_name(path.name + ".sha256").read_text() == SHA
+    assert "first download" in UNKNOWN.checked_by
+    assert verify(path, UNKNOWN) == UNKNOWN.checked_by
+    assert locate(UNKNOWN, None) == path
+    assert len(asked) == 1
+    path.write_bytes(b"changed on the disk")
+    with pytest.raises(DataError, match="wrong checksum"):
+        verify(path, UNKNOWN)
+    assert locate(UNKNOWN, None).read_bytes() == CONTENT  # got again, and compared with the note
+    path.unlink()
+    serve(monkeypatch, b"changed at the host")
+    with pytest.raises(DataError, match=r"could not download .*hash"):
+        locate(UNKNOWN, None)
+
+
+def test_users_copy_of_a_file_without_checksum_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "thing.bin").write_bytes(b"anything")
+    assert locate(UNKNOWN, tmp_path) == tmp_path / "thing.bin"
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_single_arrays(tmp_path: Path, order: Literal["C", "F"]) -> None:
+    array = np.arange(6, dtype=np.int32).reshape(2, 3).copy(order=order)
+    np.save(tmp_path / "a.npy", array)
+    np.testing.assert_array_equal(load_npy(tmp_path / "a.npy"), array)
+    with pytest.raises(DataError, match="more than the 100 that are read"):
+        load_npy(tmp_path / "a.npy", max_bytes=100)
 
 
 def test_arrays_come_back_as_float64(tmp_path: Path) -> None:

@@ -232,7 +232,7 @@ def test_sizes() -> None:
         (("vae", "--threads", "0"), "--threads 0"),
         (("vae", "--data-dir", "/no/such"), "no such folder"),
         (("vae", "--device", "tpu"), "--device tpu"),
-        ((), "WHAT"),
+        ((), "vae or classifier"),
     ],
 )
 def test_wrong_words_are_one_message(cli: CLI, cache: Path, words: tuple[str, ...], message: str) -> None:

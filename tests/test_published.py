@@ -49,3 +49,14 @@ def test_footnotes(table: pd.DataFrame) -> None:
     assert sorted(disputed["value"]) == [0.012, 0.117]
     assert disputed["note"].str.contains("disagree").all()
     assert not table["method"].str.contains("identity|constant|floor").any()  # those are ours, not published
+
+
+def test_parameter_counts_of_the_uci_sets() -> None:
+    counts = published_table("uci")
+    assert list(counts.columns) == ["method", "solver", "set", "metric", "value", "unit", "source", "note"]
+    assert set(counts["metric"]) == {"parameters"}
+    assert (counts["source"] != "").all()
+    for _, group in counts.groupby("method"):
+        assert list(group["set"]) == ["power", "gas", "hepmass", "miniboone", "bsds300"]
+        assert group["value"].min() > 1000
+    assert list(counts[counts["method"] == "NCF"]["value"]) == [8250, 8900, 13060, 29840, 156000]

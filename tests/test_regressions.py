@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from otbench.compare import Kind, Outcome, compare
+from otbench.compare import compare
 from otbench.plan import Request, make_plan
 from otbench.record import Record
 from otbench.registry import Registry
 from otbench.run import execute
 from otbench.store import Store
+from otbench.verdict import Kind, Outcome
 
 ROOT = Path(__file__).resolve().parent.parent
 TOY = (ROOT / "tests" / "plugins" / "toy.py").read_text(encoding="utf-8")

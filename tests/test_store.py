@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from otbench.atomic import write_atomically
 from otbench.errors import StoreError
 from otbench.record import CurvePoint, Record, RunSpec, Status
-from otbench.store import Store, frame, write_atomically
+from otbench.store import Store, frame
 
 
 def spec(**changes: object) -> RunSpec:

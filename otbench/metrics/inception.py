@@ -65,7 +65,7 @@ def find_weights(data_dir: Path | None, *, download: bool = False) -> tuple[Path
     if importlib.util.find_spec("torch_fidelity") is None:
         return None, "torch-fidelity is not installed (pip install 'otbench[images]')"
     if not download and not present(WEIGHTS, data_dir):
-        return None, f"no weights on this machine (put {_NAME} into --data-dir, or: data make inception)"
+        return None, f"no weights on this machine (put {_NAME} into --data-dir, or: data fetch inception)"
     return locate(WEIGHTS, data_dir), ""
 
 

@@ -16,10 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-CPU_BLOCK = 2**18
-"""Distances per block on a CPU: a megabyte in float32, which stays in the L2 cache of one core."""
-GPU_BLOCK = 2**24
-"""Distances per block on an accelerator: enough to fill it."""
+from otbench.ops.pairwise import block_rows, left_factor, right_factor
 
 
 def energy_distance(
@@ -105,7 +102,7 @@ class _Energy(torch.autograd.Function):
 
 def _cross(x: Tensor, y: Tensor, chunk: int | None, wants_y: bool) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return the sum of |x_i - y_j| in float64, its gradient (n, d) in x and, if asked for, (m, d) in y."""
-    left, right, right_x = _left(x), _right(y), _right(x)
+    left, right, right_x = left_factor(x), right_factor(y), right_factor(x)
     columns = right.T.contiguous()  # the product that fills a block runs faster on it
     rows = _rows(x, len(y), chunk)
     block = x.new_empty(rows, len(y))
@@ -122,7 +119,7 @@ def _cross(x: Tensor, y: Tensor, chunk: int | None, wants_y: bool) -> tuple[Tens
 
 def _within(x: Tensor, chunk: int | None, *, wants_gradient: bool) -> tuple[Tensor, Tensor | None]:
     """Return the sum of |x_i - x_j| over all i, j in float64 and, if asked for, the gradient (n, d) of half of it."""
-    left, right = _left(x), _right(x)
+    left, right = left_factor(x), right_factor(x)
     columns = right.T.contiguous()
     n = len(x)
     rows = _rows(x, n, chunk)
@@ -156,20 +153,10 @@ def _weights(left: Tensor, columns: Tensor, out: Tensor) -> Tensor:
     return out.clamp_(min=16 * torch.finfo(out.dtype).eps).rsqrt_()
 
 
-def _left(x: Tensor) -> Tensor:
-    return torch.cat([-2 * x, x.square().sum(1, keepdim=True), torch.ones_like(x[:, :1])], 1)
-
-
-def _right(x: Tensor) -> Tensor:
-    return torch.cat([x, torch.ones_like(x[:, :1]), x.square().sum(1, keepdim=True)], 1)
-
-
 def _gradient(x: Tensor, sums: Tensor) -> Tensor:
     d = x.shape[1]
     return x * sums[:, d : d + 1] - sums[:, :d]
 
 
 def _rows(x: Tensor, columns: int, chunk: int | None) -> int:
-    if chunk is not None:
-        return chunk
-    return max(16, (CPU_BLOCK if x.device.type == "cpu" else GPU_BLOCK) // columns)
+    return block_rows(x, columns) if chunk is None else chunk

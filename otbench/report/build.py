@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -12,14 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from otbench.errors import UsageError
-from otbench.names import did_you_mean
+from otbench.names import hint, listed
 from otbench.record import Record
 from otbench.report.content import Family, Table, families, tables
 from otbench.report.files import Folder, Slugs
 from otbench.report.summary import plain, sections
 
 if TYPE_CHECKING:
-    from otbench.report.figures import Drawing
+    from otbench.report.canvas import Drawing
 
 FORMATS = ("latex", "pdf", "png", "svg", "markdown", "csv", "html")
 """All formats, in the order in which they are named everywhere."""
@@ -48,11 +49,10 @@ def parse_formats(text: str) -> list[str]:
     Raises:
         UsageError: one is unknown.
     """
-    names = [name.strip().lower() for name in text.split(",") if name.strip()]
+    names = listed(text.lower())
     for name in names:
         if name not in FORMATS:
-            hint = did_you_mean(name, FORMATS) or f"; formats: {', '.join(FORMATS)}"
-            raise UsageError(f"--format: unknown format '{plain(name, 40)}'{hint}")
+            raise UsageError(f"--format: unknown format '{plain(name, 40)}'{hint(name, FORMATS, 'formats')}")
     if not names:
         raise UsageError(f"--format: no format is named; formats: {', '.join(FORMATS)}")
     return [name for name in FORMATS if name in names]
@@ -68,7 +68,7 @@ def build(
         out: folder to write to; files already there are replaced one by one, none is deleted.
         formats: of `FORMATS`.
         command: the command that makes the report again, written into its files.
-        folders: where the records come from, for links to them.
+        folders: where the records come from, for links to them and for the pictures that lie beside them.
 
     Raises:
         StoreError: `out` cannot be written.
@@ -86,7 +86,7 @@ def build(
     if "latex" in formats or "pdf" in formats:
         _latex(made, folder, formats, command, report)
     pictures = [name for name in _PICTURES if name in formats]
-    drawn = _figures(members, folder, pictures, "html" in formats, report)
+    drawn = _figures(members, folder, pictures, "html" in formats, folders, report)
     if "markdown" in formats:
         from otbench.report.plain import markdown
 
@@ -162,17 +162,24 @@ def compile_latex(sources: dict[str, str], main: str = "report.tex") -> bytes:
 
 
 def _figures(
-    members: Sequence[Family], folder: Folder, pictures: Sequence[str], on_page: bool, report: Report
+    members: Sequence[Family],
+    folder: Folder,
+    pictures: Sequence[str],
+    on_page: bool,
+    folders: Sequence[Path],
+    report: Report,
 ) -> dict[str, list[Drawing]]:
     """Write the figures; return those of the page by family."""
     wanted = [*pictures, "svg"] if on_page else list(pictures)
     drawn: dict[str, list[Drawing]] = {}
     if not wanted:
         return drawn
-    from otbench.report.figures import drawings
+    from otbench.report import figures
+    from otbench.report import pictures as left
 
+    gallery = left.Gallery(folders)
     for family in members[:_DRAWN]:
-        for drawing in drawings(family, wanted):
+        for drawing in itertools.chain(figures.drawings(family, wanted), left.drawings(family, gallery, wanted)):
             for name in pictures:
                 folder.write(f"figures/{drawing.name}.{name}", drawing.data[name])
             if on_page:
@@ -182,4 +189,5 @@ def _figures(
             f"figures of the first {_DRAWN} of {len(members)} groups of instances only; choose others with --task,"
             " --preset or --solvers"
         )
+    report.notes += gallery.notes
     return drawn

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from otbench.record import MetricInfo
-from otbench.report.summary import Number
+from otbench.report.summary import READS, Number
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Column:
         interval: whether the interval is shown.
         most: decimals at most.
         brief: whether the terminal has room for it.
+        words: whether 0 and 1 are written as no and yes.
     """
 
     key: str
@@ -33,6 +34,7 @@ class Column:
     interval: bool = True
     most: int = 6
     brief: bool = True
+    words: bool = False
 
 
 def _harness(
@@ -53,6 +55,8 @@ HARNESS = (
     _harness("stored_bytes", "stored", "kB", 1e-3, ranked=True),
     _harness("parameters", "parameters", ranked=True, brief=False),
 )
+READS_LABEL = Column(READS, "reads label", interval=False, words=True)
+"""Shown where one row of a section has maps that are given the class of the point that they move."""
 EXPLAINED = (
     "at step 0: the same score before training. samples: drawn, both sides. dirs: trainings side by side, 2 where each"
     " direction has its own.",
@@ -91,9 +95,19 @@ def shown(value: Number, scale: float = 1.0, *, interval: bool = True, most: int
     return f"{mean:.{places}f}", "" if half is None else f"{half:.{places}f}"
 
 
-def quantity(value: Number | None, scale: float = 1.0, *, interval: bool = True, most: int = 6) -> str:
-    """Return mean and interval on one line; `-` for nothing."""
+_NUMBER = Column("value", "value")
+
+
+def written(value: Number, column: Column) -> tuple[str, str]:
+    """Return what stands in a cell of `column`: mean and interval, or yes and no."""
+    if column.words:
+        return "yes" if value.mean > 0 else "no", ""
+    return shown(value, column.scale, interval=column.interval, most=column.most)
+
+
+def quantity(value: Number | None, column: Column = _NUMBER) -> str:
+    """Return what stands in a cell of `column` on one line; `-` for nothing."""
     if value is None:
         return "-"
-    mean, half = shown(value, scale, interval=interval, most=most)
+    mean, half = written(value, column)
     return f"{mean} ±{half}" if half else mean

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from otbench.compare import Comparison, Kind, Outcome, Verdict
+from otbench.verdict import Comparison, Kind, Outcome, Verdict
 
 _STYLES = {
     Verdict.WORSE: "bold red",

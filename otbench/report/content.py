@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from otbench.record import MetricInfo, Record, Status
-from otbench.report.columns import HARNESS, Column, metric_column, shown
+from otbench.report.columns import HARNESS, READS_LABEL, Column, metric_column, written
 from otbench.report.files import Slugs
-from otbench.report.summary import IDENTITY, LEGEND, Number, Row, Section, number
+from otbench.report.summary import IDENTITY, LEGEND, READS, Number, Row, Section, number
 
 SIZE = "dim"
 """The task parameter that tables and figures are drawn against; `--dim` sets it."""
@@ -167,6 +167,7 @@ def accuracy(section: Section, context: str, slugs: Slugs, *, everything: bool =
     """Return the table of a section: its metrics and the score at step 0, with `everything` the harness's columns."""
     metrics = [*section.metrics, section.start] if section.start else []
     columns = [metric_column(metric) for metric in metrics]
+    columns += [READS_LABEL] if any(READS in row.numbers for row in section.rows) else []
     if everything:
         columns += [column for column in HARNESS if any(column.key in row.numbers for row in section.rows)]
     title = "all columns" if everything else "accuracy"
@@ -334,7 +335,7 @@ def _time_cell(row: Row, goal: tuple[MetricInfo, float], column: Column) -> Cell
 def _cell(value: Number | None, column: Column, row: Row, *, marks: str = "", notes: tuple[int, ...] = ()) -> Cell:
     if value is None:
         return Cell(notes=notes, row=row)
-    mean, half = shown(value, column.scale, interval=column.interval, most=column.most)
+    mean, half = written(value, column)
     return Cell(mean, half, value.mean * column.scale, marks=marks, notes=notes, row=row)
 
 

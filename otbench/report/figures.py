@@ -1,20 +1,17 @@
 """The figures of a report: against dimension, accuracy against training time, time to a target.
 
-Every figure is drawn once per format by matplotlib through seaborn, without any window or global state of pyplot.
-Text out of records is drawn as it stands: never as a formula, and only with glyphs that the font has.
+What they share with other figures, their text and their files, is in `otbench.report.canvas`.
 """
 
 from __future__ import annotations
 
-import io
 import math
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from otbench.record import MetricInfo, Record, Status
+from otbench.report.canvas import Drawing, safe_text, save, theme
 from otbench.report.content import FRACTIONS, Family, target, time_to
 from otbench.report.style import DASHES, Dashes, Style, style
 from otbench.report.summary import IDENTITY, Number, Row, Section, number
@@ -24,42 +21,12 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-_FORMATS = ("svg", "pdf", "png")
 _PANELS = 12
 """Panels of one figure at most."""
 _ROWS = 24
 """Rows drawn in one figure at most: more cannot be told apart. Tables hold them all."""
-_LABEL = 32
 _PANEL = (3.5, 2.9)
 """Width and height of a panel in inches."""
-_SETTINGS = {
-    "pdf.fonttype": 42,
-    "ps.fonttype": 42,
-    "svg.fonttype": "path",
-    "svg.hashsalt": "otbench",
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere
-    "text.usetex": False,
-    "axes.formatter.use_mathtext": False,
-    "figure.dpi": 100,
-    "savefig.dpi": 160,
-}
-
-
-@dataclass
-class Drawing:
-    """One figure in all formats that were asked for.
-
-    Attributes:
-        name: of the file, without folder and ending.
-        title: what is drawn, in words.
-        data: by format.
-        left_out: rows and panels that did not fit.
-    """
-
-    name: str
-    title: str
-    data: dict[str, bytes] = field(default_factory=dict)
-    left_out: int = 0
 
 
 @dataclass
@@ -74,53 +41,18 @@ class _Line:
 
 def drawings(family: Family, formats: Iterable[str]) -> Iterator[Drawing]:
     """Yield the figures of a family in `formats` (svg, pdf, png); one without anything to show is left out."""
-    wanted = [name for name in _FORMATS if name in set(formats)]
+    wanted = list(formats)
     for name, title, make in (
         ("by-dimension", "accuracy, training time and memory by dimension", _by_dimension),
         ("curves", "accuracy against training time", _curves),
         ("time-to-target", "training time to a part of identity's score", _time_to_target),
     ):
         drawing = Drawing(f"{family.slug}--{name}", f"{family.title}: {title}")
-        with _theme():
+        with theme():
             figure = make(family, drawing)
             if figure is not None:
-                for fmt in wanted:
-                    drawing.data[fmt] = _saved(figure, fmt)
+                save(figure, drawing, wanted)
                 yield drawing
-
-
-@contextmanager
-def _theme() -> Iterator[None]:
-    import matplotlib as mpl
-    import seaborn as sns
-
-    with sns.axes_style("ticks"), sns.plotting_context("paper"), mpl.rc_context():
-        for name, value in _SETTINGS.items():
-            mpl.rcParams[name] = value  # type: ignore[index]
-        yield
-
-
-def _saved(figure: Figure, fmt: str) -> bytes:
-    """Return the file; it holds no date, so that the same records give the same bytes."""
-    out = io.BytesIO()
-    nothing: dict[str, dict[str, object]] = {
-        "svg": {"Date": None, "Creator": "otbench"},
-        "pdf": {"CreationDate": None, "Creator": "otbench", "Producer": None},
-        "png": {"Software": "otbench"},
-    }
-    figure.savefig(out, format=fmt, metadata=nothing[fmt], facecolor="white")
-    figure.set_layout_engine(None)  # the first drawing has placed everything; the next ones need not do it again
-    return _compact(out.getvalue()) if fmt == "svg" else out.getvalue()
-
-
-def _compact(svg: bytes) -> bytes:
-    """Return an SVG file with coordinates to a hundredth of a point, and without line breaks: half of its size."""
-
-    def rounded(found: re.Match[bytes]) -> bytes:
-        return re.sub(rb"(\.\d\d)\d+", rb"\1", re.sub(rb"\s+", b" ", found[0]))
-
-    svg = re.sub(rb' (?:d|x|y)="[^"]*"|translate\([^)]*\)', rounded, svg)
-    return re.sub(rb">\n\s*<", b"><", svg) + b"\n"
 
 
 # --------------------------------------------------------------------------------------------------------- the figures
@@ -150,7 +82,7 @@ def _by_dimension(family: Family, drawing: Drawing) -> Figure | None:
             lines += _published_lines(family, metric, rows)
         _draw(axis, lines, log_y=_log(lines) and not (key == metric.name and metric.higher_is_better))
         _dimension_axis(axis, family)
-        axis.set_ylabel(_text(label), parse_math=False)
+        axis.set_ylabel(safe_text(label), parse_math=False)
     _legend(figure, axes, rows)
     return figure
 
@@ -189,7 +121,7 @@ def _curves(family: Family, drawing: Drawing) -> Figure | None:
         for floor in floors:
             axis.axhline(floor.points[0][1], color=floor.look.colour, linestyle=floor.dashes, linewidth=1.0, zorder=1)
         axis.set_xlabel("training time (s)")
-        axis.set_ylabel(_text(_with_unit(metric.label, metric.unit)), parse_math=False)
+        axis.set_ylabel(safe_text(_with_unit(metric.label, metric.unit)), parse_math=False)
         axis.set_title(_panel_title(family, section), parse_math=False)
     _legend(figure, axes, {k: v for k, v in rows.items() if v.kind != "published"})
     return figure
@@ -425,7 +357,7 @@ def _legend(figure: Figure, axes: Sequence[Axes], rows: Mapping[str, Row]) -> No
         handles.append(Line2D([], [], color=look.colour, linestyle=dashes, marker=look.marker or None))
         handles[-1].set(markersize=_marker_size(look))
         handles[-1].set(markeredgecolor="white", markeredgewidth=0.5)
-        labels.append(_text(label))
+        labels.append(safe_text(label))
     if any(artist.get_markerfacecolor() == "white" for axis in axes for artist in axis.get_lines()):
         handles.append(Line2D([], [], color="#555555", linestyle=":", marker="o", markersize=5))
         handles[-1].set(markerfacecolor="white")
@@ -448,18 +380,3 @@ def _with_unit(label: str, unit: str) -> str:
 
 def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
     return [x for x, _ in points], [y for _, y in points]
-
-
-def _text(text: str) -> str:
-    """Return `text` as it can be drawn: glyphs of the font, not too long, not hidden by a leading underscore."""
-    known = _glyphs()
-    text = "".join(c if known(c) else "?" for c in text)
-    text = text if len(text) <= _LABEL else text[: _LABEL - 1] + "…"
-    return f" {text}" if text.startswith("_") else text
-
-
-def _glyphs() -> Callable[[str], bool]:
-    from matplotlib import font_manager
-
-    font = font_manager.get_font(font_manager.findfont("DejaVu Sans"))
-    return lambda character: ord(character) in font.get_charmap()

@@ -27,7 +27,7 @@ from otbench.report.latex import letter
 from otbench.report.summary import LEGEND, Row, plain
 
 if TYPE_CHECKING:
-    from otbench.report.figures import Drawing
+    from otbench.report.canvas import Drawing
 
 _LONG = 4000
 

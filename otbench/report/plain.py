@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Sequence
 
+from otbench.export import FORMULA
 from otbench.report.columns import HARNESS
 from otbench.report.content import Cell, Family, Line, Table
 from otbench.report.latex import letter
@@ -117,4 +118,4 @@ def _tail(row: Row) -> list[str]:
 def _cell_text(text: str) -> str:
     """Return `text` such that no spreadsheet takes it for a formula."""
     text = text.replace("\r", " ").replace("\n", " ").replace("\0", " ")
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text
+    return f"'{text}" if text.startswith(FORMULA) else text

@@ -15,7 +15,7 @@ from functools import cache
 from importlib import resources
 from typing import Literal, TypeAlias
 
-_COLOURS = (
+COLOURS = (
     "#0072b2",
     "#d55e00",
     "#009e73",
@@ -59,6 +59,6 @@ def style(solver: str) -> Style:
     if solver in listed:
         return listed[solver]
     taken = set(listed.values())
-    free = [look for marker in _MARKERS for colour in _COLOURS if (look := Style(colour, marker)) not in taken]
+    free = [look for marker in _MARKERS for colour in COLOURS if (look := Style(colour, marker)) not in taken]
     digest = hashlib.sha256(solver.encode("utf-8", "replace")).digest()
     return free[int.from_bytes(digest[:8], "big") % len(free)]

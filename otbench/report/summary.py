@@ -35,6 +35,8 @@ IDENTITY = "identity"
 """The baseline that does nothing."""
 START = "start"
 """Column: the solver's own score at step 0, in the section's first metric."""
+READS = "reads_label"
+"""Column: 1 where the maps are given the class of the point that they move, else 0."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,9 @@ def _section(records: Sequence[Record]) -> Section:
     identity = _identity([record for (_, label), group in rows.items() if label == IDENTITY for record in group])
     made = [_row(label, kind, group, first.metric_info, identity) for (kind, label), group in rows.items()]
     made.sort(key=lambda row: (row.kind != "baseline", row.label))
+    if any(record.reads_label for row in made for record in row.records):  # else nobody asks
+        for row in (row for row in made if row.numbers):
+            row.numbers[READS] = number([float(r.reads_label) for r in row.records if r.status is Status.OK])
     section = Section(
         task=plain(first.spec.task),
         instance=plain(first.instance or _instance_words(first)),

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from otbench.record import MetricInfo
-from otbench.report.columns import EXPLAINED, HARNESS, Column, quantity
+from otbench.report.columns import EXPLAINED, HARNESS, READS_LABEL, Column, metric_column, quantity
 from otbench.report.summary import LEGEND, Row, Section
 
 
@@ -48,7 +48,7 @@ def _title(section: Section) -> Text:
 
 def _tables(section: Section, out: Console) -> list[Table]:
     """Return one table, or two below each other where one does not fit: a number is never cut off."""
-    columns = [c for c in HARNESS if c.brief and any(c.key in row.numbers for row in section.rows)]
+    columns = [c for c in (READS_LABEL, *HARNESS) if c.brief and any(c.key in row.numbers for row in section.rows)]
     metrics = [*section.metrics, section.start] if section.start else []
     whole = _table(section, metrics, columns)
     room = out.options.update(max_width=10_000)
@@ -90,10 +90,9 @@ def _cells(row: Row, section: Section, metrics: Sequence[MetricInfo], columns: S
     if row.status:
         return [*cells, Text(row.status, style="red")]
     for metric in metrics:
-        cells.append(Text(quantity(row.numbers.get(metric.name))))
+        cells.append(Text(quantity(row.numbers.get(metric.name), metric_column(metric))))
     for column in columns:
-        value = row.numbers.get(column.key)
-        cells.append(Text(quantity(value, column.scale, interval=column.interval, most=column.most)))
+        cells.append(Text(quantity(row.numbers.get(column.key), column)))
     return cells
 
 

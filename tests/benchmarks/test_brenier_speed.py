@@ -7,7 +7,6 @@ asserted.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -17,11 +16,9 @@ import scipy.optimize
 import scipy.sparse
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from otbench.config import Value, build_config
-from otbench.nets.dense_icnn import DenseICNN
 from otbench.ops.dual_lp import solve_dual_simplex
 from otbench.problem import PoolMeasure, Problem, QuadraticCost
 from otbench.registration import registrations
@@ -29,6 +26,8 @@ from otbench.solver import Context, Solver
 from otbench.solvers.mm import MM
 from otbench.solvers.mmv1 import MMv1
 from otbench.solvers.wganqc import WGANQC
+
+from ..plain_icnn import PlainICNN
 
 BATCH, TOL = 1024, 1e-3
 PROGRAM = 64
@@ -39,39 +38,6 @@ LARGEST_SHARE = {"mm": 0.6, "wganqc": 0.6}
 
 Race = Callable[..., tuple[float, float]]
 Tell = Callable[[str], None]
-
-
-class PlainICNN(nn.Module):
-    """The network layer by layer, its gradient left to autograd."""
-
-    def __init__(self, net: DenseICNN) -> None:
-        super().__init__()
-        parts = [slice(a, a + w) for a, w in zip(itertools.accumulate(net.widths, initial=0), net.widths, strict=False)]
-        self.a = nn.ParameterList(net.quadratic.detach()[:, part].unsqueeze(1).contiguous() for part in parts)
-        self.skip = nn.ModuleList(nn.Linear(net.dim, width) for width in net.widths)
-        self.mix = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in itertools.pairwise(net.widths))
-        self.out = nn.Linear(net.widths[-1], 1, bias=False)
-        self.strong = net.strong_convexity
-        self.sigma = functional.celu if net.activation == "celu" else functional.softplus
-        with torch.no_grad():
-            for layer, part in zip(self.skip, parts, strict=True):
-                layer.weight.copy_(net.linear[:, part].t())
-                layer.bias.copy_(net.bias[part])
-            for layer, weight in zip(self.mix, net.mixing, strict=True):
-                layer.weight.copy_(weight.t())
-            self.out.weight.copy_(net.readout.unsqueeze(0))
-
-    def forward(self, x: Tensor) -> Tensor:
-        squares = (torch.einsum("nd,drh->nrh", x, a).square().sum(1) for a in self.a)
-        quadratic = [square + skip(x) for square, skip in zip(squares, self.skip, strict=True)]
-        z = quadratic[0]
-        for mix, q in zip(self.mix, quadratic[1:], strict=True):
-            z = self.sigma(mix(z) + q)
-        return self.out(z).squeeze(1) + self.strong / 2 * x.square().sum(1)
-
-    def gradient(self, x: Tensor, *, create_graph: bool = False) -> Tensor:
-        x = x if x.requires_grad else x.detach().requires_grad_()
-        return torch.autograd.grad(self(x).sum(), x, create_graph=create_graph)[0]
 
 
 def samples(dim: int, n: int) -> tuple[Tensor, Tensor]:

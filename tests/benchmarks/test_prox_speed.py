@@ -1,22 +1,23 @@
 """Speed of the inner solve and of the network's derivatives, against plain forms of the same things.
 
 Both sides of each ratio run alternately in one process on one thread; absolute times are shown, never asserted.
-The plain forms below are idiomatic PyTorch for the same mathematics, written here for comparison.
+The plain forms are idiomatic PyTorch for the same mathematics, written here for comparison.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 
 import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from otbench.nets.dense_icnn import DenseICNN
 from otbench.ops.prox import solve_prox
+
+from ..plain_icnn import PlainICNN
 
 DIM, BATCH, TOL = 32, 2048, 1e-3
 LEAST_SPEED_UP = 8.0
@@ -26,40 +27,6 @@ LARGEST_SHARE = 0.6
 
 Race = Callable[..., tuple[float, float]]
 Tell = Callable[[str], None]
-
-
-class PlainICNN(nn.Module):
-    """The network layer by layer, its gradient left to autograd."""
-
-    def __init__(self, net: DenseICNN) -> None:
-        super().__init__()
-        ends = [sum(net.widths[:k]) for k in range(len(net.widths) + 1)]
-        slices = [slice(a, b) for a, b in itertools.pairwise(ends)]
-        self.a = nn.ParameterList(net.quadratic.detach()[:, part].unsqueeze(1).contiguous() for part in slices)
-        self.skip = nn.ModuleList(nn.Linear(net.dim, width) for width in net.widths)
-        self.mix = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in itertools.pairwise(net.widths))
-        self.out = nn.Linear(net.widths[-1], 1, bias=False)
-        self.strong = net.strong_convexity
-        with torch.no_grad():
-            for layer, part in zip(self.skip, slices, strict=True):
-                layer.weight.copy_(net.linear[:, part].t())
-                layer.bias.copy_(net.bias[part])
-            for layer, weight in zip(self.mix, net.mixing, strict=True):
-                layer.weight.copy_(weight.t())
-            self.out.weight.copy_(net.readout.unsqueeze(0))
-
-    def quadratic(self, k: int, x: Tensor) -> Tensor:
-        return torch.einsum("nd,drh->nrh", x, self.a[k]).square().sum(1) + self.skip[k](x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        z = self.quadratic(0, x)
-        for k, mix in enumerate(self.mix, 1):
-            z = functional.softplus(mix(z) + self.quadratic(k, x))
-        return self.out(z).squeeze(1) + self.strong / 2 * x.square().sum(1)
-
-    def gradient(self, x: Tensor, *, create_graph: bool = False) -> Tensor:
-        x = x if x.requires_grad else x.detach().requires_grad_()
-        return torch.autograd.grad(self(x).sum(), x, create_graph=create_graph)[0]
 
 
 def plain_lipschitz(net: PlainICNN, z: Tensor) -> Tensor:

@@ -7,10 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.nn import functional
 
 from otbench.nets.dense_icnn import Activation, DenseICNN, dense_icnn_widths
 from otbench.nets.potential import Potential, QuadraticPotential
+
+from ..plain_icnn import by_definition
 
 DOUBLE = torch.float64
 
@@ -33,17 +34,6 @@ def make(
 
 def points(n: int, dim: int = 3, *, seed: int = 1, dtype: torch.dtype = DOUBLE) -> Tensor:
     return torch.randn(n, dim, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
-def by_definition(net: DenseICNN, x: Tensor) -> Tensor:
-    """The formula of the module's docstring, one layer at a time."""
-    total = sum(net.widths)
-    squares = (x @ net.quadratic).view(len(x), net.rank, total).square().sum(1)
-    first, *others = (squares + x @ net.linear + net.bias).split(net.widths, 1)
-    z = first
-    for q, mix in zip(others, net.mixing, strict=True):
-        z = (functional.softplus if net.activation == "softplus" else functional.celu)(z @ mix + q)
-    return z @ net.readout + net.strong_convexity / 2 * x.square().sum(1)
 
 
 @pytest.mark.parametrize(

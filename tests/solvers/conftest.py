@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from torch import Tensor
 from otbench.config import Config, Value, build_config
 from otbench.problem import PoolMeasure, Problem, QuadraticCost
 from otbench.registration import registrations
-from otbench.solver import Context, HasBackward, Solver
+from otbench.solver import Context, HasBackward, Preset, Solver
 
 
 def _power(matrix: Tensor, exponent: float) -> Tensor:
@@ -100,6 +101,14 @@ class Run:
             self.done += 1
         return self.solver
 
+    def in_order(self) -> Run:
+        """Let every batch be the whole pool, in its own order."""
+        solver: Any = self.solver
+        for side, measure in (("source", solver.problem.source), ("target", solver.problem.target)):
+            order = torch.arange(len(measure.pool))
+            getattr(solver, side).next = functools.partial(measure.take, order)
+        return self
+
 
 @pytest.fixture(scope="session")
 def make_run() -> Callable[..., Run]:
@@ -109,3 +118,18 @@ def make_run() -> Callable[..., Run]:
         return Run(kind, problem, steps=steps, seed=seed, values=values)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def valid_presets() -> Callable[[type[Solver[Any]]], Mapping[str, Preset]]:
+    """`valid_presets(kind)`: the presets of a solver; all four are there, each with steps and valid parameters."""
+
+    def check(kind: type[Solver[Any]]) -> Mapping[str, Preset]:
+        (note,) = registrations(kind)
+        assert set(note.presets) == {"smoke", "quick", "full", "paper"}
+        for preset in note.presets.values():
+            assert preset["steps"]
+            build_config(note.config, {k: v for k, v in preset.items() if k != "steps"}, owner=note.name)  # type: ignore[misc]
+        return note.presets
+
+    return check

@@ -9,30 +9,18 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from otbench.config import build_config
-from otbench.nets.dense_icnn import DenseICNN
-from otbench.registration import registrations
-from otbench.solvers.ls import LS, LSConfig
+from otbench.solvers.ls import LS
+
+from ..plain_icnn import by_definition
 
 Make = Callable[..., Any]
-
-
-def plain_icnn(net: DenseICNN, x: Tensor) -> Tensor:
-    """DenseICNN as its formula reads, shape (n,)."""
-    sigma = functional.celu if net.activation == "celu" else functional.softplus
-    q = ((x @ net.quadratic) ** 2 + x @ net.linear + net.bias).split(net.widths, 1)
-    z = q[0]
-    for mixing, part in zip(net.mixing, q[1:], strict=True):
-        z = sigma(z @ mixing + part)
-    return z @ net.readout + net.strong_convexity * (x * x).sum(1) / 2
 
 
 def plain_loss(solver: LS, x: Tensor, y: Tensor) -> Tensor:
     """The loss, pair by pair where all pairs count."""
     config, eps = solver.config, solver.epsilon
-    psi, psi_bar = plain_icnn(solver.psi, x), plain_icnn(solver.psi_bar, y)
+    psi, psi_bar = by_definition(solver.psi, x), by_definition(solver.psi_bar, y)
     pairs = [(i, i) for i in range(len(x))]
     if config.pairs == "all":
         pairs = [(i, j) for i in range(len(x)) for j in range(len(y))]
@@ -95,13 +83,8 @@ def test_epsilon_has_a_default_for_each_regulariser(coupled: Make, make_run: Mak
     assert [solver.epsilon for solver in solvers] == [3e-5, 0.03]
 
 
-def test_presets() -> None:
-    (note,) = registrations(LS)
-    assert set(note.presets) == {"smoke", "quick", "full", "paper"}
-    for values in note.presets.values():
-        assert values["steps"]
-        build_config(LSConfig, {k: v for k, v in values.items() if k != "steps"}, owner="ls")  # type: ignore[misc]
-    paper = note.presets["paper"]
+def test_presets(valid_presets: Make) -> None:
+    paper = valid_presets(LS)["paper"]
     published = {"steps": 100_001, "batch_size": 1024, "lr": 1e-3, "lr_end": 1.0, "epsilon": 0.03, "averaging": 0.0}
     assert published.items() <= paper.items()
     assert (paper["regulariser"], paper["pairs"], paper["activation"]) == ("l2", "batch", "celu")

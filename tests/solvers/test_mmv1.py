@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -31,20 +30,12 @@ def with_potentials(psi: nn.Module, psi_bar: nn.Module) -> type[MMv1]:
     return Fixed
 
 
-def in_order(solver: Any) -> None:
-    """Let every batch be the whole pool, in its own order."""
-    for side, measure in (("source", solver.problem.source), ("target", solver.problem.target)):
-        order = torch.arange(len(measure.pool))
-        getattr(solver, side).next = functools.partial(measure.take, order)
-
-
 @pytest.mark.parametrize("d", [2, 8])
 def test_exact_potentials_have_no_gradient_on_coupled_batches(d: int, coupled: Make, make_run: Make) -> None:
     pair = coupled(d)
     psi, psi_bar = exact(pair.gamma)
     run = make_run(with_potentials(psi, psi_bar), pair.problem(), tol=1e-10, max_inner=200, averaging=0.0, lr=1e-30)
-    in_order(run.solver)
-    run.solver.step()
+    run.in_order().solver.step()
     for potential in (psi, psi_bar):
         assert float(potential.matrix.grad.abs().max()) < 1e-5
         assert float(potential.shift.grad.abs().max()) < 1e-5
@@ -68,8 +59,7 @@ def test_inner_solvers_lead_to_the_same_step(coupled: Make, make_run: Make) -> N
         run = make_run(
             MMv1, pair.problem(), inner=inner, max_inner=iterations, tol=1e-7, batch_size=256, warm_start=False
         )
-        in_order(run.solver)
-        run.solver.step()
+        run.in_order().solver.step()
         after.append(torch.cat([p.grad.flatten() for p in run.solver.psi.parameters()]))
     torch.testing.assert_close(after[0], after[1], atol=1e-5, rtol=1e-4)
 

@@ -9,12 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from otbench.config import Value, build_config
+from otbench.config import Value
 from otbench.nets.mlp import MLP
 from otbench.nets.potential import QuadraticPotential
 from otbench.problem import PoolMeasure, Problem, QuadraticCost
-from otbench.registration import registrations
-from otbench.solvers.notweak import NOTWeak, NOTWeakConfig
+from otbench.solvers.notweak import NOTWeak
 
 Make = Callable[..., Any]
 F64 = torch.float64
@@ -163,12 +162,10 @@ def test_resumed_run_equals_an_unbroken_one_bit_for_bit(coupled: Make, make_run:
     )
 
 
-def test_paper_map_has_the_published_size_and_all_presets_build(coupled: Make, make_run: Make) -> None:
-    (note,) = registrations(NOTWeak)
-    assert set(note.presets) == {"smoke", "quick", "full", "paper"}
-    for preset in note.presets.values():
-        build_config(NOTWeakConfig, {k: v for k, v in preset.items() if k != "steps"}, owner="solver notweak")
-    paper = {name: value for name, value in note.presets["paper"].items() if name != "steps"}
+def test_paper_map_has_the_published_size_and_all_presets_build(
+    coupled: Make, make_run: Make, valid_presets: Make
+) -> None:
+    paper = {name: value for name, value in valid_presets(NOTWeak)["paper"].items() if name != "steps"}
     solver = make_run(NOTWeak, coupled(2).problem(), **paper).solver
     assert isinstance(solver.map, MLP)
     assert sum(p.numel() for p in solver.map.parameters()) == 20_902

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,25 +10,14 @@ import pytest
 import scipy.optimize
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from otbench.config import build_config
 from otbench.nets.dense_icnn import DenseICNN
-from otbench.registration import registrations
-from otbench.solvers.wganqc import WGANQC, WGANQCConfig
+from otbench.solvers.wganqc import WGANQC
+
+from ..plain_icnn import by_definition
 
 Make = Callable[..., Any]
 GAMMA = 0.1
-
-
-def plain_icnn(net: DenseICNN, x: Tensor) -> Tensor:
-    """DenseICNN as its formula reads, shape (n,)."""
-    sigma = functional.celu if net.activation == "celu" else functional.softplus
-    q = ((x @ net.quadratic) ** 2 + x @ net.linear + net.bias).split(net.widths, 1)
-    z = q[0]
-    for mixing, part in zip(net.mixing, q[1:], strict=True):
-        z = sigma(z @ mixing + part)
-    return z @ net.readout + net.strong_convexity * (x * x).sum(1) / 2
 
 
 def plain_program(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -50,7 +38,7 @@ def plain_program(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def plain_loss(net: DenseICNN, x: Tensor, y: Tensor, r: Tensor, f: Tensor, partner: Tensor) -> Tensor:
     """The published loss of the direction from x to y, with K = 1 and the published factors."""
     x = x.clone().requires_grad_()
-    u_x, u_y = (plain_icnn(net, z) - (z * z).sum(1) / 2 for z in (x, y))
+    u_x, u_y = (by_definition(net, z) - (z * z).sum(1) / 2 for z in (x, y))
     (slope,) = torch.autograd.grad(u_x.sum(), x, create_graph=True)
     gap = slope.norm(dim=1) / 2 - (y[partner] - x.detach()).norm(dim=1) / 2
     fit = 0.5 * (u_y.mean() - r.mean()) ** 2 + 0.5 * ((u_x - f) ** 2).mean()
@@ -64,13 +52,6 @@ def gradients(solver: WGANQC, loss: Tensor | None = None) -> Tensor:
     return torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters)])
 
 
-def in_order(solver: WGANQC) -> None:
-    """Let every batch be the whole pool, in its own order."""
-    for side, measure in (("source", solver.problem.source), ("target", solver.problem.target)):
-        order = torch.arange(len(measure.pool))  # type: ignore[arg-type]
-        getattr(solver, side).next = functools.partial(measure.take, order)  # type: ignore[attr-defined]
-
-
 @pytest.mark.parametrize("inner", ["simplex", "highs"])
 @pytest.mark.parametrize("activation", ["celu", "softplus"])
 def test_loss_and_gradient_are_those_of_plain_autograd(
@@ -81,8 +62,8 @@ def test_loss_and_gradient_are_those_of_plain_autograd(
     x, pair.y = pair.x, coupled(3, n=20, seed=101).y
     y = pair.y
     values = {"activation": activation, "inner": inner, "gamma": GAMMA}
-    solver = make_run(WGANQC, pair.problem(), **values, strong_convexity=1.0, pretraining=0, averaging=0.0).solver
-    in_order(solver)
+    run = make_run(WGANQC, pair.problem(), **values, strong_convexity=1.0, pretraining=0, averaging=0.0)
+    solver = run.in_order().solver
     with torch.no_grad():  # two different networks
         for parameter in solver.psi_bar.parameters():
             parameter.mul_(0.5)
@@ -109,8 +90,7 @@ def test_exchanging_the_measures_exchanges_the_gradients(coupled: Make, make_run
     pair, found = coupled(2, n=64), []
     for x, y in ((pair.x, pair.y), (pair.y, pair.x)):
         pair.x, pair.y = x, y
-        solver = make_run(WGANQC, pair.problem(), averaging=0.0).solver
-        in_order(solver)
+        solver = make_run(WGANQC, pair.problem(), averaging=0.0).in_order().solver
         solver.step()
         found.append([torch.cat([p.grad.flatten() for p in net.parameters()]) for net in (solver.psi, solver.psi_bar)])
     for a, b in zip(found[0], reversed(found[1]), strict=True):
@@ -124,13 +104,8 @@ def test_training_lowers_the_error_both_ways(coupled: Make, make_run: Make) -> N
     assert backward < pair.identity() / 2
 
 
-def test_presets() -> None:
-    (note,) = registrations(WGANQC)
-    assert set(note.presets) == {"smoke", "quick", "full", "paper"}
-    for values in note.presets.values():
-        assert values["steps"]
-        build_config(WGANQCConfig, {k: v for k, v in values.items() if k != "steps"}, owner="wganqc")  # type: ignore[misc]
-    paper = note.presets["paper"]
+def test_presets(valid_presets: Make) -> None:
+    paper = valid_presets(WGANQC)["paper"]
     published = {"steps": 100_001, "batch_size": 64, "lr": 1e-3, "lr_end": 1.0, "gamma": 0.1, "averaging": 0.0}
     assert published.items() <= paper.items()
     assert paper["activation"] == "celu"
