@@ -353,7 +353,7 @@ def kept(path: Path, identity: str, make_it: Callable[[], tuple[Mapping[str, Ten
         tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
         content = {
             "format": FORMAT,
-            "identity": identity,
+            "made_of": identity,
             "tensors": tensors,
             "numbers": {name: float(value) for name, value in numbers.items()},
             "digest": _digest(tensors),
@@ -393,7 +393,7 @@ def _read(path: Path, identity: str) -> Stored:
     known = isinstance(content, dict) and content.get("format") == FORMAT
     if not (known and _are(content.get("tensors"), Tensor) and _are(content.get("numbers"), float)):
         raise DataError(f"{path}: not a network of otbench, or of another version. {again}")
-    if content.get("identity") != identity:
+    if content.get("made_of") != identity:
         raise DataError(f"{path}: made from other data or settings than its name says. {again}")
     tensors = content["tensors"]
     if content.get("digest") != _digest(tensors):
@@ -465,7 +465,7 @@ def _fit_vae(
         # while the weight of the divergence still rises, losses of epochs do not compare
         if epoch > settings.warmup and (best is None or total < best[0]):
             state = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
-            numbers = {"reconstruction": reconstruction, "divergence": divergence, "epoch": float(epoch)}
+            numbers = {"cross_entropy": reconstruction, "divergence": divergence, "epoch": float(epoch)}
             best = total, state, numbers
         text = f"loss {total:.2f} ({reconstruction:.2f} + {settings.beta:g} x {divergence:.2f})"
         kind = "conditional" if settings.conditional else "unconditional"

@@ -149,7 +149,7 @@ def spoil(path: Path, how: str, proof: Path) -> None:
         tensors["mean.bias"] += 1
         torch.save(content, path)
     elif how == "settings":
-        torch.save(content | {"identity": "of something else"}, path)
+        torch.save(content | {"made_of": "something else"}, path)
     elif how == "numbers":
         torch.save(content | {"numbers": {"x": "many"}}, path)
     else:
