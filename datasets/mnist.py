@@ -363,33 +363,31 @@ class MNIST(Task[MNISTConfig]):
         facts: dict[str, Value] = {f"classifier_{key}": value for key, value in classifier.numbers.items()}
         facts["classifier_sha256"] = classifier.digest
         sides: list[_Side] = []
-        judges: list[Judge | None] = []
+        vaes: list[Trained[VAE] | None] = []
         for role, name, shift in (("source", pair.source, pair.shift), ("target", pair.target, 0)):
-            data = sets[name]
-            vae = self._vae(data, device)
-            side = _Side(data, shift, vae, device)
-            sides.append(side)
-            decoded = None
+            vae = self._vae(sets[name], device)
             if vae is not None:
                 facts |= {f"{role}_vae_{key}": value for key, value in vae.numbers.items()}
                 facts[f"{role}_vae_sha256"] = vae.digest
-                decoded = side.images(side.points("test", torch.float32), side.test_label.to(device))
-            if name != pair.target:  # nobody classifies what is moved back to Fashion-MNIST
-                judges.append(None)
-                continue
-            judge = Judge(
-                name,
-                data.digest,
-                data.train,
-                data.test,
-                classifier,
-                device=device,
-                decoded=decoded,
-                decoder="" if vae is None else vae.digest,
-                inception=weights if role == "target" else None,
-            )
-            judges.append(judge)
+            vaes.append(vae)
+            sides.append(_Side(sets[name], shift, vae, device))
         source, target = sides
+        decoded = None
+        if vaes[1] is not None:
+            decoded = target.images(target.points("test", torch.float32), target.test_label.to(device))
+        judge = Judge(
+            target.data.name,
+            target.data.digest,
+            target.data.train,
+            target.data.test,
+            classifier,
+            device=device,
+            decoded=decoded,
+            decoder="" if vaes[1] is None else vaes[1].digest,
+            inception=weights,
+        )
+        # nobody classifies what is moved back to Fashion-MNIST
+        judge_back = judge if pair.source == pair.target else None
         measures = [
             PoolMeasure(side.points("train", dtype), label=label.to(device), classes=CLASSES)
             for side, label in ((source, source.train_label), (target, self._labels(target.data, seed)))
@@ -404,10 +402,8 @@ class MNIST(Task[MNISTConfig]):
             "decoder_reads_label": config.space == "latent" and config.vae == "conditional",
             "inception": "standard weights" if weights is not None else f"skipped: {why_not}",
         }
-        judge_back, judge_here = judges
-        assert judge_here is not None  # the target's classifier is always there
         problem = Problem(measures[0], measures[1], QuadraticCost(), device, dtype)
-        return MNISTInstance(problem, test, (source, target), (judge_back, judge_here), facts)
+        return MNISTInstance(problem, test, (source, target), (judge_back, judge), facts)
 
     def describe(self) -> str:
         """Return pair, space and labels in a few words."""
