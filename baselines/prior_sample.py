@@ -28,10 +28,10 @@ class PriorSample(Solver[PriorSampleConfig]):
 
     @classmethod
     def supports(cls, problem: Problem) -> Support:
-        """Take codes: vectors with classes."""
+        """Take codes: vectors of one dimension on both sides."""
         if len(problem.target.shape) != 1 or problem.source.shape != problem.target.shape:
             return No("a prior exists for codes only, not for images")
-        return Yes if problem.target.classes else No("the target has no classes")
+        return Yes
 
     def __init__(self, problem: Problem, config: PriorSampleConfig, context: Context) -> None:
         """Start at zero; the moments are read by the step."""
