@@ -56,6 +56,13 @@ _NUMBERS: dict[str, type[int] | type[float]] = {
     "time-limit": float,
     "hard-limit": float,
 }
+_MAKE_OPTIONS = (
+    ("set", "LIST", "images: MNIST, FashionMNIST, digits (default: the first two, of a classifier the first)"),
+    ("kind", "LIST", "of a VAE: conditional, unconditional (default: both)"),
+    ("size", "NAME", "default (40 epochs), paper (the authors' 1000) or tiny"),
+    ("device", "NAME", "cpu (default), cuda, cuda:N or auto"),
+    ("threads", "N", "CPU threads (default: the cores, at most 4)"),
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -146,9 +153,19 @@ def parsers(program: str) -> tuple[argparse.ArgumentParser, Mapping[str, argpars
     show = add("show", _show, "say what a solver, baseline or task is, and its parameters")
     show.add_argument("name", metavar="NAME", help="its name, as `list` prints it")
 
-    data = add("data", _data, "list, fetch or verify the data that tasks get from elsewhere")
-    data.add_argument("action", metavar="ACTION", help="list, fetch (download, check, prepare) or verify (checksums)")
-    data.add_argument("name", nargs="?", metavar="NAME", help="which data, as `data list` prints it (default: all)")
+    data = add("data", _data, "list, fetch, verify or make the data and networks that tasks need")
+    data.add_argument(
+        "action", metavar="ACTION", help="list, fetch (download, check, prepare), verify (checksums) or make (train)"
+    )
+    data.add_argument(
+        "name",
+        nargs="?",
+        metavar="NAME",
+        help="which data, as `data list` prints it (default: all); of make: vae or classifier",
+    )
+    for option, metavar, text in _MAKE_OPTIONS:
+        data.add_argument(f"--{option}", metavar=metavar, help=f"make: {text}")
+    data.add_argument("--force", action="store_true", help="make: make it again")
     data.add_argument("--data-dir", metavar="DIR", help="your own copies of data files (also: OTBENCH_DATA_DIR)")
 
     check = add("check", _check, "test a solver against the contract, for its author")
@@ -479,11 +496,60 @@ def _data(options: argparse.Namespace) -> int:
     from otbench.datasources import act
     from otbench.screen import console
 
+    if options.action == "make":
+        return _data_make(options)
+    for option in (*(name for name, _, _ in _MAKE_OPTIONS), "force"):
+        if getattr(options, option):
+            raise UsageError(f"data {options.action}: --{option} is an option of make only")
     folder = options.data_dir or os.environ.get("OTBENCH_DATA_DIR") or None
     data_dir = None if folder is None else Path(folder)
     lines = act(options.action, options.name, registry=_registry(options), data_dir=data_dir)
     console().print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
     return 0
+
+
+def _data_make(options: argparse.Namespace) -> int:
+    from otbench.plan import resolve_device
+    from otbench.pretrained import Progress, make
+    from otbench.screen import console
+
+    if options.name is None:
+        raise UsageError("data make: say what: vae or classifier")
+    device, _ = resolve_device(options.device or "cpu")
+    threads = options.threads or str(min(4, os.cpu_count() or 1))
+    if not (threads.isascii() and threads.isdigit() and 1 <= int(threads) <= 1024):
+        raise UsageError(f"--threads {threads}: must be a whole number from 1 to 1024")
+    folder = options.data_dir or os.environ.get("OTBENCH_DATA_DIR") or None
+    if folder is not None and not Path(folder).is_dir():
+        raise UsageError(f"--data-dir {folder}: no such folder")
+    out = console()
+
+    def show(progress: Progress) -> None:
+        left = progress.seconds / progress.epoch * (progress.epochs - progress.epoch)
+        out.print(
+            f"{progress.name}: epoch {progress.epoch} of {progress.epochs}, {progress.text}, about {left:.0f} s to go",
+            markup=False,
+            soft_wrap=True,
+        )
+
+    paths = make(
+        options.name,
+        sets=_words(options.set) or None,
+        kinds=_words(options.kind) or None,
+        size=options.size or "default",
+        data_dir=None if folder is None else Path(folder),
+        device=device,
+        threads=int(threads),
+        force=options.force,
+        listen=show,
+    )
+    for path in paths:
+        out.print(f"ready: {path}", markup=False, soft_wrap=True)
+    return 0
+
+
+def _words(text: str | None) -> tuple[str, ...]:
+    return tuple(word.strip() for word in (text or "").split(",") if word.strip())
 
 
 def _check(options: argparse.Namespace) -> int:

@@ -105,6 +105,11 @@ def cached_copy(file: RemoteFile) -> Path | None:
     return path if path.is_file() else None
 
 
+def present(file: RemoteFile, data_dir: Path | None) -> bool:
+    """Say whether `locate` would find `file` without a download; its content is not looked at."""
+    return users_copy(file, data_dir) is not None or cached_copy(file) is not None
+
+
 def cache_folder() -> Path:
     """Return the folder for downloads and prepared data; it may not exist yet."""
     import pooch  # here: slow to import

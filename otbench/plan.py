@@ -9,7 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -92,6 +92,7 @@ def make_plan(request: Request, registry: Registry) -> Plan:
     threads = request.threads or max(1, min(4, cores) // request.jobs)
 
     runs: dict[str, Planned] = {}
+    closed_form: set[str] = set()
     for selection in tasks:
         task_entry = registry.find(selection.name, "task")
         task_note = registry.load(task_entry)
@@ -101,7 +102,9 @@ def make_plan(request: Request, registry: Registry) -> Plan:
             task = _task_class(task_note)(config, data_dir=request.data_dir)
             task.check()
             inputs = {f"input {path.name}": _file_digest(path.resolve()) for path in task.inputs()}
-            for solver in chosen:
+            rows = [*chosen, *_controls(task, chosen, registry, notes)]
+            closed_form |= {row.note.name for row in rows if row.note.closed_form}
+            for solver in rows:
                 source = _source(solver, task_entry, registry) | inputs
                 source_hash = _digest(json.dumps(source, sort_keys=True).encode())
                 for typed in solver.grids:
@@ -125,9 +128,20 @@ def make_plan(request: Request, registry: Registry) -> Plan:
                         command = _command(spec, typed, task_note, request)
                         label = _typed(spec.solver, typed)
                         runs[run_id] = Planned(id=run_id, spec=spec, label=label, source=source, command=command)
-    closed_form = frozenset(solver.note.name for solver in chosen if solver.note.closed_form)
     has_full = all("full" in solver.note.presets for solver in chosen if solver.note.kind == "solver")
-    return Plan(tuple(runs.values()), closed_form, has_full, tuple(notes))
+    return Plan(tuple(runs.values()), frozenset(closed_form), has_full, tuple(notes))
+
+
+def _controls(task: Task[Config], chosen: Sequence[_Solver], registry: Registry, notes: list[str]) -> Iterator[_Solver]:
+    """Yield the baselines that this task always shows and that nobody asked for."""
+    for name in task.controls():
+        if all(solver.note.name != name for solver in chosen):
+            try:
+                entry = registry.find(name, "baseline")
+                yield _Solver(entry, registry.load(entry), [{}])
+            except (PluginError, UsageError) as error:
+                note = f"left out: {error}"
+                notes += [note] if note not in notes else []
 
 
 def _check_size(runs: int) -> None:

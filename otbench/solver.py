@@ -112,6 +112,8 @@ class Solver(abc.ABC, Generic[ConfigT]):
     """Whether `forward_map` draws from its generator: evaluation then also takes the mean over draws."""
     reads_label: bool = False
     """Whether the maps are given the class of the point that they move; a column of the table says so."""
+    reference: ClassVar[str | None] = None
+    """Name of a row that the task scores from its own test data (`Instance.references`): such a class has no map."""
     function_evaluations: int | None = None
     """Evaluations of the network that an integrator made in training so far; None where there is no integrator."""
     directions_trained: ClassVar[int] = 1

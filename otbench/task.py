@@ -123,6 +123,13 @@ class Instance(abc.ABC):
     def score(self, outputs: Outputs) -> dict[str, float]:
         """Return metrics by name; a metric that does not apply is left out."""
 
+    def references(self) -> Mapping[str, Mapping[str, float]]:
+        """Return metrics, by name, of rows that are no method: real test data, the best that a decoder allows.
+
+        Shown as the baselines of these names (`Solver.reference`).
+        """
+        return {}
+
     def pictures(self, outputs: Outputs) -> Sequence[Picture]:
         """Return what a report draws of the trained maps: a few small arrays, kept beside the record."""
         return ()
@@ -155,6 +162,10 @@ class Task(abc.ABC, Generic[ConfigT]):
             data_dir: the folder with the user's own copies of data, if any.
         """
         return preset, ()
+
+    def controls(self) -> tuple[str, ...]:
+        """Return names of baselines that always stand in this instance's table, beside those of every task."""
+        return ()
 
     @classmethod
     def sources(cls) -> Sequence[DataSource]:

@@ -246,6 +246,11 @@ class _Run:
             record.published = PublishedKey(table=published.table, where=dict(published.where))
         solver_class = solver_entry.cls
         assert issubclass(solver_class, Solver)
+        if solver_class.reference is not None:
+            row = instance.references().get(solver_class.reference)
+            record.metrics = dict(row or {})
+            record.reason = "" if row else f"this task has no row of {solver_class.reference}"
+            return
         support = solver_class.supports(problem)
         if not support.ok:
             record.reason = support.reason

@@ -60,3 +60,14 @@ def test_parameter_counts_of_the_uci_sets() -> None:
         assert list(group["set"]) == ["power", "gas", "hepmass", "miniboone", "bsds300"]
         assert group["value"].min() > 1000
     assert list(counts[counts["method"] == "NCF"]["value"]) == [8250, 8900, 13060, 29840, 156000]
+
+
+def test_image_rows_are_of_known_metrics_and_name_their_space() -> None:
+    table = published_table("mnist")
+    assert set(table["metric"]) == {"accuracy", "accuracy_bwd", "fd_pixel", "fid_inception"}
+    assert set(table["pair"]) == {"fmnist-mnist", "transfer", "shift"}
+    assert (table["source"] != "").all()
+    assert (table["note"] != "").all()
+    assert not table.duplicated(["method", "pair", "metric", "source"]).any()
+    headline = table[(table["pair"] == "fmnist-mnist") & (table["metric"] == "accuracy")].set_index("method")["value"]
+    assert headline[["NCF", "ImplicitOT", "GNOT with noise"]].tolist() == [83.42, 96.0, 83.72]
