@@ -10,6 +10,7 @@ is the solver's. Test rows above 100 000 are thinned to 100 000 fixed ones.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -25,6 +26,7 @@ from otbench.datasets._uci_demo import DEMO, demo
 from otbench.datasets._uci_tables import PUBLISHED
 from otbench.datasources import DataSource, size
 from otbench.density import mean_nll
+from otbench.metrics.novelty import novelty
 from otbench.metrics.two_sample import (
     CURVE_POINTS,
     FINAL_POINTS,
@@ -104,6 +106,8 @@ class UCIInstance(Instance):
     def score(self, outputs: Outputs) -> dict[str, float]:
         """Return the metrics by name; those that need a backward map or a density are left out without one.
 
+        `novelty` is the distance of T#source to the nearest training rows, over that of test rows: copies have 0.
+
         Distances end in `_fwd` for T#source against test rows, in `_bwd` for S#test rows against the normal sample.
         """
         x = self.test.source.x
@@ -118,6 +122,12 @@ class UCIInstance(Instance):
         scores["cost"] = _mean_square(outputs.forward - x) / 2
         if outputs.log_prob is not None:
             scores |= mean_nll(outputs.log_prob)
+        if outputs.final:
+            training = self.problem.target.pool
+            assert training is not None
+            found = novelty(outputs.forward, training, self.test.target.x)
+            if not math.isnan(found):  # else the test rows are copies, too
+                scores["novelty"] = found
         if outputs.roundtrip is not None:
             scores["inverse_gap"] = 100 * _mean_square(outputs.roundtrip - x) / x.shape[1]
         return scores
@@ -150,6 +160,8 @@ class UCI(Task[UCIConfig]):
         Metric("energy_fwd", "energy fwd", primary=True),
         Metric("sliced_w2_fwd", "sliced W2 fwd", primary=True),
         Metric("nll", "NLL", "nats", primary=True),
+        Metric("inverse_gap", "|S(T(x))-x|^2", "%", primary=True),
+        Metric("novelty", "novelty", higher_is_better=True, primary=True),
         Metric("nll_missing", "NLL missing", "share"),
         Metric("p_value_fwd", f"p (n <= {TEST_POINTS})", higher_is_better=True, primary=True),
         Metric("p_value_bwd", "p bwd", higher_is_better=True),
@@ -166,7 +178,6 @@ class UCI(Task[UCIConfig]):
         Metric("vstat_bwd", "V-statistic bwd"),
         Metric("vstat_floor_bwd", "its floor, bwd"),
         Metric("cost", "cost", "data units^2"),
-        Metric("inverse_gap", "|S(T(x))-x|^2", "%"),
     )
 
     def __init__(self, config: UCIConfig, *, data_dir: Path | None = None) -> None:
