@@ -20,9 +20,8 @@ all gradients; batches hold as many labelled points of each class on both sides:
 Deviations from the paper and its code, all of them parameters (`paper` sets them back):
     side: see above; the paper has the potential on the source's side.
     inner solver: per-sample Anderson acceleration (`otbench.ops.prox`) instead of fixed steps of 0.1 / L, which diverge
-        for small L; it starts from the last y* of the same pool point. Points drawn afresh have none: these start from
-        the best point of the other batch, and never end above it (`otbench.ops.prox.solve_prox_among`), so that the
-        loss stays bounded whatever g is.
+        for small L; it starts from the last y* of the same pool point. Points drawn afresh have none: they descend from
+        the best point of the other batch (`otbench.ops.prox.solve_prox_among`), which bounds the loss whatever g is.
     data: batches without replacement over whole epochs, a new batch each step instead of every third.
     learning rate: short warm-up and cosine decay to zero; the paper has one constant rate, its code 1e-3 for d < 16 and
         1e-4 above (`paper`: 1e-3 for all, as the text says).
@@ -248,10 +247,10 @@ class FixedPoint(Solver[FixedPointConfig]):
     def _solved(self, z: Tensor) -> Tensor:
         """Return y with y + grad g(y) = z, to a tenth of the training tolerance; else the best iterate."""
         network, tol = self._trained(), self.config.tol / 10
-        gradient = self._gradient(network)
         if self.anchors is None:
-            return solve_prox(gradient, z, tol=tol, max_iter=_MAP_ITERATIONS).y
-        return solve_prox_among(network, gradient, z, self.anchors.points, tol=tol, max_iter=_MAP_ITERATIONS).y
+            return solve_prox(self._gradient(network), z, tol=tol, max_iter=_MAP_ITERATIONS).y
+        points = self.anchors.points
+        return solve_prox_among(network.value_and_gradient, z, points, tol=tol, max_iter=_MAP_ITERATIONS).y
 
     def _gradient(self, network: DenseICNN) -> Callable[[Tensor], Tensor]:
         """Return the gradient of `network` in x alone, from (n, d + K) to (n, d + K), zero where the class stands."""
@@ -297,7 +296,7 @@ class FixedPoint(Solver[FixedPointConfig]):
                 gradient, z, generator=self.context.generator, tol=config.tol, max_iter=config.max_inner
             )
         if self.anchors is not None:
-            return solve_prox_among(network, gradient, z, x, tol=config.tol, max_iter=config.max_inner)
+            return solve_prox_among(network.value_and_gradient, z, x, tol=config.tol, max_iter=config.max_inner)
         start = None if self.starts is None or index is None else self.starts[index]
         found = solve_prox(gradient, z, start=start, tol=config.tol, max_iter=config.max_inner)
         if self.starts is not None and index is not None:

@@ -101,7 +101,7 @@ def test_a_full_disk_leaves_the_old_file_whole(tmp_path: Path, monkeypatch: pyte
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("otbench.store.os.fsync", full)
+    monkeypatch.setattr("otbench.atomic.os.fsync", full)
     with pytest.raises(StoreError, match="No space left"):
         store.write_pictures("one", [points(20)])
     assert store.pictures("one").read_bytes() == before

@@ -200,7 +200,7 @@ def test_among_points_finds_the_lowest_minimum_where_there_are_several() -> None
     grid = torch.linspace(-3, 3, 6001, dtype=torch.float64)[:, None]
     exact = (wells(grid) + (z - grid.T).square() / 2).min(1).values
     points = torch.randn(1000, 1, generator=seeded(1), dtype=torch.float64)
-    found = solve_prox_among(wells, wells_gradient, z, points, tol=1e-8, max_iter=200)
+    found = solve_prox_among(lambda y: (wells(y), wells_gradient(y)), z, points, tol=1e-8, max_iter=200)
     reached = wells(found.y) + (z - found.y).square().sum(1) / 2
     torch.testing.assert_close(reached, exact, atol=2e-3, rtol=0)  # the points choose the well, to their spacing
     alone = solve_prox(wells_gradient, z, tol=1e-8, max_iter=200).y
@@ -210,7 +210,7 @@ def test_among_points_finds_the_lowest_minimum_where_there_are_several() -> None
 def test_among_points_equals_the_prox_of_a_convex_function() -> None:
     matrix = symmetric(torch.linspace(0.0, 3.0, 5, dtype=torch.float64))
     z, points = (torch.randn(n, 5, generator=seeded(n), dtype=torch.float64) for n in (40, 100))
-    found = solve_prox_among(lambda y: (y @ matrix * y).sum(1) / 2, lambda y: y @ matrix, z, points, tol=1e-9)
+    found = solve_prox_among(lambda y: ((y @ matrix * y).sum(1) / 2, y @ matrix), z, points, tol=1e-9, max_iter=200)
     exact = torch.linalg.solve(matrix + torch.eye(5, dtype=torch.float64), z.T).T
     torch.testing.assert_close(found.y, exact, atol=1e-8, rtol=0)
     assert float(found.unconverged) == 0
@@ -219,7 +219,7 @@ def test_among_points_equals_the_prox_of_a_convex_function() -> None:
 @pytest.mark.parametrize("curvature", [-1.5, -20.0])
 def test_among_points_never_ends_above_the_best_nor_far_away(curvature: float) -> None:
     z, points = torch.randn(64, 3, generator=seeded(0)), torch.randn(128, 3, generator=seeded(1))
-    found = solve_prox_among(lambda y: curvature * y.square().sum(1) / 2, lambda y: curvature * y, z, points)
+    found = solve_prox_among(lambda y: (curvature * y.square().sum(1) / 2, curvature * y), z, points)
 
     def objective(y: Tensor) -> Tensor:
         return curvature * y.square().sum(-1) / 2 + (z - y).square().sum(-1) / 2
