@@ -5,7 +5,8 @@ The solver's inverse map is only a start for x: learnt inverses are inexact, and
 better than the true one. Newton's method solves T(x) = y with the map itself, so the numbers of all solvers mean the
 same, and integrate to at most one.
 
-Where T is not injective, the x found is one of several, and the value a lower bound.
+Where T is not injective, the x found is one of several, and the value a lower bound. A solver that has S in closed form
+and solves for T needs no search: x = S(y), if T takes it back to y.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from otbench.config import Config
 from otbench.ops.jacobian import jacobian
-from otbench.solver import HasBackward, HasForwardGradient, Solver
+from otbench.solver import HasBackward, HasBackwardGradient, HasForwardGradient, Solver
 
 LARGEST_DIM = 64
 """Most coordinates: a Jacobian costs a backward pass for each."""
@@ -32,6 +33,8 @@ _HALVINGS = 10
 _TOLERANCE = 512
 _RESTARTS = (0.1, 0.1, 0.3, 0.3, 0.3, 1.0, 1.0, 1.0)
 _SEED = 20_210
+_RETURNED = 1e-2
+"""Share of the size of a point within which T(S(y)) is y: T is solved for, to a tolerance."""
 
 
 def has_density(solver: Solver[Config]) -> bool:
@@ -48,7 +51,7 @@ def has_density(solver: Solver[Config]) -> bool:
     )
 
 
-def pushforward_log_prob(solver: HasForwardGradient, y: Tensor, label: Tensor | None = None) -> Tensor:
+def pushforward_log_prob(solver: Solver[Config], y: Tensor, label: Tensor | None = None) -> Tensor:
     """Return log densities of T#N(0, I) at `y`.
 
     Damped Newton steps on T(x) = y from the solver's inverse map (from y itself where there is none), with exact
@@ -98,7 +101,28 @@ def mean_nll(log_prob: Tensor) -> dict[str, float]:
     return result
 
 
-def _log_prob(solver: HasForwardGradient, y: Tensor, label: Tensor | None) -> Tensor:
+def _by_inverse(solver: Solver[Config], y: Tensor, label: Tensor | None) -> Tensor | None:
+    """Return log densities at `y` from a closed-form S, NaN where T does not take S(y) back to y; None without one."""
+    if not isinstance(solver, HasBackwardGradient) or solver.backward_map_with_grad(y[:1], label) is None:
+        return None
+
+    def inverse(points: Tensor) -> Tensor:
+        moved = solver.backward_map_with_grad(points, label)
+        assert moved is not None
+        return moved
+
+    x, matrix = jacobian(inverse, y)
+    log_det = torch.linalg.slogdet(matrix.double()).logabsdet
+    result: Tensor = -x.double().square().sum(1) / 2 - y.shape[1] / 2 * math.log(2 * math.pi) + log_det
+    away = (solver.forward_map(x, label) - y).norm(dim=1)
+    return result.masked_fill(away > _RETURNED * (y.norm(dim=1) + math.sqrt(y.shape[1])), math.nan)
+
+
+def _log_prob(solver: Solver[Config], y: Tensor, label: Tensor | None) -> Tensor:
+    found = _by_inverse(solver, y, label)
+    if found is not None:
+        return found
+    assert isinstance(solver, HasForwardGradient)
     start = solver.backward_map(y, label).detach() if isinstance(solver, HasBackward) else y.clone()
     # A learnt inverse may be worse than nothing, and Newton cannot leave a point that is not finite.
     start = torch.where(start.isfinite().all(1, keepdim=True), start, y)

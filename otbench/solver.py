@@ -7,9 +7,9 @@ A solver is one file with one class, registered by `register_solver`:
         ...
 
 Optional abilities are declared by being defined: `backward_map`, `validate` with `validate_every`, `log_prob`,
-`forward_map_with_grad`, `velocity`, `interpolate`. `transductive = True` says that only the training pool itself can
-be moved; `stochastic = True`, that a map draws from its `generator`; `reads_label = True`, that the maps are given the
-class of the point that they move.
+`forward_map_with_grad`, `backward_map_with_grad`, `velocity`, `interpolate`. `transductive = True` says that only the
+training pool itself can be moved; `stochastic = True`, that a map draws from its `generator`; `reads_label = True`,
+that the maps are given the class of the point that they move.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ __all__ = [
     "Context",
     "Field",
     "HasBackward",
+    "HasBackwardGradient",
     "HasForwardGradient",
     "HasLogProb",
     "HasValidate",
@@ -211,6 +212,14 @@ class HasForwardGradient(Protocol):
 
     def forward_map_with_grad(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         """Return T(x), same shape as `x` (n, *shape), with a graph back to `x`; each image depends on its own point."""
+
+
+@runtime_checkable
+class HasBackwardGradient(Protocol):
+    """A solver that may hold its backward map in closed form, and solve for the forward one."""
+
+    def backward_map_with_grad(self, y: Tensor, label: Tensor | None = None) -> Tensor | None:
+        """Return S(y), same shape as `y` (n, *shape), with a graph back to `y`; None where S is what is solved for."""
 
 
 @runtime_checkable

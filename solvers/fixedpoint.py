@@ -232,6 +232,12 @@ class FixedPoint(Solver[FixedPointConfig]):
         points = marked(y, label, self.problem.classes)
         return self._bare(self._explicit(points) if self.reverse else self._solved(points), y)
 
+    def backward_map_with_grad(self, y: Tensor, label: Tensor | None = None) -> Tensor | None:
+        """Return S(y), same shape as `y` (n, *shape), with a graph back to `y`; None where S is solved for."""
+        if not self.reverse:
+            return None
+        return self._bare(self._explicit(marked(y, label, self.problem.classes)), y)
+
     def stored_modules(self) -> Mapping[str, nn.Module]:
         """Return what both maps use: the network and, where there are any, the anchors."""
         kept: dict[str, nn.Module] = {"potential": self._trained()}

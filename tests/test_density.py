@@ -254,3 +254,14 @@ def test_points_at_a_fold_start_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("otbench.density._RESTARTS", ())
     once = pushforward_log_prob(solver, y)  # type: ignore[arg-type]
     assert int(found.isnan().sum()) < int(once.isnan().sum()) / 3
+
+
+def test_a_closed_form_inverse_needs_no_search() -> None:
+    class Exact(FixedPoint):
+        def build_potential(self) -> QuadraticPotential:  # type: ignore[override]
+            inverse = torch.linalg.inv(MATRIX)  # the potential lives on the target: its map is S
+            return QuadraticPotential(inverse - torch.eye(3, dtype=DOUBLE), -SHIFT @ inverse)
+
+    solver = make(Exact, FixedPointConfig(side="target", average=0.0, tol=1e-6))
+    y = points(200) @ MATRIX + SHIFT
+    torch.testing.assert_close(pushforward_log_prob(solver, y), exact(y), rtol=0, atol=1e-9)
