@@ -22,8 +22,8 @@ from otbench.solver import HasBackward, HasBackwardGradient, HasForwardGradient,
 
 LARGEST_DIM = 64
 """Most coordinates: a Jacobian costs a backward pass for each."""
-DENSITY_POINTS = 4096
-"""Most points for which a run makes densities: in 64 dimensions, seconds on one core with the networks here."""
+DENSITY_POINTS = 1024
+"""Most points for which a run makes densities: each Newton step costs a backward pass per coordinate."""
 MOST_MISSING = 0.01
 """Largest share of points without a density that `mean_nll` passes over."""
 
@@ -32,6 +32,9 @@ _NEWTON_STEPS = 30
 _HALVINGS = 10
 _TOLERANCE = 512
 _RESTARTS = (0.1, 0.1, 0.3, 0.3, 0.3, 1.0, 1.0, 1.0)
+_HOPELESS = 0.25
+"""Share of points without a density above which none is started again: the rest could not bring it below
+`MOST_MISSING`, and takes minutes."""
 _SEED = 20_210
 _RETURNED = 1e-2
 """Share of the size of a point within which T(S(y)) is y: T is solved for, to a tolerance."""
@@ -57,8 +60,8 @@ def pushforward_log_prob(solver: Solver[Config], y: Tensor, label: Tensor | None
     Damped Newton steps on T(x) = y from the solver's inverse map (from y itself where there is none), with exact
     Jacobians, until |T(x) - y| <= 512 eps (|y| + sqrt(d)) with the eps of the dtype; the determinant is that of the
     last point. Where T is not monotone, Newton's method can end at a fold: such points start again beside the first
-    guess, at random distances (fixed seed) of 0.1 to 1 per coordinate, eight times. Asks the host once or more per step
-    which samples are left.
+    guess, at random distances (fixed seed) of 0.1 to 1 per coordinate, eight times, unless they are more than a quarter
+    of all. Asks the host once or more per step which samples are left.
 
     Args:
         solver: its source is taken to be N(0, I).
@@ -130,7 +133,7 @@ def _log_prob(solver: Solver[Config], y: Tensor, label: Tensor | None) -> Tensor
     generator = torch.Generator().manual_seed(_SEED)
     for scale in _RESTARTS:
         rows = result.isnan().nonzero().squeeze(1)
-        if not len(rows):
+        if not len(rows) or len(rows) > _HOPELESS * len(y):
             break
         noise = torch.randn(len(rows), y.shape[1], generator=generator).to(y)
         near = start[rows] + scale * noise

@@ -176,7 +176,7 @@ def test_density_integrates_to_one_however_bad_the_inverse_map(guess: float) -> 
     solver.guess = guess  # type: ignore[attr-defined]
     line = torch.linspace(-7, 7, 4001, dtype=DOUBLE)
     y = torch.stack((line, 0 * line, 0 * line), 1)
-    found = pushforward_log_prob(solver, y)  # type: ignore[arg-type]
+    found = pushforward_log_prob(solver, y)
     assert not found.isnan().any()
     # T(0) = 0 with slope 1.9: the two other coordinates contribute the density of N(0, 1) at 0, over 1.9, each
     other = (2 * math.pi) ** -0.5 / 1.9
@@ -186,20 +186,20 @@ def test_density_integrates_to_one_however_bad_the_inverse_map(guess: float) -> 
 def test_labels_go_with_their_points() -> None:
     solver = make(Warp, Config())
     y, label = points(50), torch.arange(50) % 3
-    found = pushforward_log_prob(solver, y + label[:, None], label)  # type: ignore[arg-type]
-    torch.testing.assert_close(found, pushforward_log_prob(solver, y))  # type: ignore[arg-type]
+    found = pushforward_log_prob(solver, y + label[:, None], label)
+    torch.testing.assert_close(found, pushforward_log_prob(solver, y))
 
 
 def test_points_out_of_reach_have_no_density() -> None:
     solver = make(Bounded, Config())
     y = torch.zeros(100, D, dtype=DOUBLE)
     y[:, 0] = torch.linspace(-1.4, 1.4, 100)
-    found = pushforward_log_prob(solver, y)  # type: ignore[arg-type]
+    found = pushforward_log_prob(solver, y)
     x = y.tan()
     expected = (-x.square() / 2 - math.log(2 * math.pi) / 2 + (1 + x.square()).log()).sum(1)
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
     y[:2, 1] = 2.0
-    found = pushforward_log_prob(solver, y)  # type: ignore[arg-type]
+    found = pushforward_log_prob(solver, y)
     assert found.isnan().tolist() == [True, True] + [False] * 98
     assert mean_nll(found) == {"nll_missing": 0.02}
     assert mean_nll(found[1:101])["nll_missing"] == pytest.approx(1 / 99)
@@ -248,12 +248,23 @@ class Folded(Warp):
 def test_points_at_a_fold_start_again(monkeypatch: pytest.MonkeyPatch) -> None:
     solver = make(Folded, Config())
     solver.guess = 2.2  # type: ignore[attr-defined]  # beside the first fold
-    y = solver.forward_map(points(100))
-    found = pushforward_log_prob(solver, y)  # type: ignore[arg-type]
-    torch.testing.assert_close(found, pushforward_log_prob(solver, y), equal_nan=True)  # type: ignore[arg-type]
+    easy = torch.full((400, D), 2.2, dtype=DOUBLE)  # which the first guess is right for
+    y = solver.forward_map(torch.cat((points(100), easy)))
+    found = pushforward_log_prob(solver, y)
+    torch.testing.assert_close(found, pushforward_log_prob(solver, y), equal_nan=True)
     monkeypatch.setattr("otbench.density._RESTARTS", ())
-    once = pushforward_log_prob(solver, y)  # type: ignore[arg-type]
+    once = pushforward_log_prob(solver, y)
+    assert int(once.isnan().sum()) > 50
     assert int(found.isnan().sum()) < int(once.isnan().sum()) / 3
+
+
+def test_a_map_that_misses_most_points_is_not_searched_for_them_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    solver = make(Bounded, Config())
+    y = 10 + points(100)
+    found = pushforward_log_prob(solver, y)
+    monkeypatch.setattr("otbench.density._RESTARTS", ())
+    torch.testing.assert_close(found, pushforward_log_prob(solver, y), equal_nan=True, rtol=0, atol=0)
+    assert bool(found.isnan().all())
 
 
 def test_a_closed_form_inverse_needs_no_search() -> None:
