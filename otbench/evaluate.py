@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -51,12 +52,7 @@ def apply_maps(solver: Solver[Config], test: TestData, *, seed: int, final: bool
 def _log_prob(solver: Solver[Config], target: Batch) -> Tensor | None:
     """Return log densities at points of `target`: the solver's own, else made of its map's Jacobians, else None."""
     if isinstance(solver, HasLogProb):
-        parts = []
-        for begin in range(0, len(target.x), CHUNK):
-            here = slice(begin, begin + CHUNK)
-            label = None if target.label is None else target.label[here]
-            parts.append(solver.log_prob(target.x[here], label).detach())
-        return torch.cat(parts)
+        return _in_chunks(solver.log_prob, target.x, target.label)
     if not has_density(solver):
         return None
     assert isinstance(solver, HasForwardGradient)
@@ -101,10 +97,14 @@ def stored_size(modules: Mapping[str, nn.Module]) -> tuple[int, int]:
 
 
 def _mapped(function: Callable[..., Tensor], x: Tensor, label: Tensor | None, generator: torch.Generator) -> Tensor:
+    return _in_chunks(functools.partial(function, generator=generator), x, label)
+
+
+def _in_chunks(function: Callable[..., Tensor], x: Tensor, label: Tensor | None) -> Tensor:
     parts = []
     for begin in range(0, len(x), CHUNK):
         piece = None if label is None else label[begin : begin + CHUNK]
-        parts.append(function(x[begin : begin + CHUNK], piece, generator=generator).detach())
+        parts.append(function(x[begin : begin + CHUNK], piece).detach())
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 

@@ -14,22 +14,12 @@ from torch import Tensor, nn
 from otbench.errors import DivergedError
 from otbench.nets.concatsquash import ConcatSquash
 from otbench.nets.continuous_flow import Block, carry, dopri5
-from otbench.problem import FreshMeasure, PoolMeasure, Problem, QuadraticCost
 from otbench.solvers.ffjord import FFJORD, RNODE
 
+from ..from_normal import F64, problem, sample
+
 Make = Callable[..., Any]
-F64 = torch.float64
 BOTH = pytest.mark.parametrize("kind", [FFJORD, RNODE])
-
-
-def problem(y: Tensor, validation: Tensor | None = None) -> Problem:
-    d = y.shape[1]
-    source = FreshMeasure((d,), lambda n, g: torch.randn(n, d, generator=g, dtype=y.dtype), is_standard_normal=True)
-    return Problem(source, PoolMeasure(y, validation=validation), QuadraticCost(), torch.device("cpu"), y.dtype)
-
-
-def sample(n: int, d: int, *, seed: int = 5) -> Tensor:
-    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=F64)
 
 
 def parameters(solver: Any) -> int:

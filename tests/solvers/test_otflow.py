@@ -9,25 +9,16 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from otbench.errors import UsageError
 from otbench.nets.otflow_potential import OTFlowPotential
-from otbench.problem import FreshMeasure, PoolMeasure, Problem, QuadraticCost
+from otbench.problem import Problem, QuadraticCost
 from otbench.solvers.otflow import CLAMP, OTFlow
 
+from ..from_normal import F64, problem, sample
+
 Make = Callable[..., Any]
-F64 = torch.float64
-
-
-def problem(y: Tensor, validation: Tensor | None = None) -> Problem:
-    d = y.shape[1]
-    source = FreshMeasure((d,), lambda n, g: torch.randn(n, d, generator=g, dtype=y.dtype), is_standard_normal=True)
-    return Problem(source, PoolMeasure(y, validation=validation), QuadraticCost(), torch.device("cpu"), y.dtype)
-
-
-def sample(n: int, d: int, *, seed: int = 5) -> Tensor:
-    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=F64)
 
 
 def bare(d: int) -> OTFlowPotential:
