@@ -19,6 +19,9 @@ Preset `paper` has the published values of the data set whose dimension the prob
 number of iterations. Deviations from the paper, all parameters of this file, in the other presets:
 
 * `schedule=cosine`: the rate follows the used share of the budget; validation only chooses the weights.
+* `start=identity`: w = 0, and a tenth of A. The published w = 1 makes Phi convex, so that the flow contracts whatever
+  the data; data that are narrow in many dimensions (BSDS300) first drive K_0 to 0, where w has no derivative, and
+  training stays at the identity for thousands of steps.
 * Smaller networks and batches, fewer time steps, and at most `validation_points` points at a validation.
 * Where a target sets no validation points aside, a fixed sample of it takes their place.
 """
@@ -42,6 +45,8 @@ CLAMP = 1.5
 """Largest size of a parameter at the start of a step."""
 DROPS = 3
 """Drops of the rate; the stall after the last ends training."""
+SHARE = 0.1
+"""Of the published A, what `start=identity` begins with."""
 CHUNK = 8192
 """Points whose density is computed at a time."""
 
@@ -62,6 +67,7 @@ class OTFlowConfig(Config):
     patience: int | None = Field(None, "validations without improvement until the rate drops", ge=1)
     drop: float | None = Field(None, "divisor of the rate at a drop", gt=1)
     iterations: int | None = Field(None, "steps after which training ends in any case", unit="steps", ge=1)
+    start: Literal["identity", "published"] = Field("identity", "first map: about the identity, or a convex potential's")
     schedule: Literal["plateau", "cosine"] = Field("plateau", "rate: by validation, or cosine over the budget")
     validation_points: int = Field(2000, "most points of a validation", unit="points", ge=1)
 
@@ -83,7 +89,7 @@ class _Settings:
 
 
 SETTINGS = {
-    "ours": _Settings(64, 128, 0.05, 100, 5, 4, 6, 12, 20, 15, 10, None),
+    "ours": _Settings(64, 128, 0.02, 100, 5, 4, 6, 12, 20, 15, 10, None),
     "power": _Settings(128, 10_000, 0.03, 500, 5, 10, 22, 24, 30, 20, 10, 36_000),
     "gas": _Settings(350, 2000, 0.01, 1200, 40, 10, 28, 30, 50, 20, 10, 60_000),
     "hepmass": _Settings(256, 2000, 0.02, 500, 40, 12, 24, 24, 50, 15, 10, 40_000),
@@ -110,7 +116,7 @@ SETTINGS = {
             "nt_test": 18,
             "schedule": "cosine",
         },
-        "paper": {"steps": 120_000, "settings": "auto", "validation_points": 10**6},
+        "paper": {"steps": 120_000, "settings": "auto", "start": "published", "validation_points": 10**6},
     },
 )
 class OTFlow(Flow[OTFlowConfig]):
@@ -141,13 +147,18 @@ class OTFlow(Flow[OTFlowConfig]):
 
     def build_potential(self) -> nn.Module:
         """Return Phi with `gradient` and `gradient_and_trace`; override to put another potential in."""
-        return OTFlowPotential(
+        potential = OTFlowPotential(
             self.problem.dim,
             width=self.settings.width,
             generator=self.context.generator,
             device=self.context.device,
             dtype=self.context.dtype,
         )
+        if self.config.start == "identity":
+            with torch.no_grad():
+                potential.readout.zero_()
+                potential.quadratic.mul_(SHARE)
+        return potential
 
     def step(self) -> StepInfo:
         """Do one step of Adam on a new batch; never waits for the device."""
