@@ -249,6 +249,16 @@ def test_a_fragment_says_how_it_is_made_again_and_cannot_leave_its_comment() -> 
     assert text.count(r"\midrule") == 3  # head; sanity rows; solvers with their published rows
 
 
+def test_symbols_in_the_name_of_a_metric_stay_symbols() -> None:
+    """Escaped symbols hold braces, which pandas takes for places to fill in."""
+    info = [{"name": "gap", "label": "|S(T(x))-x|^2 {n} < 3", "unit": "%", "primary": True}]
+    changes = {"metrics": {"gap": 0.5}, "start": {}, "curve": [], "metric_info": info, "published": None}
+    slugs = Slugs()
+    (family,) = families(made([record("ncf", 8, 0, 0.1, **changes)]), slugs)
+    text = fragment(tables(family, slugs)[0], "otbench report")
+    assert escape("|S(T(x))-x|^2 {n} < 3 (%)") in text
+
+
 def test_letters_of_footnotes() -> None:
     assert [letter(k) for k in (0, 25, 26, 51, 52, 701, 702)] == ["a", "z", "aa", "az", "ba", "zz", "aaa"]
 
