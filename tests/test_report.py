@@ -83,6 +83,16 @@ def test_published_numbers_stand_only_beside_comparable_presets() -> None:
     assert "python bench.py --preset full" in quick
 
 
+@pytest.mark.parametrize("facts", [{"partial": "partial: 5 of 9 rows"}, {"demo": True}])
+def test_a_part_or_a_demo_is_comparable_in_no_preset(facts: dict[str, str | bool]) -> None:
+    text = printed([record("fixedpoint", 0.01, facts=facts)], full_command="python bench.py --preset full")
+    assert "not comparable with published numbers" in text
+    assert "ImplicitOT" not in text
+    assert "python bench.py --preset full" not in text
+    whole = [record("fixedpoint", 0.01, facts=dict.fromkeys(facts, ""))]
+    assert "ImplicitOT" in printed(whole)
+
+
 def test_marks_above_identity_worse_than_start_never_moved() -> None:
     rows = {
         row.label: row

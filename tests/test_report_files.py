@@ -19,6 +19,7 @@ import pytest
 from otbench.errors import StoreError, UsageError
 from otbench.record import Record
 from otbench.report.build import FORMATS, compile_latex, parse_formats
+from otbench.report.canvas import legend_below, theme
 from otbench.report.content import families, tables, time_to
 from otbench.report.files import Folder, Slugs
 from otbench.report.latex import document, escape, fragment, letter
@@ -88,6 +89,39 @@ def test_accuracy_by_dimension_has_published_beside_measured_best_and_second_mar
     assert forward.notes[note] == "a_plugin, d = 32: seed 2: diverged: the loss is nan at step 40"
     assert forward.seeds == "n = 1 to 3 seeds; numbers without ± are of one seed"
     assert forward.sources[0].startswith("Park")
+
+
+def test_nobody_is_best_where_doing_nothing_is_as_good() -> None:
+    info = [{"name": "far", "label": "far", "primary": True}, {"name": "p", "label": "p", "higher_is_better": True}]
+    info[1]["primary"] = True
+    rows = {"identity": (5.0, 0.002), "ncf": (1.0, 0.002), "fixedpoint": (2.0, 0.001)}
+    records = [
+        record(name, 8, 0, 0.1, metrics={"far": far, "p": p}, metric_info=info, start={}, curve=[], published=None)
+        for name, (far, p) in rows.items()
+    ]
+    slugs = Slugs()
+    (family,) = families(made(records), slugs)
+    accuracy = tables(family, slugs)[0]
+    ranks = {line.label: [cell.rank for cell in line.cells] for line in accuracy.lines}
+    assert {label: rank[:2] for label, rank in ranks.items()} == {
+        "identity": [0, 0],
+        "fixedpoint": [2, 0],
+        "ncf": [1, 0],
+    }
+    assert "Not ranked, as doing nothing is as good there: p." in accuracy.legend("bold", "italic")
+
+
+def test_a_legend_stays_within_its_figure() -> None:
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    for labels, columns in ((["a", "b", "c"], 3), (["a label of many letters", "b"] * 3, 1)):
+        with theme():
+            figure = Figure(figsize=(3.5, 2), layout="constrained")
+            legend_below(figure, [Line2D([], []) for _ in labels], labels, columns=3)
+            (legend,) = figure.legends
+            assert legend.get_window_extent().width <= figure.bbox.width
+            assert legend._ncols == columns
 
 
 def test_a_row_whose_runs_all_failed_says_so_in_its_cell() -> None:
@@ -247,6 +281,16 @@ def test_a_fragment_says_how_it_is_made_again_and_cannot_leave_its_comment() -> 
     assert r"a\_plugin" in text
     assert r"\textit{ImplicitOT} [1]" in text
     assert text.count(r"\midrule") == 3  # head; sanity rows; solvers with their published rows
+
+
+def test_symbols_in_the_name_of_a_metric_stay_symbols() -> None:
+    """Escaped symbols hold braces, which pandas takes for places to fill in."""
+    info = [{"name": "gap", "label": "|S(T(x))-x|^2 {n} < 3", "unit": "%", "primary": True}]
+    changes = {"metrics": {"gap": 0.5}, "start": {}, "curve": [], "metric_info": info, "published": None}
+    slugs = Slugs()
+    (family,) = families(made([record("ncf", 8, 0, 0.1, **changes)]), slugs)
+    text = fragment(tables(family, slugs)[0], "otbench report")
+    assert escape("|S(T(x))-x|^2 {n} < 3 (%)") in text
 
 
 def test_letters_of_footnotes() -> None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.figure import Figure
 
 _FORMATS = ("svg", "pdf", "png")
@@ -59,6 +60,17 @@ def theme() -> Iterator[None]:
         for name, value in _SETTINGS.items():
             mpl.rcParams[name] = value  # type: ignore[index]
         yield
+
+
+def legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], *, columns: int) -> None:
+    """Put a legend under the panels, in at most `columns` columns: as many as fit into the figure's width."""
+    for count in range(max(1, min(columns, len(labels))), 0, -1):
+        legend = figure.legend(list(handles), labels, loc="outside lower center", ncols=count, frameon=False)
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+        if count == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()
 
 
 def save(figure: Figure, drawing: Drawing, formats: Iterable[str], *, svg_dpi: int = _DPI) -> None:

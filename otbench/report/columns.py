@@ -24,6 +24,7 @@ class Column:
         most: decimals at most.
         brief: whether the terminal has room for it.
         words: whether 0 and 1 are written as no and yes.
+        metric: whether the task reports it, not the harness.
     """
 
     key: str
@@ -35,6 +36,7 @@ class Column:
     most: int = 6
     brief: bool = True
     words: bool = False
+    metric: bool = False
 
 
 def _harness(
@@ -69,7 +71,9 @@ EXPLAINED = (
 
 def metric_column(metric: MetricInfo) -> Column:
     """Return the column of a metric."""
-    return Column(metric.name, metric.label, metric.unit, best="high" if metric.higher_is_better else "low")
+    return Column(
+        metric.name, metric.label, metric.unit, best="high" if metric.higher_is_better else "low", metric=True
+    )
 
 
 def shown(value: Number, scale: float = 1.0, *, interval: bool = True, most: int = 6) -> tuple[str, str]:

@@ -22,6 +22,8 @@ FRACTIONS = (0.1, 0.01)
 """Targets of the time to a target, as parts of the score of doing nothing."""
 _EFFICIENCY = tuple(column for column in HARNESS if column.best is not None)
 _FAILURES_SHOWN = 3
+_ROUNDING = 1e-6
+"""Relative difference below which two scores count as equal."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class Table:
         notes: footnotes, in the order of their letters.
         sources: where published lines are from; `Line.source` counts from 1.
         seeds: "n = 3 seeds".
+        unranked: labels of metrics in which doing nothing is as good as the best solver.
     """
 
     slug: str
@@ -89,6 +92,7 @@ class Table:
     notes: list[str] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
     seeds: str = ""
+    unranked: list[str] = field(default_factory=list)
 
     def legend(self, best: str, second: str) -> list[str]:
         """Return what marks and emphasis mean, the latter in the words of the writer."""
@@ -96,6 +100,8 @@ class Table:
         text = [f"{mark} {meaning}." for mark, meaning in LEGEND.items() if mark in used]
         if any(cell.rank for line in self.lines for cell in line.cells):
             text.append(f"{best}: best solver, {second}: second; sanity rows and rows with failed runs are not ranked.")
+        if self.unranked:
+            text.append(f"Not ranked, as doing nothing is as good there: {', '.join(self.unranked)}.")
         return text
 
 
@@ -388,7 +394,7 @@ def _finished(table: Table) -> Table:
     """Rank the cells of each column, and say how many seeds there are."""
     for index, column in enumerate(table.columns):
         if column.best is not None:
-            _rank(table, index, -1 if column.best == "high" else 1)
+            _rank(table, index, -1 if column.best == "high" else 1, against_nothing=column.metric)
     counts: dict[int, int] = {}
     for line in table.lines:
         for cell in line.cells:
@@ -403,7 +409,9 @@ def _finished(table: Table) -> Table:
     return table
 
 
-def _rank(table: Table, index: int, sign: int) -> None:
+def _rank(table: Table, index: int, sign: int, *, against_nothing: bool) -> None:
+    """Rank solvers; not in a metric in which doing nothing is as good as the best of them (a p-value, an inverse)."""
+
     def eligible(line: Line) -> bool:
         cell = line.cells[index]
         return (
@@ -421,6 +429,11 @@ def _rank(table: Table, index: int, sign: int) -> None:
     if len(lines) < 2:
         return
     best, second = ([*sorted({key(line) for line in lines}), math.inf])[:2]
+    idle = [line.cells[index].value for line in table.lines if line.kind == "baseline" and line.label == IDENTITY]
+    reach = best + _ROUNDING * abs(best)
+    if against_nothing and any(value is not None and sign * value <= reach for value in idle):
+        table.unranked.append(table.columns[index].label)
+        return
     ties = sum(key(line) == best for line in lines)
     for line in lines:
         rank = {best: 1, second: 2}.get(key(line), 0)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from otbench.record import MetricInfo, Record, Status
-from otbench.report.canvas import Drawing, safe_text, save, theme
+from otbench.report.canvas import Drawing, legend_below, safe_text, save, theme
 from otbench.report.content import FRACTIONS, Family, target, time_to
 from otbench.report.style import DASHES, Dashes, Style, style
 from otbench.report.summary import IDENTITY, Number, Row, Section, number
@@ -362,10 +362,7 @@ def _legend(figure: Figure, axes: Sequence[Axes], rows: Mapping[str, Row]) -> No
         handles.append(Line2D([], [], color="#555555", linestyle=":", marker="o", markersize=5))
         handles[-1].set(markerfacecolor="white")
         labels.append("published")
-    columns = max(1, round(figure.get_figwidth() / 1.6))
-    legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
-    for text in legend.get_texts():
-        text.set_parse_math(False)
+    legend_below(figure, handles, labels, columns=round(figure.get_figwidth() / 1.6))
 
 
 def _panel_title(family: Family, section: Section) -> str:

@@ -125,7 +125,8 @@ def _tabular(table: Table, lines: Sequence[Line]) -> str:
     looks = pd.DataFrame([["", *(_look(cell) for cell in line.cells)] for line in lines])
     units = [f" ({column.unit})" if column.unit else "" for column in table.columns]
     heads = ["method", *(escape(column.label + unit) for column, unit in zip(table.columns, units, strict=True))]
-    styler: Styler = cells.style.hide(axis="index").relabel_index(heads, axis="columns")
+    templates = [head.replace("{", "{{").replace("}", "}}") for head in heads]  # pandas calls str.format on them
+    styler: Styler = cells.style.hide(axis="index").relabel_index(templates, axis="columns")
     styler = styler.apply(lambda _: looks, axis=None)
     text = styler.to_latex(hrules=True, column_format="l" + "r" * len(table.columns))
     rows = text.strip().splitlines()

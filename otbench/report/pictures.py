@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from otbench.errors import DataError
 from otbench.picture import Picture
 from otbench.record import Record, Status
-from otbench.report.canvas import Drawing, safe_text, save, theme
+from otbench.report.canvas import Drawing, legend_below, safe_text, save, theme
 from otbench.report.content import Family
 from otbench.report.files import Slugs
 from otbench.report.projection import INSIDE, Floats, spaced, telling_coordinates, telling_pairs
@@ -223,11 +223,12 @@ def _marginals(shown: Sequence[_Shown]) -> Figure | None:
         axis = figure.add_subplot(lines, columns, place + 1)
         edges = np.linspace(*_limits(data[:, k]), bins + 1)
         axis.stairs(_density(data[:, k], edges), edges, fill=True, color="#d4d4d4")
-        top = _density(data[:, k], edges).max()
+        top = most = _density(data[:, k], edges).max()
         for one, (colour, dashes) in zip(shown, looks, strict=True):
             heights = _density(_float(one.picture.arrays["mapped"])[:, k], edges)
             axis.stairs(heights, edges, baseline=None, color=colour, linestyle=dashes, linewidth=1.1)
-            top = max(top, min(heights.max(), 2.5 * top))  # a spike leaves the panel, the rest stays legible
+            if one.kind != "baseline":  # the spike of a constant map leaves the panel, the rest stays legible
+                top = max(top, min(heights.max(), 1.5 * most))
         axis.set(xlim=edges[[0, -1]], ylim=(0, 1.05 * top or 1))
         _quiet(axis)
         axis.set_yticks([])
@@ -497,16 +498,9 @@ def _lines(shown: Sequence[_Shown]) -> list[tuple[str, Dashes]]:
 
 
 def _legend(figure: Figure, handles: Sequence[Artist], labels: Sequence[str]) -> None:
-    columns = max(1, round(figure.get_figwidth() / 1.5))
-    legend = figure.legend(
-        list(handles),
-        [safe_text(plain(label, 80)) for label in labels],
-        loc="outside lower center",
-        ncols=min(columns, len(labels)),
-        frameon=False,
+    legend_below(
+        figure, handles, [safe_text(plain(label, 80)) for label in labels], columns=round(figure.get_figwidth() / 1.5)
     )
-    for text in legend.get_texts():
-        text.set_parse_math(False)
 
 
 _Maker: TypeAlias = Callable[[Sequence[_Shown]], "Figure | None"]

@@ -106,7 +106,13 @@ class Section:
     @property
     def comparable(self) -> bool:
         """Whether these numbers may stand beside published ones."""
-        return self.preset in COMPARABLE
+        return self.preset in COMPARABLE and not self.stand_in
+
+    @property
+    def stand_in(self) -> bool:
+        """Whether the data are a part of the published ones, or a demonstration: no preset makes them comparable."""
+        facts = [record.facts for row in self.rows for record in row.records]
+        return any(bool(fact.get("partial") or fact.get("demo")) for fact in facts)
 
     @property
     def start(self) -> MetricInfo | None:

@@ -158,6 +158,8 @@ def test_a_resumed_run_is_the_unbroken_one(kind: Any, make_run: Make) -> None:
 @pytest.mark.parametrize(("dim", "count"), [(6, 43_325), (8, 278_565), (21, 546_850), (43, 820_613), (63, 6_698_666)])
 def test_the_published_row_has_the_published_parameter_count(dim: int, count: int, make_run: Make) -> None:
     assert parameters(make_run(FFJORD, problem(sample(4, dim).float()), settings="auto").solver) == count
+    fixed_end = make_run(RNODE, problem(sample(4, dim).float()), settings="auto").solver
+    assert parameters(fixed_end) == count - len(fixed_end.blocks)  # no end time to learn
 
 
 def test_an_equation_that_blows_up_is_a_divergence() -> None:
