@@ -84,7 +84,7 @@ class UCISource(DataSource):
 
     def find(self, data_dir: Path | None) -> str | None:
         """Return where the set is: in the user's folder, prepared in the cache, or in the archive."""
-        return files.where(self.name, "zscore", data_dir) or files.where(self.name, "minmax", data_dir)
+        return files.where(self.name, data_dir)
 
     def fetch(self, data_dir: Path | None) -> str:
         """Download the archive unless the whole set is here, and prepare the set in both scalings."""
