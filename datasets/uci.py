@@ -31,7 +31,7 @@ from otbench.metrics.two_sample import (
     CURVE_POINTS,
     FINAL_POINTS,
     TEST_POINTS,
-    compare_samples,
+    HeldOut,
     median_bandwidths,
     v_floor,
 )
@@ -102,6 +102,7 @@ class UCIInstance(Instance):
         self.test = test
         self.names = names
         self.facts = facts
+        self._held_out = {"fwd": HeldOut(test.target.x), "bwd": HeldOut(test.source.x)}
 
     def score(self, outputs: Outputs) -> dict[str, float]:
         """Return the metrics by name; those that need a backward map or a density are left out without one.
@@ -111,13 +112,11 @@ class UCIInstance(Instance):
         Distances end in `_fwd` for T#source against test rows, in `_bwd` for S#test rows against the normal sample.
         """
         x = self.test.source.x
-        pairs = {"fwd": (outputs.forward, self.test.target.x)}
-        if outputs.backward is not None:
-            pairs["bwd"] = (outputs.backward, x)
         scores = {
             f"{name}_{side}": value
-            for side, (mapped, held_out) in pairs.items()
-            for name, value in compare_samples(mapped, held_out, seed=_SCORE_SEED, final=outputs.final).items()
+            for side, mapped in (("fwd", outputs.forward), ("bwd", outputs.backward))
+            if mapped is not None
+            for name, value in self._held_out[side].compare(mapped, seed=_SCORE_SEED, final=outputs.final).items()
         }
         scores["cost"] = _mean_square(outputs.forward - x) / 2
         if outputs.log_prob is not None:
