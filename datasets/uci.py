@@ -25,7 +25,7 @@ from otbench.datasets import _uci_files as files
 from otbench.datasets._uci_demo import DEMO, demo
 from otbench.datasets._uci_tables import PUBLISHED
 from otbench.datasources import DataSource, size
-from otbench.density import mean_nll
+from otbench.metrics.density import mean_nll
 from otbench.metrics.novelty import novelty
 from otbench.metrics.two_sample import (
     CURVE_POINTS,
