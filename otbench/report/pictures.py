@@ -280,8 +280,10 @@ def _arrows(shown: Sequence[_Shown]) -> Figure | None:
             ends = np.stack([source[mine], mapped[mine], np.full((len(mine), 2), np.nan)], axis=1).reshape(-1, 2)
             axis.plot(ends[:, 0], ends[:, 1], color=_class_colour(k), alpha=0.45, linewidth=0.6, zorder=1)
         shades, n = [colours[k] for k in some], len(some)
+        x, y = np.concatenate([target[dots], source[some], mapped[some]]).T
         axis.scatter(  # target, source, mapped in one: a single image
-            *np.concatenate([target[dots], source[some], mapped[some]]).T,
+            x,
+            y,
             s=[5] * len(dots) + [7] * (2 * n),
             facecolor=["#c9c9c9"] * len(dots) + ["white"] * n + shades,
             edgecolor=["none"] * len(dots) + shades + ["none"] * n,

@@ -39,7 +39,8 @@ def compact(svg: bytes) -> bytes:
     for element in root.iter():
         _shorten(element, names)
     _unwrap(root)
-    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True).replace(b" />", b"/>") + b"\n"
+    text: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return text.replace(b" />", b"/>") + b"\n"
 
 
 def _name(number: int) -> str:
