@@ -18,7 +18,8 @@ from otbench.metrics.frechet import Moments, frechet_distance, moments
 from otbench.metrics.inception import Inception, kernel_distance
 from otbench.metrics.share import wilson
 from otbench.nets.classifier import Classifier
-from otbench.pretrained import Trained, cached
+from otbench.pretrained import Trained
+from otbench.tensorfile import cached
 
 REAL_SAMPLE = 10_000
 """Training images that stand for perfect ones in the row of real images."""

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -72,11 +73,11 @@ def find(name: str, data_dir: Path) -> Raw | None:
     return _FINDERS[name](data_dir)
 
 
-def where(name: str, scaling: Scaling, data_dir: Path | None) -> str | None:
+def where(name: str, data_dir: Path | None) -> str | None:
     """Say where a set can be had from without a download, as `load` chooses; None where it cannot."""
     raw = find(name, data_dir) if data_dir is not None else None
     if raw is None or not raw.whole:
-        if lookup(_from_archive(name, scaling)) is not None:
+        if any(lookup(_from_archive(name, scaling)) is not None for scaling in get_args(Scaling)):
             return "prepared in the cache"
         archive = users_copy(ARCHIVE, data_dir) or cached_copy(ARCHIVE)
         if archive is not None:

@@ -22,7 +22,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from otbench.config import Value
 from otbench.datasets._image_scores import Judge, accuracy
@@ -34,18 +34,11 @@ from otbench.nets.classifier import Classifier
 from otbench.nets.vae import VAE
 from otbench.ops.energy import energy_distance
 from otbench.picture import POINTS, Picture
-from otbench.pretrained import (
-    ClassifierSettings,
-    Trained,
-    VAESettings,
-    cached,
-    classifier_settings,
-    network_path,
-    trained,
-    vae_settings,
-)
+from otbench.pretrained import Trained, network_path, trained
+from otbench.pretraining import NetworkSettings, classifier_settings, vae_settings
 from otbench.problem import Batch, PoolMeasure, Problem, QuadraticCost
 from otbench.task import Config, Field, Instance, Metric, Outputs, Published, Task, TestData, register_task
+from otbench.tensorfile import cached
 
 CURVE_IMAGES = 1000
 """Test images that are decoded and classified at points of the curve; at the end, all are."""
@@ -347,7 +340,7 @@ class MNIST(Task[MNISTConfig]):
             if self._there(data, vae_settings(_name(data), self.config.vae, self.config.size)):
                 self._vae(data, cpu)
 
-    def _there(self, data: ImageSet, settings: VAESettings | ClassifierSettings) -> bool:
+    def _there(self, data: ImageSet, settings: NetworkSettings[nn.Module]) -> bool:
         """Say whether a network can be looked at before any run: those of the digits are trained in the first one."""
         return data.name != "digits" or network_path(data.name, data.digest, settings, self.data_dir).exists()
 

@@ -25,16 +25,16 @@ from otbench.datasets import _uci_files as files
 from otbench.datasets._uci_demo import DEMO, demo
 from otbench.datasets._uci_tables import PUBLISHED
 from otbench.datasources import DataSource, size
-from otbench.density import mean_nll
+from otbench.metrics.density import mean_nll
 from otbench.metrics.novelty import novelty
 from otbench.metrics.two_sample import (
     CURVE_POINTS,
     FINAL_POINTS,
     TEST_POINTS,
-    compare_samples,
-    median_bandwidths,
+    HeldOut,
     v_floor,
 )
+from otbench.ops.points import fixed_rows
 from otbench.picture import POINTS
 from otbench.prepared import Prepared
 from otbench.problem import Batch, FreshMeasure, PoolMeasure, Problem, QuadraticCost
@@ -84,7 +84,7 @@ class UCISource(DataSource):
 
     def find(self, data_dir: Path | None) -> str | None:
         """Return where the set is: in the user's folder, prepared in the cache, or in the archive."""
-        return files.where(self.name, "zscore", data_dir) or files.where(self.name, "minmax", data_dir)
+        return files.where(self.name, data_dir)
 
     def fetch(self, data_dir: Path | None) -> str:
         """Download the archive unless the whole set is here, and prepare the set in both scalings."""
@@ -101,7 +101,11 @@ class UCIInstance(Instance):
         self.problem = problem
         self.test = test
         self.names = names
-        self.facts = facts
+        self._held_out = {"fwd": HeldOut(test.target.x), "bwd": HeldOut(test.source.x)}
+        self.facts = {
+            **facts,
+            **{f"mmd_bandwidths_{side}": _words(data.bandwidths(final=True)) for side, data in self._held_out.items()},
+        }
 
     def score(self, outputs: Outputs) -> dict[str, float]:
         """Return the metrics by name; those that need a backward map or a density are left out without one.
@@ -111,13 +115,11 @@ class UCIInstance(Instance):
         Distances end in `_fwd` for T#source against test rows, in `_bwd` for S#test rows against the normal sample.
         """
         x = self.test.source.x
-        pairs = {"fwd": (outputs.forward, self.test.target.x)}
-        if outputs.backward is not None:
-            pairs["bwd"] = (outputs.backward, x)
         scores = {
             f"{name}_{side}": value
-            for side, (mapped, held_out) in pairs.items()
-            for name, value in compare_samples(mapped, held_out, seed=_SCORE_SEED, final=outputs.final).items()
+            for side, mapped in (("fwd", outputs.forward), ("bwd", outputs.backward))
+            if mapped is not None
+            for name, value in self._held_out[side].compare(mapped, seed=_SCORE_SEED, final=outputs.final).items()
         }
         scores["cost"] = _mean_square(outputs.forward - x) / 2
         if outputs.log_prob is not None:
@@ -133,9 +135,12 @@ class UCIInstance(Instance):
         return scores
 
     def pictures(self, outputs: Outputs) -> Sequence[Picture]:
-        """Return test rows, pushforward and normal sample, at most 2000 points of each."""
+        """Return test rows, pushforward and normal sample, at most 2000 fixed points of each."""
         clouds = {"data": self.test.target.x, "mapped": outputs.forward, "source": self.test.source.x}
-        arrays = {name: x[:POINTS].detach().cpu().float().numpy() for name, x in clouds.items()}
+        arrays = {
+            name: x[fixed_rows(len(x), POINTS).to(x.device)].detach().cpu().float().numpy()
+            for name, x in clouds.items()
+        }
         return (Picture("rows", "points", "Test rows and pushforward", arrays, self.names),)
 
 
@@ -257,8 +262,6 @@ class UCI(Task[UCIConfig]):
             "curve_points_at_most": CURVE_POINTS,
             "permutation_points": min(TEST_POINTS, len(held_out), points),
             "vstat_floor": v_floor(min(points, FINAL_POINTS), min(len(held_out), FINAL_POINTS)),
-            "mmd_bandwidths_fwd": _words(median_bandwidths(tensor(held_out))),
-            "mmd_bandwidths_bwd": _words(median_bandwidths(x)),
             **data.facts,
         }
         problem = Problem(source, target, QuadraticCost(), device, dtype)

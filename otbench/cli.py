@@ -510,7 +510,8 @@ def _data(options: argparse.Namespace) -> int:
 
 def _data_make(options: argparse.Namespace) -> int:
     from otbench.plan import resolve_device
-    from otbench.pretrained import Progress, make
+    from otbench.pretrained import make
+    from otbench.pretraining import Progress
     from otbench.screen import console
 
     if options.name is None:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from otbench.config import Config
-from otbench.density import DENSITY_POINTS, has_density, pushforward_log_prob
 from otbench.measure import synchronize
+from otbench.metrics.density import DENSITY_POINTS, has_density, pushforward_log_prob
 from otbench.ops.points import fixed_rows
 from otbench.problem import Batch
 from otbench.solver import HasBackward, HasForwardGradient, HasLogProb, Solver

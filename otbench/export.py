@@ -8,11 +8,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from otbench.atomic import write_atomically
 from otbench.errors import UsageError
 from otbench.names import hint
 from otbench.record import Record, Status
-from otbench.store import Store
+from otbench.store import Store, write_output
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,7 +57,7 @@ def export(records: Iterable[Record], folder: Path, formats: Iterable[str]) -> l
 
     Raises:
         UsageError: an unknown format.
-        StoreError: the folder cannot be written.
+        StoreError: a file cannot be written, for want of space or permission.
     """
     wanted = list(dict.fromkeys(formats))
     for name in wanted:
@@ -71,7 +70,7 @@ def export(records: Iterable[Record], folder: Path, formats: Iterable[str]) -> l
     paths = []
     for name in wanted:
         path = folder / f"{STEM}.{name}"
-        write_atomically(path, _csv(table) if name == "csv" else _parquet(table))
+        write_output(path, _csv(table) if name == "csv" else _parquet(table))
         paths.append(path)
     return paths
 

@@ -77,9 +77,9 @@ class Outputs:
         backward: S(test.target.x), shape (m, *shape); None for one-way solvers.
         roundtrip: S(T(test.source.x)), shape (n, *shape); None for one-way solvers.
         log_prob: log densities of T#source at k points of test.target.x, shape (k,), NaN where none was found:
-            `otbench.density.mean_nll` makes a score of them. All m points where the solver has densities of its own, a
-            fixed part of them where they are made from the Jacobians of its map. None where there are none, and before
-            the end.
+            `otbench.metrics.density.mean_nll` makes a score of them. All m points where the solver has densities of
+            its own, a fixed part of them where they are made from the Jacobians of its map. None where there are none,
+            and before the end.
         forward_mean: mean of T(test.source.x) over draws, shape (n, *shape): the barycentric projection; None for
             deterministic maps.
         final: whether training is over; at points of the curve, costly metrics are left out.

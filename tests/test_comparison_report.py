@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
@@ -380,6 +382,32 @@ def test_export_and_accept_say_what_they_did(cli: Cli, folders: tuple[Path, Path
     assert code == 0
     assert "3 runs accepted" in out
     assert cli("compare", tmp_path / "ci", folders[0])[0] == 0
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_disk_that_fills_up_during_an_export_is_one_message(
+    cli: Cli, folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    out = tmp_path / "out"
+    assert cli("export", folders[0], "--format", kind, "--out", out)[0] == 0
+    path = out / f"metrics.{kind}"
+    before = path.read_bytes()
+    synced = os.fsync
+    calls = []
+
+    def full_after_the_first(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) > 1:  # the first is the proof that the folder can be written
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        synced(descriptor)
+
+    monkeypatch.setattr("otbench.atomic.os.fsync", full_after_the_first)
+    code, _, err = cli("export", *folders, "--format", kind, "--out", out)
+    assert code == 2
+    assert f"cannot write '{path}': No space left" in err
+    assert len(err.splitlines()) == 1
+    assert [p.name for p in out.iterdir()] == [path.name]
+    assert path.read_bytes() == before
 
 
 def test_a_torn_record_is_named_and_counts_as_missing(cli: Cli, folders: tuple[Path, Path]) -> None:

@@ -11,18 +11,9 @@ import torch
 from otbench import pretrained
 from otbench.errors import DataError, DivergedError, StoreError, UsageError
 from otbench.images import Images, ImageSet, load
-from otbench.pretrained import (
-    ClassifierSettings,
-    Progress,
-    VAESettings,
-    cached,
-    classifier_settings,
-    kept,
-    make,
-    network_path,
-    trained,
-    vae_settings,
-)
+from otbench.pretrained import make, network_path, trained
+from otbench.pretraining import SIZES, ClassifierSettings, Progress, VAESettings, classifier_settings, vae_settings
+from otbench.tensorfile import cached, digest_of, kept
 
 SMALL = VAESettings(conditional=True, width=2, latent=2, epochs=2, batch=16)
 NETWORKS = [SMALL, replace(SMALL, conditional=False, warmup=1), ClassifierSettings(blocks=1, epochs=1, batch=16)]
@@ -154,7 +145,7 @@ def spoil(path: Path, how: str, proof: Path) -> None:
         torch.save(content | {"numbers": {"x": "many"}}, path)
     else:
         other = {f"{name}.x" if how == "names" else name: t.flatten()[:1] for name, t in tensors.items()}
-        torch.save(content | {"tensors": other, "digest": pretrained._digest(other)}, path)
+        torch.save(content | {"tensors": other, "digest": digest_of(other)}, path)
 
 
 @pytest.mark.parametrize(
@@ -216,9 +207,9 @@ def test_sizes() -> None:
     assert vae_settings("MNIST", "conditional", "paper").beta == 0.1
     assert vae_settings("MNIST", "unconditional", "default").epochs == 40
     cost = {size: sum(p.numel() for p in vae_settings("MNIST", "conditional", size).build().parameters())
-            for size in pretrained.SIZES}  # fmt: skip
+            for size in SIZES}  # fmt: skip
     assert cost["tiny"] < cost["default"] < cost["paper"] / 10
-    assert classifier_settings("default").epochs == 10
+    assert (classifier_settings("default").epochs, classifier_settings("paper").epochs) == (4, 10)
 
 
 @pytest.mark.parametrize(

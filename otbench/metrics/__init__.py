@@ -1,1 +1,1 @@
-"""Metrics: pure functions from points and truth to numbers."""
+"""Metrics: from points and truth, or from a map that can be differentiated, to numbers."""

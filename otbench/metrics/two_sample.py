@@ -6,7 +6,7 @@ r"""Do two samples come from one distribution? Distances between clouds of point
 * `energy_distance` (`otbench.ops.energy`) and the sliced Wasserstein-2 distance.
 * `permutation_test`: the probability of so large an energy distance if there were no difference.
 
-`compare_samples` makes all of them at once. Sums run in float64, distances in the dtype of the data; nothing of the
+`HeldOut.compare` makes all of them at once. Sums run in float64, distances in the dtype of the data; nothing of the
 size of the distance matrix is stored, but for the permutation test, which takes 3000 points a side at most.
 """
 
@@ -224,46 +224,60 @@ def permutation_test(
     return float(p), n
 
 
-def compare_samples(x: Tensor, y: Tensor, *, seed: int, final: bool) -> dict[str, float]:
-    """Return all numbers of this module for a pushforward and held-out data.
+class HeldOut:
+    """Held-out data that many pushforwards are compared with: what depends on the data alone is computed once.
 
-    At points of the curve (`final=False`) at most `CURVE_POINTS` points of each side are used and the test is left out;
-    at the end, at most `FINAL_POINTS`. Which points is fixed, so that all solvers and all seeds face the same ones.
-
-    Args:
-        x: points that a map made, shape (n, *shape) with n >= 2, any device and floating dtype.
-        y: held-out data, shape (m, *shape) with m >= 2; the kernel's bandwidths are theirs.
-        seed: of the permutation test.
-        final: whether training is over.
-
-    Returns:
-        `mmd`, `mmd_low`, `mmd_high`: unbiased squared MMD and its 95 % interval. `vstat`, `vstat_floor`: OT-Flow's
-        statistic and its floor. `energy`: unbiased energy distance, data units. `sliced_w2`: data units. If `final`,
-        `p_value` and `p_points`. All but the floor and `p_points` are NaN where `x` is not finite.
-
-    Raises:
-        ValueError: the samples cannot be compared.
+    At points of the curve (`final=False`) at most `CURVE_POINTS` points of each side are used and the permutation test
+    is left out; at the end, at most `FINAL_POINTS`. Which points is fixed, so that all solvers and all seeds face the
+    same ones.
     """
-    dtype = torch.float64 if y.dtype == torch.float64 else torch.float32
-    x, y = x.detach().flatten(1).to(y.device, dtype), y.detach().flatten(1).to(dtype)
-    _check_samples(x, y, least=2)
-    most = FINAL_POINTS if final else CURVE_POINTS
-    x, y = _part(x, most), _part(y, most)
-    result = dict.fromkeys(("mmd", "mmd_low", "mmd_high", "vstat", "energy", "sliced_w2"), math.nan)
-    result["vstat_floor"] = v_floor(len(x), len(y))
-    if final:
-        result |= {"p_value": math.nan, "p_points": float(min(TEST_POINTS, len(x), len(y)))}
-    if not bool(x.isfinite().all() & y.isfinite().all()):
+
+    def __init__(self, y: Tensor) -> None:
+        """Hold `y`, shape (m, *shape) with m >= 2, any floating dtype; the kernel's bandwidths are theirs."""
+        self._y = y.detach().flatten(1).to(torch.float64 if y.dtype == torch.float64 else torch.float32)
+        self._known: dict[bool, tuple[tuple[float, ...], _Sums | None]] = {}  # bandwidths, sums within y; by `final`
+
+    def bandwidths(self, *, final: bool) -> tuple[float, ...]:
+        """Return the bandwidths of the kernel, squared data units, of the points that are used at the end or before."""
+        return median_bandwidths(_part(self._y, FINAL_POINTS if final else CURVE_POINTS))
+
+    def compare(self, x: Tensor, *, seed: int, final: bool) -> dict[str, float]:
+        """Return all numbers of this module for a pushforward and these data.
+
+        Args:
+            x: points that a map made, shape (n, *shape) with n >= 2, any device and floating dtype.
+            seed: of the permutation test.
+            final: whether training is over.
+
+        Returns:
+            `mmd`, `mmd_low`, `mmd_high`: unbiased squared MMD and its 95 % interval. `vstat`, `vstat_floor`: OT-Flow's
+            statistic and its floor. `energy`: unbiased energy distance, data units. `sliced_w2`: data units. If
+            `final`, `p_value` and `p_points`. All but the floor and `p_points` are NaN where `x` is not finite.
+
+        Raises:
+            ValueError: the samples cannot be compared.
+        """
+        x = x.detach().flatten(1).to(self._y)
+        _check_samples(x, self._y, least=2)
+        most = FINAL_POINTS if final else CURVE_POINTS
+        x, y = _part(x, most), _part(self._y, most)
+        result = dict.fromkeys(("mmd", "mmd_low", "mmd_high", "vstat", "energy", "sliced_w2"), math.nan)
+        result["vstat_floor"] = v_floor(len(x), len(y))
+        if final:
+            result |= {"p_value": math.nan, "p_points": float(min(TEST_POINTS, len(x), len(y)))}
+        if not bool(x.isfinite().all() & y.isfinite().all()):
+            return result
+        bandwidths, within_y = self._known.get(final) or (self.bandwidths(final=final), None)
+        sums = _kernel_sums(x, y, bandwidths, plain=True, within_y=within_y)
+        self._known[final] = bandwidths, sums[1]
+        value, low, high = _mmd(*sums)
+        vstat = _v_statistic([part.plain for part in sums], len(x), len(y))
+        energy = energy_distance(x, y, unbiased=True).double()
+        numbers = torch.stack((value, low, high, vstat, energy, sliced_w2(x, y))).tolist()
+        result |= zip(("mmd", "mmd_low", "mmd_high", "vstat", "energy", "sliced_w2"), numbers, strict=True)
+        if final:
+            result["p_value"], _ = permutation_test(x, y, seed=seed)
         return result
-    sums = _kernel_sums(x, y, median_bandwidths(y), plain=True)
-    value, low, high = _mmd(*sums)
-    vstat = _v_statistic([part.plain for part in sums], len(x), len(y))
-    energy = energy_distance(x, y, unbiased=True).double()
-    numbers = torch.stack((value, low, high, vstat, energy, sliced_w2(x, y))).tolist()
-    result |= zip(("mmd", "mmd_low", "mmd_high", "vstat", "energy", "sliced_w2"), numbers, strict=True)
-    if final:
-        result["p_value"], _ = permutation_test(x, y, seed=seed)
-    return result
 
 
 class _Sums(NamedTuple):
@@ -279,14 +293,21 @@ class _Sums(NamedTuple):
 
 
 def _kernel_sums(
-    x: Tensor, y: Tensor, bandwidths: Sequence[float], *, plain: bool = False, chunk: int | None = None
+    x: Tensor,
+    y: Tensor,
+    bandwidths: Sequence[float],
+    *,
+    plain: bool = False,
+    chunk: int | None = None,
+    within_y: _Sums | None = None,
 ) -> tuple[_Sums, _Sums, _Sums]:
-    """Return sums within `x`, within `y`, and across; those of the kernel exp(-|x-y|^2) only if `plain`."""
+    """Return sums within `x`, within `y` (made unless given), and across; those of exp(-|x-y|^2) only if `plain`."""
     if not bandwidths or not min(bandwidths) > 0:
         raise ValueError(f"bandwidths must be positive, got {tuple(bandwidths)}")
     ladder = sorted(bandwidths, reverse=True)
-    within_x, within_y = (_sums_of_pairs(part, None, ladder, plain, chunk) for part in (x, y))
-    return within_x, within_y, _sums_of_pairs(x, y, ladder, plain, chunk)
+    if within_y is None:
+        within_y = _sums_of_pairs(y, None, ladder, plain, chunk)
+    return _sums_of_pairs(x, None, ladder, plain, chunk), within_y, _sums_of_pairs(x, y, ladder, plain, chunk)
 
 
 def _sums_of_pairs(x: Tensor, y: Tensor | None, ladder: Sequence[float], plain: bool, chunk: int | None) -> _Sums:

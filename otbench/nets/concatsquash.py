@@ -8,6 +8,7 @@ backward pass.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
 from typing import Literal
@@ -15,6 +16,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from otbench.nets.uniform import uniform
 
 Smooth = Literal["tanh", "softplus"]
 
@@ -57,17 +60,14 @@ class ConcatSquash(nn.Module):
         if min(dim, *self.widths, 1) < 1:
             raise ValueError(f"ConcatSquash needs positive sizes, got dim={dim}, widths={self.widths}")
 
-        def uniform(fan_in: int, *shape: int) -> nn.Parameter:
-            drawn = torch.empty(shape, device=device, dtype=dtype)
-            return nn.Parameter(drawn.uniform_(-(fan_in**-0.5), fan_in**-0.5, generator=generator))
-
+        draw = functools.partial(uniform, generator=generator, device=device, dtype=dtype)
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
         self.gates, self.gate_biases, self.shifts = nn.ParameterList(), nn.ParameterList(), nn.ParameterList()
         for fan_in, out in itertools.pairwise((dim, *self.widths, dim)):
-            self.weights.append(uniform(fan_in, out, fan_in))
-            self.biases.append(uniform(fan_in, out))
+            self.weights.append(draw(fan_in**-0.5, out, fan_in))
+            self.biases.append(draw(fan_in**-0.5, out))
             for one in (self.gates, self.gate_biases, self.shifts):
-                one.append(uniform(1, out))
+                one.append(draw(1.0, out))
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """Return the velocity at each x_i, shape (n, dim), for `x` of shape (n, dim) and `t` of shape ()."""

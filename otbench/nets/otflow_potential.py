@@ -16,12 +16,15 @@ the points pass in pieces that stay in the processor's cache.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from otbench.nets.uniform import uniform
 
 PIECE = 2**17
 """Numbers of an intermediate result that are held at a time on a CPU: half a megabyte in float32."""
@@ -68,19 +71,17 @@ class OTFlowPotential(nn.Module):
             raise ValueError(f"OTFlowPotential needs positive sizes, got dim={dim}, width={width}, rank={rank}")
         self.dim, self.width, self.rank = dim, width, min(rank, dim + 1)
 
-        def uniform(bound: float, *shape: int) -> nn.Parameter:
-            drawn = torch.empty(shape, device=device, dtype=dtype)
-            return nn.Parameter(drawn.uniform_(-bound, bound, generator=generator))
+        draw = functools.partial(uniform, generator=generator, device=device, dtype=dtype)
 
         def constant(value: float, *shape: int) -> nn.Parameter:
             return nn.Parameter(torch.full(shape, value, device=device, dtype=dtype))
 
-        self.opening = uniform((dim + 1) ** -0.5, width, dim + 1)
-        self.opening_bias = uniform((dim + 1) ** -0.5, width)
-        self.layer = uniform(width**-0.5, width, width)
-        self.layer_bias = uniform(width**-0.5, width)
+        self.opening = draw((dim + 1) ** -0.5, width, dim + 1)
+        self.opening_bias = draw((dim + 1) ** -0.5, width)
+        self.layer = draw(width**-0.5, width, width)
+        self.layer_bias = draw(width**-0.5, width)
         self.readout = constant(1.0, width)
-        self.quadratic = uniform(math.sqrt(6 / (self.rank + dim + 1)), self.rank, dim + 1)
+        self.quadratic = draw(math.sqrt(6 / (self.rank + dim + 1)), self.rank, dim + 1)
         self.linear = constant(0.0, dim + 1)
         self.constant = constant(0.0, 1)
 

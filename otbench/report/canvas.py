@@ -7,11 +7,12 @@ Text out of records is drawn as it stands: never as a formula, and only with gly
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from otbench.report.svg import compact
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -98,17 +99,7 @@ def _saved(figure: Figure, fmt: str, dpi: int) -> bytes:
     }
     figure.savefig(out, format=fmt, metadata=nothing[fmt], facecolor="white", dpi=dpi)
     figure.set_layout_engine(None)  # the first drawing has placed everything; the next ones need not do it again
-    return _compact(out.getvalue()) if fmt == "svg" else out.getvalue()
-
-
-def _compact(svg: bytes) -> bytes:
-    """Return an SVG file with coordinates to a hundredth of a point, and without line breaks: half of its size."""
-
-    def rounded(found: re.Match[bytes]) -> bytes:
-        return re.sub(rb"(\.\d\d)\d+", rb"\1", re.sub(rb"\s+", b" ", found[0]))
-
-    svg = re.sub(rb' (?:d|x|y)="[^"]*"|translate\([^)]*\)', rounded, svg)
-    return re.sub(rb">\n\s*<", b"><", svg) + b"\n"
+    return compact(out.getvalue()) if fmt == "svg" else out.getvalue()
 
 
 def safe_text(text: str, limit: int = _LABEL) -> str:

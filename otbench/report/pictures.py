@@ -38,6 +38,8 @@ _FIRST = 5
 """Solvers that come before the sanity rows where not all can be drawn."""
 _LINES, _COLUMNS = 150, 16
 """Transport lines, and images beside each other, of one row at most."""
+_ALL_LINES, _ALL_POINTS = 720, 20_000
+"""Transport lines, and points, of all panels of a figure at most: small panels hold fewer that can be told apart."""
 _DOTS = (120, 150)
 """Pixels of a cloud, up and across; a point is a square of four."""
 _SVG_DPI = 110
@@ -187,11 +189,12 @@ def _pairs(shown: Sequence[_Shown]) -> Figure | None:
     lines = math.ceil(len(clouds) / columns) if wrapped else len(clouds)
     figure = _figure(2.4 * columns + 0.3, 1.9 * lines + 0.3)
     limits = [_limits(data[:, k]) for k in range(data.shape[1])]
+    most = _ALL_POINTS // (len(clouds) * len(pairs))
     for line, (label, colour, cloud) in enumerate(clouds):
         for column, (i, j) in enumerate(pairs):
             place = line if wrapped else line * columns + column
             axis = figure.add_subplot(lines, columns, place + 1)
-            _scatter(axis, cloud[:, [i, j]], colour, limits[i], limits[j])
+            _scatter(axis, cloud[spaced(len(cloud), most)][:, [i, j]], colour, limits[i], limits[j])
             _quiet(axis)
             if wrapped or not column:
                 axis.set_title(safe_text(label, 24 if wrapped else 60), loc="left", fontweight="bold", parse_math=False)
@@ -263,34 +266,32 @@ def _arrows(shown: Sequence[_Shown]) -> Figure | None:
     height = 3.0 * min(max(sides[1] / sides[0], 0.4), 1.6)
     figure = _figure(3.0 * max(columns, 2), (height + 0.3) * lines + 0.3)
     classes: set[int] = set()
+    most = min(_LINES, _ALL_LINES // len(shown))
     for place, one in enumerate(shown):
         arrays = one.picture.arrays
         source, mapped, target = (_float(arrays[name]) for name in ("source", "mapped", "target"))
         label = arrays["label"].astype(np.int64) if "label" in arrays else np.full(len(source), -1)
-        some = spaced(len(source), _LINES)
+        some = spaced(len(source), most)
         classes |= {int(k) for k in label[some]}
         colours = [_class_colour(int(k)) for k in label]
         axis = figure.add_subplot(lines, columns, place + 1)
-        dots = spaced(len(target), 3 * _LINES)
-        axis.scatter(
-            target[dots][:, 0], target[dots][:, 1], s=5, color="#c9c9c9", linewidth=0, rasterized=True, zorder=2
-        )
+        dots = spaced(len(target), 3 * most)
         for k in sorted({int(label[n]) for n in some}):  # one path for each class: a fifth of the size
             mine = np.array([n for n in some if label[n] == k])
             ends = np.stack([source[mine], mapped[mine], np.full((len(mine), 2), np.nan)], axis=1).reshape(-1, 2)
             axis.plot(ends[:, 0], ends[:, 1], color=_class_colour(k), alpha=0.45, linewidth=0.6, zorder=1)
-        shades = [colours[k] for k in some]
-        axis.scatter(
-            source[some][:, 0],
-            source[some][:, 1],
-            s=7,
-            facecolor="white",
-            edgecolor=shades,
+        shades, n = [colours[k] for k in some], len(some)
+        x, y = np.concatenate([target[dots], source[some], mapped[some]]).T
+        axis.scatter(  # target, source, mapped in one: a single image
+            x,
+            y,
+            s=[5] * len(dots) + [7] * (2 * n),
+            facecolor=["#c9c9c9"] * len(dots) + ["white"] * n + shades,
+            edgecolor=["none"] * len(dots) + shades + ["none"] * n,
             linewidth=0.6,
             rasterized=True,
-            zorder=3,
+            zorder=2,
         )
-        axis.scatter(mapped[some][:, 0], mapped[some][:, 1], s=7, color=shades, linewidth=0, rasterized=True, zorder=4)
         axis.set(xlim=limits[0], ylim=limits[1], aspect="equal", xticks=[], yticks=[])
         for spine in axis.spines.values():
             spine.set(color="#bbbbbb", linewidth=0.6)

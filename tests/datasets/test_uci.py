@@ -423,15 +423,23 @@ def test_real_patches_of_one_image() -> None:
 # ------------------------------------------------------------------------------------------------------- the instance
 
 
-def compare_samples(x: torch.Tensor, y: torch.Tensor, *, seed: int, final: bool) -> dict[str, float]:
+class Means:
     """What the task asks of the metrics: here only the distance of means, so that the test can do it again."""
-    values = {"mmd": float((x.mean(0) - y.mean(0)).norm())}
-    return values | ({"p_value": 0.5} if final else {})
+
+    def __init__(self, y: torch.Tensor) -> None:
+        self.y = y
+
+    def bandwidths(self, *, final: bool) -> tuple[float, ...]:
+        return (float(len(self.y)), 0.5)
+
+    def compare(self, x: torch.Tensor, *, seed: int, final: bool) -> dict[str, float]:
+        values = {"mmd": float((x.mean(0) - self.y.mean(0)).norm())}
+        return values | ({"p_value": 0.5} if final else {})
 
 
 @pytest.fixture
 def wine(monkeypatch: pytest.MonkeyPatch) -> UCIInstance:
-    monkeypatch.setattr("otbench.datasets.uci.compare_samples", compare_samples)
+    monkeypatch.setattr("otbench.datasets.uci.HeldOut", Means)
     return build(task("wine"))
 
 
@@ -443,6 +451,8 @@ def test_source_is_normal_and_seeds_leave_data_alone(wine: UCIInstance) -> None:
     assert torch.equal(wine.test.source.x, other.test.source.x)
     assert torch.equal(wine.test.target.x, other.test.target.x)
     assert wine.test.source.x.shape == (1000, 13)
+    assert wine.facts["mmd_bandwidths_fwd"] == f"{len(wine.test.target.x)}, 0.5"
+    assert wine.facts["mmd_bandwidths_bwd"] == "1000, 0.5"
     drawn = source.sample(20_000, generator=torch.Generator().manual_seed(0)).x
     assert torch.allclose(drawn.T @ drawn / 20_000, torch.eye(13), atol=0.05)
 

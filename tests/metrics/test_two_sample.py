@@ -21,7 +21,7 @@ from otbench.metrics.two_sample import (
     CURVE_POINTS,
     FACTORS,
     FINAL_POINTS,
-    compare_samples,
+    HeldOut,
     median_bandwidths,
     mmd_unbiased,
     mmd_v,
@@ -30,6 +30,7 @@ from otbench.metrics.two_sample import (
     v_floor,
 )
 from otbench.ops.pairwise import squared_distance_blocks
+from otbench.ops.points import fixed_rows
 
 KEYS = {"mmd", "mmd_low", "mmd_high", "vstat", "vstat_floor", "energy", "sliced_w2"}
 
@@ -136,7 +137,7 @@ def test_v_statistic_meets_its_floor_on_points_far_apart() -> None:
     x, y = 100 * sample(300, 40, 0), 100 * sample(200, 40, 1)
     assert float(mmd_v(x, y)) == pytest.approx(v_floor(300, 200), rel=1e-9)
     assert v_floor(300, 200) == pytest.approx(1 / 300 + 1 / 200)
-    numbers = compare_samples(x.float(), y.float(), seed=0, final=False)
+    numbers = HeldOut(y.float()).compare(x.float(), seed=0, final=False)
     assert numbers["vstat"] == pytest.approx(numbers["vstat_floor"], rel=1e-6)
 
 
@@ -268,7 +269,7 @@ def test_permutation_test_of_equal_points_says_one(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("final", [False, True])
 def test_all_numbers_at_once(final: bool) -> None:
     x, y = sample(500, 3, 0, dtype=torch.float32) + 0.1, sample(400, 3, 1, dtype=torch.float32)
-    found = compare_samples(x, y, seed=3, final=final)
+    found = HeldOut(y).compare(x, seed=3, final=final)
     assert set(found) == KEYS | ({"p_value", "p_points"} if final else set())
     assert all(isinstance(value, float) and math.isfinite(value) for value in found.values())
     interval = mmd_unbiased(x, y, bandwidths=median_bandwidths(y))
@@ -276,17 +277,42 @@ def test_all_numbers_at_once(final: bool) -> None:
     assert found["vstat"] == pytest.approx(float(mmd_v(x, y)), abs=1e-9)
     assert found["vstat_floor"] == v_floor(500, 400)
     assert found["sliced_w2"] == pytest.approx(float(sliced_w2(x, y)))
-    assert found == compare_samples(x, y, seed=3, final=final)
+    assert found == HeldOut(y).compare(x, seed=3, final=final)
     if final:
         assert found["p_value"] == permutation_test(x, y, seed=3)[0]
         assert found["p_points"] == 400
 
 
+def test_held_out_data_are_looked_at_once_and_give_every_sample_its_own_numbers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks: list[int] = []
+
+    def median(y: Tensor) -> tuple[float, ...]:
+        looks.append(len(y))
+        return median_bandwidths(y)
+
+    monkeypatch.setattr("otbench.metrics.two_sample.median_bandwidths", median)
+    y, spoilt = sample(CURVE_POINTS + 100, 2, 1, dtype=torch.float32), torch.full((20, 2), math.nan)
+    samples = [sample(60 + k, 2, 2 + k, dtype=torch.float32) + k for k in range(3)]
+    kept = HeldOut(y)
+    kept.compare(spoilt, seed=0, final=False)
+    assert not looks
+    found = [kept.compare(x, seed=0, final=final) for x, final in zip(samples, (False, True, False), strict=True)]
+    assert looks == [CURVE_POINTS, CURVE_POINTS + 100]
+    assert kept.bandwidths(final=False) == median_bandwidths(y[fixed_rows(len(y), CURVE_POINTS)])
+    assert kept.bandwidths(final=True) == median_bandwidths(y)
+    afresh = [
+        HeldOut(y).compare(x, seed=0, final=final) for x, final in zip(samples, (False, True, False), strict=True)
+    ]
+    assert found == afresh
+
+
 def test_a_curve_looks_at_a_fixed_part_only() -> None:
     x, y = sample(CURVE_POINTS + 500, 2, 0, dtype=torch.float32), sample(CURVE_POINTS + 100, 2, 1, dtype=torch.float32)
-    found = compare_samples(x, y, seed=0, final=False)
+    found = HeldOut(y).compare(x, seed=0, final=False)
     assert found["vstat_floor"] == v_floor(CURVE_POINTS, CURVE_POINTS)
-    assert found == compare_samples(x, y, seed=1, final=False)
+    assert found == HeldOut(y).compare(x, seed=1, final=False)
     assert FINAL_POINTS >= CURVE_POINTS
 
 
@@ -294,14 +320,14 @@ def test_a_curve_looks_at_a_fixed_part_only() -> None:
 def test_a_map_that_diverged_gives_nan(bad: float) -> None:
     x, y = sample(20, 2, 0, dtype=torch.float32), sample(20, 2, 1, dtype=torch.float32)
     x[3, 1] = bad
-    found = compare_samples(x, y, seed=0, final=True)
+    found = HeldOut(y).compare(x, seed=0, final=True)
     assert set(found) == KEYS | {"p_value", "p_points"}
     assert math.isnan(found["mmd"])
 
 
 def test_two_points_are_enough_and_other_kinds_are_converted() -> None:
     x, y = sample(2, 4, 0).view(2, 2, 2), sample(3, 4, 1).to(torch.bfloat16).view(3, 2, 2)
-    found = compare_samples(x, y, seed=0, final=True)
+    found = HeldOut(y).compare(x, seed=0, final=True)
     assert all(math.isfinite(value) for value in found.values())
 
 

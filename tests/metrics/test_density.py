@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from otbench import task
 from otbench.baselines.linear import Linear, LinearConfig
 from otbench.config import Config
-from otbench.density import (
+from otbench.evaluate import apply_maps
+from otbench.metrics.density import (
     DENSITY_POINTS,
     has_density,
     mean_nll,
     pushforward_log_prob,
 )
-from otbench.evaluate import apply_maps
 from otbench.nets.potential import QuadraticPotential
 from otbench.ops.jacobian import jacobian
 from otbench.problem import Batch, FreshMeasure, Measure, PoolMeasure, Problem, QuadraticCost
@@ -252,7 +252,7 @@ def test_points_at_a_fold_start_again(monkeypatch: pytest.MonkeyPatch) -> None:
     y = solver.forward_map(torch.cat((points(100), easy)))
     found = pushforward_log_prob(solver, y)
     torch.testing.assert_close(found, pushforward_log_prob(solver, y), equal_nan=True)
-    monkeypatch.setattr("otbench.density._RESTARTS", ())
+    monkeypatch.setattr("otbench.metrics.density._RESTARTS", ())
     once = pushforward_log_prob(solver, y)
     assert int(once.isnan().sum()) > 50
     assert int(found.isnan().sum()) < int(once.isnan().sum()) / 3
@@ -262,7 +262,7 @@ def test_a_map_that_misses_most_points_is_not_searched_for_them_again(monkeypatc
     solver = make(Bounded, Config())
     y = 10 + points(100)
     found = pushforward_log_prob(solver, y)
-    monkeypatch.setattr("otbench.density._RESTARTS", ())
+    monkeypatch.setattr("otbench.metrics.density._RESTARTS", ())
     torch.testing.assert_close(found, pushforward_log_prob(solver, y), equal_nan=True, rtol=0, atol=0)
     assert bool(found.isnan().all())
 
