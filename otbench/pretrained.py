@@ -177,7 +177,7 @@ def make(
         data_dir: the user's own data, if any.
         device: where to train.
         threads: of the CPU.
-        force: make it even if it is there.
+        force: make it even if it is there, in the cache; a file that is there stays until the new one is whole.
         listen: told of every epoch.
 
     Returns:
@@ -204,11 +204,10 @@ def make(
         if what == "vae":
             jobs = [vae_settings(name, kind, chosen_size) for kind in chosen_kinds]
         for settings in jobs:
-            path = network_path(name, data.digest, settings, data_dir)
-            if force:
-                path.unlink(missing_ok=True)
-            trained(data, settings, data_dir=data_dir, device=torch.device(device), listen=listen)
-            made.append(path)
+            # a forced training looks past the user's folder: nothing in there is ours to replace
+            folder = None if force else data_dir
+            trained(data, settings, data_dir=folder, device=torch.device(device), listen=listen, force=force)
+            made.append(network_path(name, data.digest, settings, folder))
     return made
 
 
@@ -246,6 +245,7 @@ def trained(
     device: torch.device | None = None,
     listen: Listener = _silent,
     wanted: str = "",
+    force: bool = False,
 ) -> Trained[VAE]: ...
 
 
@@ -258,6 +258,7 @@ def trained(
     device: torch.device | None = None,
     listen: Listener = _silent,
     wanted: str = "",
+    force: bool = False,
 ) -> Trained[Classifier]: ...
 
 
@@ -270,6 +271,7 @@ def trained(
     device: torch.device | None = None,
     listen: Listener = _silent,
     wanted: str = "",
+    force: bool = False,
 ) -> Trained[VAE] | Trained[Classifier]: ...
 
 
@@ -281,6 +283,7 @@ def trained(
     device: torch.device | None = None,
     listen: Listener = _silent,
     wanted: str = "",
+    force: bool = False,
 ) -> Trained[VAE] | Trained[Classifier]:
     """Return the network of these images and settings, on `device`: from a file, or trained and kept.
 
@@ -291,6 +294,7 @@ def trained(
         device: where to train, and where the network goes (default: the CPU).
         listen: told of every epoch.
         wanted: what to say where there is no file; empty = train it then.
+        force: train it even if there is a file, and replace that.
 
     Raises:
         DataError: there is no file and `wanted` was given, or the file is damaged or of another architecture.
@@ -305,7 +309,7 @@ def trained(
             return _fit_classifier(data, settings, device, listen)
         return _fit_vae(data, settings, device, listen)
 
-    stored = kept(path, _identity(data.digest, settings), fit)
+    stored = kept(path, _identity(data.digest, settings), fit, force=force)
     if isinstance(settings, ClassifierSettings):
         classifier = settings.build()
         _fill(classifier, stored.tensors, path)
@@ -336,19 +340,26 @@ def _fill(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None
 # ------------------------------------------------------------------------------------------------------------ files
 
 
-def kept(path: Path, identity: str, make_it: Callable[[], tuple[Mapping[str, Tensor], Mapping[str, float]]]) -> Stored:
+def kept(
+    path: Path,
+    identity: str,
+    make_it: Callable[[], tuple[Mapping[str, Tensor], Mapping[str, float]]],
+    *,
+    force: bool = False,
+) -> Stored:
     """Return what `path` holds; if it does not exist, make it and write it there as a whole.
 
     Args:
         path: the file.
         identity: what it was made from, in words; a file of another identity is refused.
         make_it: returns tensors and numbers.
+        force: make it even if `path` exists, which stays as it is until then.
 
     Raises:
         DataError: the file is damaged, foreign, of another identity, or holds code.
         StoreError: it cannot be written.
     """
-    if not path.exists():
+    if force or not path.exists():
         tensors, numbers = make_it()
         tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
         content = {
