@@ -14,6 +14,7 @@ from otbench.baselines.class_mean import ClassMean, ClassMeanConfig
 from otbench.baselines.prior_sample import PriorSample, PriorSampleConfig
 from otbench.config import Config, build_config
 from otbench.datasets import mnist
+from otbench.datasets._image_points import Side
 from otbench.datasets.mnist import MNIST, PAIRS, MNISTConfig, MNISTInstance
 from otbench.errors import DataError, UsageError
 from otbench.evaluate import apply_maps, score
@@ -121,8 +122,44 @@ def test_identity_within_one_set_is_the_reconstruction(latent: MNISTInstance) ->
     assert rows["real_images"]["accuracy"] > 95
     assert rows["real_images"]["accuracy"] == pytest.approx(latent.facts["classifier_test_accuracy"])
     names = {metric.name for metric in MNIST.metrics}
-    assert found.keys() == names - {"fid_inception", "kid"}
+    assert found.keys() == names - {name for name in names if name.startswith(("fid_inception", "kid"))}
     assert str(latent.facts["inception"]).startswith("skipped: ")
+
+
+class FakeInception:
+    """Twelve means of patches in place of the 2048 features."""
+
+    def __init__(self, weights: Path, device: torch.device) -> None:
+        self.calls = 0
+
+    def features(self, given: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return torch.nn.functional.adaptive_avg_pool2d(given, (3, 4)).flatten(1)
+
+
+def test_inception_scores_are_to_real_and_to_decoded_images(
+    monkeypatch: pytest.MonkeyPatch, latent: MNISTInstance
+) -> None:
+    """With weights, rows that need no solver have FID and KID too; their features are computed once."""
+    monkeypatch.setattr("otbench.datasets._image_scores.Inception", FakeInception)
+    monkeypatch.setattr(mnist, "find_weights", lambda data_dir: (Path("weights"), ""))
+    given = build(task())
+    found, rows = given.score(Outputs(latent.test.source.x)), given.references()
+    assert given.facts["inception"] == "standard weights"
+    # identity within one set: what is decoded is the reconstruction
+    assert found["fid_inception_decoded"] == pytest.approx(0, abs=1e-6)
+    assert found["fid_inception"] == pytest.approx(rows["reconstruction"]["fid_inception"])
+    assert found["kid"] == pytest.approx(rows["reconstruction"]["kid"], abs=1e-9)
+    assert found["kid_decoded"] < found["kid"]
+    assert rows["real_images"]["fid_inception"] < found["fid_inception"]
+    assert "fid_inception_decoded" not in rows["reconstruction"]
+    network = given._judge._inception
+    assert isinstance(network, FakeInception)
+    assert network.calls == 4  # three sets and the transported images
+    again = build(task())
+    again.score(Outputs(latent.test.source.x))
+    assert isinstance(again._judge._inception, FakeInception)
+    assert again._judge._inception.calls == 1
 
 
 def test_perfect_map_is_perfect(pixel: MNISTInstance) -> None:
@@ -188,7 +225,7 @@ def test_networks_read_the_set_s_own_label(shift: int, tmp_path: Path, monkeypat
     train, test = (Images(part.pixels[:30], part.label[:30]) for part in (whole.train, whole.test))
     network = VAE(width=2, latent=3, classes=10).eval()
     vae = pretrained.Trained(network, {}, "an untrained one")
-    side = mnist._Side(ImageSet("digits", train, test, "30 of them"), shift, vae, CPU)
+    side = Side(ImageSet("digits", train, test, "30 of them"), shift, vae, CPU)
     codes = network.encode(train.unit(CPU), train.label)[0]
     points = side.points("test", torch.float32)
     raw = network.encode(test.unit(CPU), test.label)[0]
@@ -318,6 +355,7 @@ def test_corrupt_or_missing_images_are_one_message(
 
 
 def test_labels_that_do_not_fit_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(load("digits", None).test.label) == images.TEST_COUNT["digits"]
     pixels = torch.zeros(3, 8, 8, dtype=torch.uint8)
     monkeypatch.setattr(images, "_digits", lambda: [(pixels, torch.zeros(3)), (pixels, torch.zeros(2))])
     with pytest.raises(DataError, match="3 images but 2 labels"):
@@ -333,7 +371,7 @@ def test_real_images_are_those_of_torchvision() -> None:
     ):
         found = load(name, Path(DATA_DIR))  # type: ignore[arg-type]
         assert found.train.pixels.shape == (60_000, 32, 32)
-        assert found.test.pixels.shape == (10_000, 32, 32)
+        assert found.test.pixels.shape == (images.TEST_COUNT[name], 32, 32)  # type: ignore[index]
         assert found.train.label.bincount().tolist() == count
         assert found.train.pixels.max() > 240
 
@@ -364,7 +402,10 @@ def test_descriptions_and_published_rows() -> None:
     assert task().describe().startswith("demo: ")
     assert task().published() is None
     real = task(pair="fmnist-mnist", size="default", space="pixel", target_labels=10)
-    assert real.describe() == "Fashion-MNIST to MNIST, class k to k, pixels, 10 labelled targets per class"
+    assert (
+        real.describe()
+        == "Fashion-MNIST to MNIST, class k to k, pixels, 10 labelled targets per class, 10 000 test images"
+    )
     assert real.published() == Published("mnist", {"pair": "fmnist-mnist"})
     assert [PAIRS[pair].shift for pair in ("fmnist-mnist", "transfer", "shift")] == [0, 5, 1]
     assert "reconstruction" not in real.controls()
@@ -387,6 +428,8 @@ def test_demo_from_the_command_line(cli: CLI, tmp_path: Path, latent: MNISTInsta
         assert row in text
     assert len(list(out.glob("mnist-*.json"))) >= 7
     assert "demo: " in text
+    assert "450 test images" in text
+    assert "95 % from" in text
 
 
 def test_reference_rows_are_skipped_where_a_task_has_none(cli: CLI, tmp_path: Path, toy: str) -> None:
