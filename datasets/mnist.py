@@ -218,21 +218,23 @@ class MNIST(Task[MNISTConfig]):
     def choose(
         cls, preset: Mapping[str, Value | Sequence[Value]], *, typed: frozenset[str], data_dir: Path | None
     ) -> tuple[Mapping[str, Value | Sequence[Value]], Sequence[str]]:
-        """Take the bundled digits where the preset's images are not on this machine, and say so."""
+        """Take the bundled digits where the preset's images are not on this machine; say so, and what is skipped."""
+        weights, why_not = find_weights(data_dir)
+        notes = () if weights is not None else (f"task mnist: fid_inception and kid are skipped: {why_not}",)
         if "pair" in typed:
-            return preset, ()
+            return preset, notes
         wanted = preset.get("pair", "fmnist-mnist")
         pairs = [wanted] if isinstance(wanted, str) else [str(pair) for pair in wanted or ()]  # type: ignore[union-attr]
         here = [pair for pair in pairs if all_present(cls._sets(pair), data_dir)]
         if here:
-            return preset, ()
+            return preset, notes
         note = (
             "task mnist: no MNIST images on this machine, so this is the demo on scikit-learn's digits; for the real "
             "task put torchvision's MNIST/raw and FashionMNIST/raw into --data-dir, or type pair=fmnist-mnist to "
             "download them"
         )
         changed = {"pair": "digits"} | ({} if "size" in typed else {"size": "tiny"})
-        return {**preset, **changed}, (note,)
+        return {**preset, **changed}, (note, *notes)
 
     @classmethod
     def sources(cls) -> Sequence[DataSource]:
@@ -259,11 +261,11 @@ class MNIST(Task[MNISTConfig]):
         return (*rows, "prior_sample", "reconstruction") if self.config.space == "latent" else rows
 
     def check(self) -> None:
-        """Look at images, labels and networks.
+        """Look at images, labels, networks and weights.
 
         Raises:
             UsageError: more labels than there are images, or labels hidden from a solver that a VAE would give away.
-            DataError: images or networks are missing or damaged.
+            DataError: images or networks are missing or damaged, or the Inception weights that are there are not those.
         """
         config = self.config
         if config.target_labels is not None and config.space == "latent" and config.vae == "conditional":
@@ -279,6 +281,7 @@ class MNIST(Task[MNISTConfig]):
         sets = {name: load(name, self.data_dir) for name in sorted({self._pair.source, self._pair.target})}
         target = sets[self._pair.target]
         self._labels(target, 0)
+        find_weights(self.data_dir)
         cpu = torch.device("cpu")
         if self._there(target, classifier_settings(self.config.size)):
             self._classifier(target, cpu)

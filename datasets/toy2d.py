@@ -10,7 +10,8 @@ cluster. After Park et al. (arXiv 2605.10792, B.1.3), who do not print radii and
 Sets without classes: N(0, I) to the toy densities of Grathwohl et al. (FFJORD, arXiv 1810.01367) and Onken et al.
 (OT-Flow, arXiv 2006.00104), with their scales.
 
-The reference is the exact discrete plan between the held-out samples (class by class), by POT. Random streams are those
+The reference is the exact discrete plan between the held-out samples (class by class), by POT; the rows `emd` and
+`emd_class`, which always stand in the table, are such plans between the pools. Random streams are those
 of the Gaussian task: CPU, float64, seeded by one word of `np.random.SeedSequence([role, side, number, set])`.
 """
 
@@ -150,6 +151,10 @@ class Toy2D(Task[Toy2DConfig]):
         Metric("cost", "cost", "data units^2"),
         Metric("inverse_gap", "|S(T(x))-x|^2", "data units^2"),
     )
+
+    def controls(self) -> tuple[str, ...]:
+        """Return the rows of exact discrete transport between the pools and, with classes, of one linear map each."""
+        return ("emd_class", "classwise_linear") if self._classes() else ("emd",)
 
     def build(self, *, seed: int, device: torch.device, dtype: torch.dtype) -> Toy2DInstance:
         """Make the instance: pools from `seed`, test data from their own."""

@@ -19,6 +19,7 @@ from otbench.datasets.mnist import MNIST, PAIRS, MNISTConfig, MNISTInstance
 from otbench.errors import DataError, UsageError
 from otbench.evaluate import apply_maps, score
 from otbench.images import Images, ImageSet, load
+from otbench.metrics.inception import WEIGHTS
 from otbench.nets.vae import VAE
 from otbench.problem import PoolMeasure
 from otbench.registration import registrations
@@ -354,6 +355,23 @@ def test_corrupt_or_missing_images_are_one_message(
     assert sorted(path for path in cache.rglob("*") if path.is_file()) == [path for path in before if path.is_file()]
 
 
+def test_wrong_inception_weights_are_one_message_before_any_run(tmp_path: Path, cli: CLI, cache: Path) -> None:
+    pytest.importorskip("torch_fidelity")
+    own, out = tmp_path / "data", tmp_path / "out"
+    own.mkdir()
+    (own / WEIGHTS.names[0]).write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+    before = sorted(cache.rglob("*"))
+    words = ("--solvers", "identity", "--task", "mnist", "--preset", "smoke", "--data-dir", own, "--out", out)
+    code, text, error = cli(*words)
+    assert code == 2
+    assert "wrong checksum" in error
+    assert WEIGHTS.names[0] in error
+    assert len(error.splitlines()) == 1
+    assert not text
+    assert not list(out.glob("*.json"))
+    assert sorted(cache.rglob("*")) == before
+
+
 def test_labels_that_do_not_fit_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(load("digits", None).test.label) == images.TEST_COUNT["digits"]
     pixels = torch.zeros(3, 8, 8, dtype=torch.uint8)
@@ -384,7 +402,8 @@ def test_enlarging_keeps_flat_images_and_their_mass() -> None:
     assert whole.float().mean() == pytest.approx(4.88 * 255 / 16, rel=0.02)  # the mean of scikit-learn's digits
 
 
-def test_choose_takes_what_is_on_this_machine(tmp_path: Path) -> None:
+def test_choose_takes_what_is_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mnist, "find_weights", lambda data_dir: (Path("weights"), ""))
     full = {"pair": ["fmnist-mnist", "shift"]}
     changed, notes = MNIST.choose(full, typed=frozenset(), data_dir=tmp_path)
     assert changed == {"pair": "digits", "size": "tiny"}
@@ -396,6 +415,10 @@ def test_choose_takes_what_is_on_this_machine(tmp_path: Path) -> None:
     own = copy_of_mnist(tmp_path / "data", ("MNIST",))
     assert MNIST.choose({"pair": "shift"}, typed=frozenset(), data_dir=own) == ({"pair": "shift"}, ())
     assert MNIST.choose({"pair": "digits"}, typed=frozenset(), data_dir=None) == ({"pair": "digits"}, ())
+    monkeypatch.setattr(mnist, "find_weights", lambda data_dir: (None, "no weights on this machine"))
+    for values in ({"pair": "digits"}, full):
+        _, notes = MNIST.choose(values, typed=frozenset(), data_dir=tmp_path)
+        assert notes[-1] == "task mnist: fid_inception and kid are skipped: no weights on this machine"
 
 
 def test_descriptions_and_published_rows() -> None:

@@ -17,6 +17,7 @@ from otbench.datasets.toy2d import DENSITIES, RINGS, STD, Toy2D, Toy2DConfig, To
 from otbench.errors import UsageError
 from otbench.problem import Batch, PoolMeasure
 from otbench.registration import registrations
+from otbench.registry import Registry
 from otbench.store import Store
 from otbench.task import Outputs
 
@@ -182,6 +183,13 @@ def test_presets_and_descriptions() -> None:
     assert note.presets["full"]["set"] == SETS
     assert Toy2D(Toy2DConfig(set="four-mode-ring")).describe() == "four-mode-ring, 4 classes, pool 4 000"
     assert Toy2D(Toy2DConfig(set="rings")).describe() == "rings, no classes, pool 50 000"
+
+
+def test_exact_discrete_transport_always_stands_in_the_table() -> None:
+    baselines = {entry.name for entry in Registry().entries("baseline")}
+    assert Toy2D(Toy2DConfig(set="four-mode-ring")).controls() == ("emd_class", "classwise_linear")
+    assert Toy2D(Toy2DConfig(set="rings")).controls() == ("emd",)
+    assert {"emd", "emd_class", "classwise_linear"} <= baselines
 
 
 @pytest.mark.parametrize("values", [{"set": "spirals"}, {"pool": 3}, {"pool": "many"}])
