@@ -210,7 +210,7 @@ def images(shown: Sequence[Shown]) -> Figure | None:
                 label = f"{safe_text(one.label, 24)}, {plain(name, 40)}"
             lines.append((label, not alone, one.picture.arrays[key].astype(np.uint8)))
     board = _board([images for _, _, images in lines])
-    figure = _figure(7.5, 6.3 * board.shape[0] / board.shape[1] + 0.15)
+    figure = _figure(7.5, 6.3 * board.shape[0] / board.shape[1] + 0.15, room=0.2)
     axis = figure.add_subplot()
     axis.imshow(board, cmap="gray", vmin=0, vmax=255, interpolation="none")
     step = board.shape[0] / len(lines)
@@ -244,7 +244,7 @@ def _thinned(pixels: int) -> int:
 
 
 def matrix(shown: Sequence[Shown]) -> Figure | None:
-    """Draw a confusion matrix for each row: shares of the true class as shades, counts as numbers."""
+    """Draw a confusion matrix for each row: shares of the wanted class as shades, counts as numbers."""
     columns = _beside(len(shown))
     lines = math.ceil(len(shown) / columns)
     classes = len(shown[0].picture.arrays["counts"])
@@ -275,7 +275,7 @@ def matrix(shown: Sequence[Shown]) -> Figure | None:
         for spine in axis.spines.values():
             spine.set(color="#bbbbbb", linewidth=0.6)
         axis.set_xlabel("class found")
-        axis.set_ylabel("true class")
+        axis.set_ylabel("class wanted")
     return figure
 
 
@@ -291,11 +291,12 @@ def _beside(panels: int) -> int:
     return 2 if panels == 4 else min(panels, 3)
 
 
-def _figure(width: float, height: float) -> Figure:
+def _figure(width: float, height: float, *, room: float = 0.08) -> Figure:
+    """Return a figure, in inches, with `room` left and right: letters are wider in some formats than in others."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.06)  # letters are wider in some formats than in others
+    figure.set_layout_engine("constrained", w_pad=room, h_pad=0.06)
     return figure
 
 
