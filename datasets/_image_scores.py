@@ -1,13 +1,14 @@
 """How transported images are judged: by a classifier, and by Frechet distances in three feature spaces.
 
 One judge knows the test images of one side. What does not depend on a solver (moments of real and of VAE-decoded test
-images, their accuracy) is computed once and kept in the cache.
+images, their accuracy, their Inception features) is computed once and kept in the cache.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from otbench.images import Images
 from otbench.metrics.frechet import Moments, frechet_distance, moments
-from otbench.metrics.inception import Inception, kernel_distance
+from otbench.metrics.inception import WEIGHTS, Inception, kernel_distance
 from otbench.metrics.share import wilson
 from otbench.nets.classifier import Classifier
 from otbench.pretrained import Trained
@@ -64,17 +65,20 @@ class Judge:
             decoder: digest of the VAE.
             inception: verified weights, if any.
         """
-        self._classifier, self._test, self._device = classifier.network, test, device
+        self._name, self._classifier, self._test = name, classifier.network, test
         self._inception = None if inception is None else Inception(inception, device)
-        self._inception_real: Tensor | None = None
+        self._inception_identity = {"reference": digest, "inception": WEIGHTS.sha256, "decoder": decoder}
+
+        def sets() -> dict[str, Tensor]:
+            sample = Images(train.pixels[:REAL_SAMPLE], train.label[:REAL_SAMPLE])
+            found = {"real": test.unit(device), "fresh": sample.unit(device)}
+            return found if decoded is None else found | {"decoded": decoded}
+
+        self._sets = sets
 
         def look() -> dict[str, Tensor]:
-            sample = Images(train.pixels[:REAL_SAMPLE], train.label[:REAL_SAMPLE])
-            sets = {"real": test.unit(device), "fresh": sample.unit(device)}
-            if decoded is not None:
-                sets["decoded"] = decoded
             tensors: dict[str, Tensor] = {}
-            for key, images in sets.items():
+            for key, images in sets().items():
                 seen = self.look(images)
                 tensors[f"{key}_found"] = seen.found
                 for space, found in seen.moments.items():
@@ -112,16 +116,32 @@ class Judge:
         return {f"fd_{space}{ending}": frechet_distance(self._held[key][space], seen[space]) for space in seen}
 
     def inception(self, images: Tensor) -> dict[str, float]:
-        """Return FID and KID against the real test images; nothing where there are no weights."""
-        if self._inception is None:
-            return {}
-        if self._inception_real is None:
-            self._inception_real = self._inception.features(self._test.unit(self._device))
-        features = self._inception.features(images)
-        return {
-            "fid_inception": frechet_distance(moments(features), moments(self._inception_real)),
-            "kid": kernel_distance(features, self._inception_real),
-        }
+        """Return FID and KID to the real and, where there are any, to the decoded test images; nothing without weights.
+
+        Args:
+            images: in [0, 1], (n, 1, 32, 32).
+        """
+        return {} if self._inception is None else self._inception_to(self._inception.features(images))
+
+    def _inception_to(self, features: Tensor, *, decoded: bool = True) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for key, ending in (("real", ""), ("decoded", "_decoded")):
+            if key in self._held and (decoded or key == "real"):
+                aim = self._inception_features[key]
+                found[f"fid_inception{ending}"] = frechet_distance(moments(features), moments(aim))
+                found[f"kid{ending}"] = kernel_distance(features, aim)
+        return found
+
+    @cached_property
+    def _inception_features(self) -> Mapping[str, Tensor]:
+        """Features of the real, fresh and decoded images, (n, 2048), float32: minutes on a CPU, so they are kept."""
+        network = self._inception
+        assert network is not None
+
+        def look() -> dict[str, Tensor]:
+            return {key: network.features(images) for key, images in self._sets().items()}
+
+        return cached(f"inception-{self._name}", self._inception_identity, look).tensors
 
     def references(self) -> dict[str, dict[str, float]]:
         """Return the rows that need test data and no solver, metrics by name.
@@ -136,6 +156,10 @@ class Judge:
             found = accuracy(self._found["decoded"], self._test.label)
             rows["reconstruction"] = found | self._to("real", "", self._held["decoded"])
             rows["real_images"] |= self._to("decoded", "_decoded", self._held["fresh"])
+        if self._inception is not None:
+            rows["real_images"] |= self._inception_to(self._inception_features["fresh"])
+            if "reconstruction" in rows:  # at distance zero from itself, which says nothing
+                rows["reconstruction"] |= self._inception_to(self._inception_features["decoded"], decoded=False)
         return rows
 
 
@@ -148,3 +172,8 @@ def accuracy(found: Tensor, wanted: Tensor, ending: str = "") -> dict[str, float
         f"accuracy{ending}_low": 100 * low,
         f"accuracy{ending}_high": 100 * high,
     }
+
+
+def every(n: int, most: int) -> Tensor:
+    """Return at most `most` indices, evenly spread: the first images of a test set can be easier than the others."""
+    return torch.linspace(0, n - 1, min(n, most)).round().long()

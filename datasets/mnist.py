@@ -25,26 +25,24 @@ import torch
 from torch import Tensor, nn
 
 from otbench.config import Value
-from otbench.datasets._image_scores import Judge, accuracy
+from otbench.datasets._image_pictures import components, confusion, image_rows
+from otbench.datasets._image_points import Side
+from otbench.datasets._image_scores import Judge, accuracy, every
 from otbench.datasources import DataSource, RemoteSource
 from otbench.errors import UsageError
-from otbench.images import CLASSES, SETS, Images, ImageSet, SetName, all_present, files, load
+from otbench.images import CLASSES, SETS, TEST_COUNT, ImageSet, SetName, all_present, files, load
 from otbench.metrics.inception import WEIGHTS, find_weights
 from otbench.nets.classifier import Classifier
 from otbench.nets.vae import VAE
 from otbench.ops.energy import energy_distance
-from otbench.picture import POINTS, Picture
+from otbench.picture import Picture
 from otbench.pretrained import Trained, network_path, trained
 from otbench.pretraining import NetworkSettings, classifier_settings, vae_settings
 from otbench.problem import Batch, PoolMeasure, Problem, QuadraticCost
 from otbench.task import Config, Field, Instance, Metric, Outputs, Published, Task, TestData, register_task
-from otbench.tensorfile import cached
 
 CURVE_IMAGES = 1000
 """Test images that are decoded and classified at points of the curve; at the end, all are."""
-_CHUNK = 1000
-_AXES = 3
-"""Principal components that are drawn."""
 _LABELS = 0
 """Random stream that chooses the labelled target images."""
 
@@ -81,52 +79,6 @@ class MNISTConfig(Config):
     )
 
 
-class _Side:
-    """One side of the problem: its images, their (re)named classes, and the way to points and back."""
-
-    def __init__(self, data: ImageSet, shift: int, vae: Trained[VAE] | None, device: torch.device) -> None:
-        self.data, self.shift, self._vae, self._device = data, shift, vae, device
-        self.train_label, self.test_label = ((part.label + shift) % CLASSES for part in (data.train, data.test))
-        if vae is None:
-            return
-        held = cached(
-            f"codes-{data.name}",
-            {"codes": data.digest, "encoder": vae.digest},
-            lambda: {"train": self._encode(data.train), "test": self._encode(data.test)},
-        ).tensors
-        self._mean, deviation = held["train"].mean(0), held["train"].std(0)
-        # a coordinate that the encoder does not use has no scale of its own
-        self._deviation = torch.where(deviation > 1e-6 * deviation.max(), deviation, 1.0)
-        self._codes = {name: (codes - self._mean) / self._deviation for name, codes in held.items()}
-
-    def points(self, part: Literal["train", "test"], dtype: torch.dtype) -> Tensor:
-        """Return what solvers move: (n, latent), or (n, 1, 32, 32) in [-1, 1]."""
-        if self._vae is not None:
-            return self._codes[part].to(self._device, dtype)
-        images = self.data.train if part == "train" else self.data.test
-        return 2 * images.unit(self._device).to(dtype) - 1
-
-    @torch.no_grad()
-    def images(self, points: Tensor, label: Tensor) -> Tensor:
-        """Return images in [0, 1], (n, 1, 32, 32), float32, of `points` meant to be of classes `label` (n,)."""
-        if self._vae is None:
-            return ((points.float() + 1) / 2).clamp(0, 1)
-        mean, deviation = self._mean.to(points.device), self._deviation.to(points.device)
-        codes, own = points.float() * deviation + mean, (label - self.shift) % CLASSES
-        network = self._vae.network
-        parts = zip(torch.split(codes, _CHUNK), torch.split(own, _CHUNK), strict=True)
-        return torch.cat([network.decode(code, part) for code, part in parts])
-
-    @torch.no_grad()
-    def _encode(self, part: Images) -> Tensor:
-        assert self._vae is not None
-        codes = []
-        for pixels, label in zip(torch.split(part.pixels, _CHUNK), torch.split(part.label, _CHUNK), strict=True):
-            x = Images(pixels, label).unit(self._device)
-            codes.append(self._vae.network.encode(x, label.to(self._device))[0].cpu())
-        return torch.cat(codes)
-
-
 class MNISTInstance(Instance):
     """One pair of image sets with its pools, its judges and its test images."""
 
@@ -134,7 +86,7 @@ class MNISTInstance(Instance):
         self,
         problem: Problem,
         test: TestData,
-        sides: tuple[_Side, _Side],
+        sides: tuple[Side, Side],
         judges: tuple[Judge | None, Judge],
         facts: Mapping[str, Value],
     ) -> None:
@@ -157,7 +109,7 @@ class MNISTInstance(Instance):
             scores |= accuracy(seen.found, source.label.cpu()) | self._judge.distances(seen)
             scores |= self._judge.inception(images)
         else:
-            some = _every(len(source.x))
+            some = every(len(source.x), CURVE_IMAGES)
             images = self._target.images(outputs.forward[some], source.label[some])
             scores |= accuracy(self._judge.classes(images), source.label[some].cpu())
         if outputs.backward is None:
@@ -165,7 +117,7 @@ class MNISTInstance(Instance):
         scores |= {f"{name}_bwd": value for name, value in self._points(outputs.backward, target, source).items()}
         if self._judge_back is None:
             return scores
-        some = _every(len(target.x)) if not outputs.final else torch.arange(len(target.x))
+        some = every(len(target.x), CURVE_IMAGES) if not outputs.final else torch.arange(len(target.x))
         images = self._source.images(outputs.backward[some], target.label[some])
         wanted = (target.label[some].cpu() - self._source.shift) % CLASSES
         if not outputs.final:
@@ -202,26 +154,11 @@ class MNISTInstance(Instance):
             self._last = outputs.forward, images, self._judge.classes(images)
         _, images, found = self._last
         wanted = source.label.cpu()
-        firsts = [int((wanted == k).nonzero()[0]) for k in range(CLASSES)]
-        goals = [int((target.label.cpu() == k).nonzero()[0]) for k in range(CLASSES)]
-        grid = {
-            "source": self._source.data.test.pixels[firsts].numpy(),
-            "transported": (images[firsts, 0].cpu() * 255).round().to(torch.uint8).numpy(),
-            "target": self._target.data.test.pixels[goals].numpy(),
-        }
-        counts = torch.bincount(wanted * CLASSES + found, minlength=CLASSES**2).view(CLASSES, CLASSES)
-        classes = tuple(map(str, range(CLASSES)))
-        axes = _principal(target.x.flatten(1).cpu().double())
-        centre = target.x.flatten(1).cpu().double().mean(0)
-        clouds = {
-            name: ((x[_every(len(x), POINTS)].flatten(1).cpu().double() - centre) @ axes).float().numpy()
-            for name, x in (("data", target.x), ("mapped", outputs.forward), ("source", source.x))
-        }
-        names = tuple(f"PC {k + 1}" for k in range(axes.shape[1]))
+        goals = target.label.cpu()
         return (
-            Picture("images", "images", "test images, one of each class", grid, tuple(grid)),
-            Picture("confusion", "matrix", "wanted class (rows), class found", {"counts": counts.numpy()}, classes),
-            Picture("components", "points", "along the target's principal components", clouds, names),
+            image_rows(self._source.data.test.pixels, wanted, images, self._target.data.test.pixels, goals),
+            confusion(wanted, found),
+            components(source.x, outputs.forward, target.x),
         )
 
 
@@ -242,8 +179,8 @@ class MNIST(Task[MNISTConfig]):
 
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("accuracy", "accuracy", "%", higher_is_better=True, primary=True),
-        Metric("accuracy_low", "accuracy, low end", "%", higher_is_better=True),
-        Metric("accuracy_high", "accuracy, high end", "%", higher_is_better=True),
+        Metric("accuracy_low", "95 % from", "%", higher_is_better=True, primary=True),
+        Metric("accuracy_high", "to", "%", higher_is_better=True, primary=True),
         Metric("fd_pixel", "FD pixel", primary=True),
         Metric("fd_classifier", "FD classifier", primary=True),
         Metric("fd_pixel_decoded", "FD pixel, to decoded"),
@@ -252,6 +189,8 @@ class MNIST(Task[MNISTConfig]):
         Metric("cost", "cost", "data units^2", primary=True),
         Metric("fid_inception", "FID Inception", primary=True),
         Metric("kid", "KID"),
+        Metric("fid_inception_decoded", "FID Inception, to decoded"),
+        Metric("kid_decoded", "KID, to decoded"),
         Metric("accuracy_bwd", "accuracy bwd", "%", higher_is_better=True, primary=True),
         Metric("accuracy_bwd_low", "accuracy bwd, low end", "%", higher_is_better=True),
         Metric("accuracy_bwd_high", "accuracy bwd, high end", "%", higher_is_better=True),
@@ -272,21 +211,23 @@ class MNIST(Task[MNISTConfig]):
     def choose(
         cls, preset: Mapping[str, Value | Sequence[Value]], *, typed: frozenset[str], data_dir: Path | None
     ) -> tuple[Mapping[str, Value | Sequence[Value]], Sequence[str]]:
-        """Take the bundled digits where the preset's images are not on this machine, and say so."""
+        """Take the bundled digits where the preset's images are not on this machine; say so, and what is skipped."""
+        weights, why_not = find_weights(data_dir)
+        notes = () if weights is not None else (f"task mnist: fid_inception and kid are skipped: {why_not}",)
         if "pair" in typed:
-            return preset, ()
+            return preset, notes
         wanted = preset.get("pair", "fmnist-mnist")
         pairs = [wanted] if isinstance(wanted, str) else [str(pair) for pair in wanted or ()]  # type: ignore[union-attr]
         here = [pair for pair in pairs if all_present(cls._sets(pair), data_dir)]
         if here:
-            return preset, ()
+            return preset, notes
         note = (
             "task mnist: no MNIST images on this machine, so this is the demo on scikit-learn's digits; for the real "
             "task put torchvision's MNIST/raw and FashionMNIST/raw into --data-dir, or type pair=fmnist-mnist to "
             "download them"
         )
         changed = {"pair": "digits"} | ({} if "size" in typed else {"size": "tiny"})
-        return {**preset, **changed}, (note,)
+        return {**preset, **changed}, (note, *notes)
 
     @classmethod
     def sources(cls) -> Sequence[DataSource]:
@@ -313,11 +254,11 @@ class MNIST(Task[MNISTConfig]):
         return (*rows, "prior_sample", "reconstruction") if self.config.space == "latent" else rows
 
     def check(self) -> None:
-        """Look at images, labels and networks.
+        """Look at images, labels, networks and weights.
 
         Raises:
             UsageError: more labels than there are images, or labels hidden from a solver that a VAE would give away.
-            DataError: images or networks are missing or damaged.
+            DataError: images or networks are missing or damaged, or the Inception weights that are there are not those.
         """
         config = self.config
         if config.target_labels is not None and config.space == "latent" and config.vae == "conditional":
@@ -333,6 +274,7 @@ class MNIST(Task[MNISTConfig]):
         sets = {name: load(name, self.data_dir) for name in sorted({self._pair.source, self._pair.target})}
         target = sets[self._pair.target]
         self._labels(target, 0)
+        find_weights(self.data_dir)
         cpu = torch.device("cpu")
         if self._there(target, classifier_settings(self.config.size)):
             self._classifier(target, cpu)
@@ -355,7 +297,7 @@ class MNIST(Task[MNISTConfig]):
         weights, why_not = find_weights(self.data_dir)
         facts: dict[str, Value] = {f"classifier_{key}": value for key, value in classifier.numbers.items()}
         facts["classifier_sha256"] = classifier.digest
-        sides: list[_Side] = []
+        sides: list[Side] = []
         vaes: list[Trained[VAE] | None] = []
         for role, name, shift in (("source", pair.source, pair.shift), ("target", pair.target, 0)):
             vae = self._vae(sets[name], device)
@@ -363,7 +305,7 @@ class MNIST(Task[MNISTConfig]):
                 facts |= {f"{role}_vae_{key}": value for key, value in vae.numbers.items()}
                 facts[f"{role}_vae_sha256"] = vae.digest
             vaes.append(vae)
-            sides.append(_Side(sets[name], shift, vae, device))
+            sides.append(Side(sets[name], shift, vae, device))
         source, target = sides
         decoded = None
         if vaes[1] is not None:
@@ -399,12 +341,13 @@ class MNIST(Task[MNISTConfig]):
         return MNISTInstance(problem, test, (source, target), (judge_back, judge), facts)
 
     def describe(self) -> str:
-        """Return pair, space and labels in a few words."""
+        """Return pair, space, labels and the number of test images in a few words."""
         config = self.config
         where = "pixels" if config.space == "pixel" else f"codes of the {config.vae} VAE"
         size = "" if config.size == "default" else f" ({config.size})"
         labels = "" if config.target_labels is None else f", {config.target_labels} labelled targets per class"
-        return f"{self._pair.words}, {where}{size}{labels}"
+        count = f"{TEST_COUNT[self._pair.source]:,}".replace(",", " ")
+        return f"{self._pair.words}, {where}{size}{labels}, {count} test images"
 
     def published(self) -> Published | None:
         """Published rows stand beside the pairs of real images."""
@@ -461,16 +404,3 @@ class MNIST(Task[MNISTConfig]):
 
 def _name(data: ImageSet) -> SetName:
     return next(name for name in SETS if name == data.name)
-
-
-def _every(n: int, most: int = CURVE_IMAGES) -> Tensor:
-    """Return at most `most` indices, evenly spread: the first images of a test set can be easier than the others."""
-    return torch.linspace(0, n - 1, min(n, most)).round().long()
-
-
-def _principal(x: Tensor) -> Tensor:
-    """Return the first principal axes of points (n, d), as columns (d, k), k <= 3; signs fixed by the largest entry."""
-    centred = x - x.mean(0)
-    vectors: Tensor = torch.linalg.eigh(centred.T @ centred)[1]
-    axes = vectors.flip(1)[:, :_AXES]
-    return axes * axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()

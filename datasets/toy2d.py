@@ -10,7 +10,8 @@ cluster. After Park et al. (arXiv 2605.10792, B.1.3), who do not print radii and
 Sets without classes: N(0, I) to the toy densities of Grathwohl et al. (FFJORD, arXiv 1810.01367) and Onken et al.
 (OT-Flow, arXiv 2006.00104), with their scales.
 
-The reference is the exact discrete plan between the held-out samples (class by class), by POT. Random streams are those
+The reference is the exact discrete plan between the held-out samples (class by class), by POT; the rows `emd` and
+`emd_class`, which always stand in the table, are such plans between the pools. Random streams are those
 of the Gaussian task: CPU, float64, seeded by one word of `np.random.SeedSequence([role, side, number, set])`.
 """
 
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -28,6 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from otbench.config import Value
+from otbench.datasets._toy_densities import DENSITIES, normal, polar, uniform
 from otbench.metrics.monotone import monotone_violations
 from otbench.ops.energy import energy_distance
 from otbench.picture import POINTS, Picture
@@ -49,67 +51,6 @@ RINGS: dict[str, tuple[Sequence[float], Sequence[float]]] = {
     "four-mode-ring": ((0, 90, 180, 270), (45, 135, 225, 315)),
 }
 """Places of the classes on the unit circle, source and target, in degrees."""
-
-
-def _eight_gaussians(n: int, g: torch.Generator) -> Tensor:
-    angle = torch.randint(8, (n,), generator=g) * (math.pi / 4)
-    return (_polar(4, angle) + 0.5 * _normal(n, g)) / 1.414
-
-
-def _swiss_roll(n: int, g: torch.Generator) -> Tensor:
-    angle = 1.5 * math.pi * (1 + 2 * _uniform(n, g))
-    return (_polar(angle, angle) + _normal(n, g)) / 5
-
-
-def _circles(n: int, g: torch.Generator) -> Tensor:
-    radius = torch.where(_uniform(n, g) < 0.5, 1.0, 0.5)
-    return 3 * (_polar(radius, 2 * math.pi * _uniform(n, g)) + 0.08 * _normal(n, g))
-
-
-def _moons(n: int, g: torch.Generator) -> Tensor:
-    upper = _polar(1, math.pi * _uniform(n, g))
-    lower = torch.tensor([1.0, 0.5], dtype=upper.dtype) - upper
-    moons = torch.where((_uniform(n, g) < 0.5)[:, None], upper, lower) + 0.1 * _normal(n, g)
-    return 2 * moons + torch.tensor([-1.0, -0.2], dtype=upper.dtype)
-
-
-def _rings(n: int, g: torch.Generator) -> Tensor:
-    radius = 0.75 * (1 + torch.randint(4, (n,), generator=g))
-    return _polar(radius, 2 * math.pi * _uniform(n, g)) + 0.08 * _normal(n, g)
-
-
-def _pinwheel(n: int, g: torch.Generator) -> Tensor:
-    along, across = (1 + 0.3 * _normal(n, g)[:, 0]), 0.1 * _normal(n, g)[:, 0]
-    angle = torch.randint(5, (n,), generator=g) * (2 * math.pi / 5) + 0.25 * along.exp()
-    return 2 * (_polar(along, -angle) + _polar(across, math.pi / 2 - angle))
-
-
-def _two_spirals(n: int, g: torch.Generator) -> Tensor:
-    turn = 3 * math.pi * _uniform(n, g).sqrt()
-    arm = torch.stack([-turn.cos() * turn, turn.sin() * turn], 1) + 0.5 * torch.stack(
-        [_uniform(n, g), _uniform(n, g)], 1
-    )
-    sign = torch.where(_uniform(n, g) < 0.5, -1.0, 1.0)
-    return sign[:, None] * arm / 3 + 0.1 * _normal(n, g)
-
-
-def _checkerboard(n: int, g: torch.Generator) -> Tensor:
-    across = 4 * _uniform(n, g) - 2
-    up = _uniform(n, g) - 2 * torch.randint(2, (n,), generator=g) + across.floor().remainder(2)
-    return 2 * torch.stack([across, up], 1)
-
-
-DENSITIES: dict[str, Callable[[int, torch.Generator], Tensor]] = {
-    "8gaussians": _eight_gaussians,
-    "swissroll": _swiss_roll,
-    "circles": _circles,
-    "moons": _moons,
-    "rings": _rings,
-    "pinwheel": _pinwheel,
-    "2spirals": _two_spirals,
-    "checkerboard": _checkerboard,
-}
-"""Samplers of the sets without classes: `n` points, shape (n, 2), float64."""
 
 
 class Toy2DConfig(Config):
@@ -141,7 +82,7 @@ class Toy2DInstance(Instance):
         self.problem, self.test, self.facts = problem, test, facts
         self._cost = cost
         generator = torch.Generator().manual_seed(_seed(_PROJECTIONS, 0, 0, 0))
-        self._directions = _polar(1, math.pi * _uniform(PROJECTIONS, generator)).T.numpy()
+        self._directions = polar(1, math.pi * uniform(PROJECTIONS, generator)).T.numpy()
 
     def score(self, outputs: Outputs) -> dict[str, float]:
         """Return the metrics by name; a set without classes counts as one class.
@@ -210,6 +151,10 @@ class Toy2D(Task[Toy2DConfig]):
         Metric("cost", "cost", "data units^2"),
         Metric("inverse_gap", "|S(T(x))-x|^2", "data units^2"),
     )
+
+    def controls(self) -> tuple[str, ...]:
+        """Return the rows of exact discrete transport between the pools and, with classes, of one linear map each."""
+        return ("emd_class", "classwise_linear") if self._classes() else ("emd",)
 
     def build(self, *, seed: int, device: torch.device, dtype: torch.dtype) -> Toy2DInstance:
         """Make the instance: pools from `seed`, test data from their own."""
@@ -288,8 +233,8 @@ def _draw(name: str, side: int, n: int, seed: int) -> Batch:
     if name in RINGS:
         angles = torch.tensor(RINGS[name][side], dtype=torch.float64).deg2rad()
         label = torch.arange(n) % len(angles)
-        return Batch(_polar(1, angles)[label] + STD * _normal(n, generator), label)
-    return Batch(DENSITIES[name](n, generator) if side else _normal(n, generator))
+        return Batch(polar(1, angles)[label] + STD * normal(n, generator), label)
+    return Batch(DENSITIES[name](n, generator) if side else normal(n, generator))
 
 
 def _number(name: str) -> int:
@@ -298,19 +243,6 @@ def _number(name: str) -> int:
 
 def _seed(role: int, side: int, number: int, which: int) -> int:
     return int(np.random.SeedSequence([role, side, number, which]).generate_state(1)[0])
-
-
-def _normal(n: int, generator: torch.Generator) -> Tensor:
-    return torch.randn(n, 2, generator=generator, dtype=torch.float64)
-
-
-def _uniform(n: int, generator: torch.Generator) -> Tensor:
-    return torch.rand(n, generator=generator, dtype=torch.float64)
-
-
-def _polar(radius: Tensor | float, angle: Tensor) -> Tensor:
-    angle = angle.double()
-    return torch.stack([angle.cos(), angle.sin()], 1) * torch.as_tensor(radius, dtype=angle.dtype).reshape(-1, 1)
 
 
 def _present(label: Tensor) -> list[int]:

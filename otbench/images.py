@@ -24,6 +24,8 @@ SIDE = 32
 CLASSES = 10
 SetName: TypeAlias = Literal["MNIST", "FashionMNIST", "digits"]
 SETS: tuple[SetName, ...] = get_args(SetName)
+TEST_COUNT: dict[SetName, int] = {"MNIST": 10_000, "FashionMNIST": 10_000, "digits": 450}
+"""Test images of each set."""
 _CHUNK = 4096
 _TEST_EVERY = 4
 """Of the stand-in's images, every fourth is a test image."""

@@ -36,7 +36,7 @@ class Picture:
       there is one, `source` (k, d). The report draws coordinate pairs and marginal histograms of `data` and `mapped`.
     * `arrows`: `source` (n, 2), `mapped` (n, 2), `target` (m, 2), `label` (n,) int64: transport lines in the plane.
     * `images`: rows of a grid, each array (n, height, width) uint8, drawn in the order of the mapping.
-    * `matrix`: `counts` (k, k) int64: rows = true class, columns = class found.
+    * `matrix`: `counts` (k, k) int64: rows = class wanted, columns = class found.
 
     Attributes:
         name: of the file and in links: lower case, digits, hyphens.

@@ -69,7 +69,7 @@ def make(
         data_dir: the user's own data, if any.
         device: where to train.
         threads: of the CPU.
-        force: make it even if it is there.
+        force: make it even if it is there, in the cache; a file that is there stays until the new one is whole.
         listen: told of every epoch.
 
     Returns:
@@ -96,11 +96,10 @@ def make(
         if what == "vae":
             jobs = [vae_settings(name, kind, chosen_size) for kind in chosen_kinds]
         for settings in jobs:
-            path = network_path(name, data.digest, settings, data_dir)
-            if force:
-                path.unlink(missing_ok=True)
-            trained(data, settings, data_dir=data_dir, device=torch.device(device), listen=listen)
-            made.append(path)
+            # a forced training looks past the user's folder: nothing in there is ours to replace
+            folder = None if force else data_dir
+            trained(data, settings, data_dir=folder, device=torch.device(device), listen=listen, force=force)
+            made.append(network_path(name, data.digest, settings, folder))
     return made
 
 
@@ -131,6 +130,7 @@ def trained(
     device: torch.device | None = None,
     listen: Listener = _silent,
     wanted: str = "",
+    force: bool = False,
 ) -> Trained[NetworkT]:
     """Return the network of these images and settings, on `device`: from a file, or trained and kept.
 
@@ -141,6 +141,7 @@ def trained(
         device: where to train, and where the network goes (default: the CPU).
         listen: told of every epoch.
         wanted: what to say where there is no file; empty = train it then.
+        force: train it even if there is a file, and replace that.
 
     Raises:
         DataError: there is no file and `wanted` was given, or the file is damaged or of another architecture.
@@ -149,7 +150,7 @@ def trained(
     path = network_path(data.name, data.digest, settings, data_dir)
     if wanted and not path.exists():
         raise DataError(wanted)
-    stored = kept(path, _identity(data.digest, settings), lambda: settings.fit(data, device, listen))
+    stored = kept(path, _identity(data.digest, settings), lambda: settings.fit(data, device, listen), force=force)
     network = settings.build()
     _fill(network, stored.tensors, path)
     return Trained(network.to(device).eval().requires_grad_(False), stored.numbers, stored.digest)

@@ -39,19 +39,26 @@ class Stored:
     digest: str
 
 
-def kept(path: Path, identity: str, make_it: Callable[[], tuple[Mapping[str, Tensor], Mapping[str, float]]]) -> Stored:
+def kept(
+    path: Path,
+    identity: str,
+    make_it: Callable[[], tuple[Mapping[str, Tensor], Mapping[str, float]]],
+    *,
+    force: bool = False,
+) -> Stored:
     """Return what `path` holds; if it does not exist, make it and write it there as a whole.
 
     Args:
         path: the file.
         identity: what it was made from, in words; a file of another identity is refused.
         make_it: returns tensors and numbers.
+        force: make it even if `path` exists, which stays as it is until then.
 
     Raises:
         DataError: the file is damaged, foreign, of another identity, or holds code.
         StoreError: it cannot be written.
     """
-    if not path.exists():
+    if force or not path.exists():
         tensors, numbers = make_it()
         tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
         content = {

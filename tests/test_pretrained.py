@@ -97,6 +97,31 @@ def test_interrupted_training_leaves_nothing(data: ImageSet, cache: Path) -> Non
     assert not cache.exists()
 
 
+def test_forced_training_keeps_the_old_network_until_the_new_one_is_whole(
+    data: ImageSet, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pretrained, "load", lambda name, data_dir: data)
+    monkeypatch.setattr(pretrained, "vae_settings", lambda name, kind, size: SMALL)
+    train(data, SMALL)
+    (path,) = cache.iterdir()
+    own = tmp_path / "data" / "pretrained"
+    own.mkdir(parents=True)
+    (own / path.name).write_bytes(b"the user's own")
+    before = path.read_bytes()
+
+    def interrupt(progress: Progress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make("vae", ["digits"], kinds=["conditional"], data_dir=tmp_path / "data", force=True, listen=interrupt)
+    assert path.read_bytes() == before
+    path.write_bytes(b"damaged")
+    made = make("vae", ["digits"], kinds=["conditional"], data_dir=tmp_path / "data", force=True)
+    assert made == [path]
+    assert trained(data, SMALL).numbers["epoch"] > 0
+    assert (own / path.name).read_bytes() == b"the user's own"
+
+
 def test_full_disk_leaves_nothing(data: ImageSet, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

@@ -176,3 +176,14 @@ def test_numbers_have_three_digits_and_intervals_end_at_the_same_place(value: Nu
 def test_every_published_number_has_a_source() -> None:
     table = published_table("gaussian")
     assert (table["source"].str.len() > 10).all()
+
+
+def test_many_metrics_stand_below_each_other_on_a_narrow_screen() -> None:
+    names = [f"metric_{k}" for k in range(9)]
+    metrics = [MetricInfo(name=name, label=f"a rather long {name}", primary=True) for name in names]
+    values = {name: 1234.5 + k for k, name in enumerate(names)}
+    text = printed([record("ncf", None, metrics=values, metric_info=metrics)], width=80)
+    assert "…" not in text
+    assert all(f"long {name}" in text for name in names)
+    assert all(str(round(value)) in text for value in values.values())
+    assert max(map(len, text.splitlines()[:40])) <= 80

@@ -18,6 +18,7 @@ import pytest
 
 from otbench.errors import StoreError, UsageError
 from otbench.record import Record
+from otbench.registry import Registry
 from otbench.report.build import FORMATS, compile_latex, parse_formats
 from otbench.report.canvas import legend_below, theme
 from otbench.report.content import families, tables, time_to
@@ -383,6 +384,14 @@ def test_listed_solvers_differ_in_their_markers_and_strangers_from_them() -> Non
     for look in looks:
         red, green, blue = (int(look.colour[k : k + 2], 16) / 255 for k in (1, 3, 5))
         assert 0.2126 * red + 0.7152 * green + 0.0722 * blue < 0.72, look  # dark enough for white paper
+
+
+def test_all_that_comes_with_the_program_has_a_style() -> None:
+    registry = Registry()
+    for entry in registry.entries("solver"):
+        assert _listed()[entry.name].marker, entry.name
+    for entry in registry.entries("baseline"):
+        assert not _listed()[entry.name].marker, entry.name
 
 
 def test_figures_embed_their_fonts_and_hold_no_date(store: Path, cli: Cli, tmp_path: Path) -> None:

@@ -47,14 +47,24 @@ def _title(section: Section) -> Text:
 
 
 def _tables(section: Section, out: Console) -> list[Table]:
-    """Return one table, or two below each other where one does not fit: a number is never cut off."""
+    """Return one table, or several below each other where one does not fit: a number is never cut off."""
     columns = [c for c in (READS_LABEL, *HARNESS) if c.brief and any(c.key in row.numbers for row in section.rows)]
     metrics = [*section.metrics, section.start] if section.start else []
-    whole = _table(section, metrics, columns)
     room = out.options.update(max_width=10_000)
-    if not columns or Measurement.get(out, room, whole).maximum <= out.width:
+
+    def fits(table: Table) -> bool:
+        return Measurement.get(out, room, table).maximum <= out.width
+
+    whole = _table(section, metrics, columns)
+    if fits(whole):
         return [whole]
-    return [_table(section, metrics, []), _table(section, [], columns)]
+    parts: list[list[MetricInfo]] = [[]]
+    for metric in metrics:
+        if parts[-1] and not fits(_table(section, [*parts[-1], metric], [])):
+            parts.append([])
+        parts[-1].append(metric)
+    tables = [_table(section, part, []) for part in parts]
+    return [*tables, _table(section, [], columns)] if columns else tables
 
 
 def _table(section: Section, metrics: Sequence[MetricInfo], columns: Sequence[Column]) -> Table:

@@ -14,10 +14,12 @@ from otbench.baselines.class_mean import ClassMean, ClassMeanConfig
 from otbench.baselines.prior_sample import PriorSample, PriorSampleConfig
 from otbench.config import Config, build_config
 from otbench.datasets import mnist
+from otbench.datasets._image_points import Side
 from otbench.datasets.mnist import MNIST, PAIRS, MNISTConfig, MNISTInstance
 from otbench.errors import DataError, UsageError
 from otbench.evaluate import apply_maps, score
 from otbench.images import Images, ImageSet, load
+from otbench.metrics.inception import WEIGHTS
 from otbench.nets.vae import VAE
 from otbench.problem import PoolMeasure
 from otbench.registration import registrations
@@ -121,8 +123,44 @@ def test_identity_within_one_set_is_the_reconstruction(latent: MNISTInstance) ->
     assert rows["real_images"]["accuracy"] > 95
     assert rows["real_images"]["accuracy"] == pytest.approx(latent.facts["classifier_test_accuracy"])
     names = {metric.name for metric in MNIST.metrics}
-    assert found.keys() == names - {"fid_inception", "kid"}
+    assert found.keys() == names - {name for name in names if name.startswith(("fid_inception", "kid"))}
     assert str(latent.facts["inception"]).startswith("skipped: ")
+
+
+class FakeInception:
+    """Twelve means of patches in place of the 2048 features."""
+
+    def __init__(self, weights: Path, device: torch.device) -> None:
+        self.calls = 0
+
+    def features(self, given: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return torch.nn.functional.adaptive_avg_pool2d(given, (3, 4)).flatten(1)
+
+
+def test_inception_scores_are_to_real_and_to_decoded_images(
+    monkeypatch: pytest.MonkeyPatch, latent: MNISTInstance
+) -> None:
+    """With weights, rows that need no solver have FID and KID too; their features are computed once."""
+    monkeypatch.setattr("otbench.datasets._image_scores.Inception", FakeInception)
+    monkeypatch.setattr(mnist, "find_weights", lambda data_dir: (Path("weights"), ""))
+    given = build(task())
+    found, rows = given.score(Outputs(latent.test.source.x)), given.references()
+    assert given.facts["inception"] == "standard weights"
+    # identity within one set: what is decoded is the reconstruction
+    assert found["fid_inception_decoded"] == pytest.approx(0, abs=1e-6)
+    assert found["fid_inception"] == pytest.approx(rows["reconstruction"]["fid_inception"])
+    assert found["kid"] == pytest.approx(rows["reconstruction"]["kid"], abs=1e-9)
+    assert found["kid_decoded"] < found["kid"]
+    assert rows["real_images"]["fid_inception"] < found["fid_inception"]
+    assert "fid_inception_decoded" not in rows["reconstruction"]
+    network = given._judge._inception
+    assert isinstance(network, FakeInception)
+    assert network.calls == 4  # three sets and the transported images
+    again = build(task())
+    again.score(Outputs(latent.test.source.x))
+    assert isinstance(again._judge._inception, FakeInception)
+    assert again._judge._inception.calls == 1
 
 
 def test_perfect_map_is_perfect(pixel: MNISTInstance) -> None:
@@ -188,7 +226,7 @@ def test_networks_read_the_set_s_own_label(shift: int, tmp_path: Path, monkeypat
     train, test = (Images(part.pixels[:30], part.label[:30]) for part in (whole.train, whole.test))
     network = VAE(width=2, latent=3, classes=10).eval()
     vae = pretrained.Trained(network, {}, "an untrained one")
-    side = mnist._Side(ImageSet("digits", train, test, "30 of them"), shift, vae, CPU)
+    side = Side(ImageSet("digits", train, test, "30 of them"), shift, vae, CPU)
     codes = network.encode(train.unit(CPU), train.label)[0]
     points = side.points("test", torch.float32)
     raw = network.encode(test.unit(CPU), test.label)[0]
@@ -317,7 +355,25 @@ def test_corrupt_or_missing_images_are_one_message(
     assert sorted(path for path in cache.rglob("*") if path.is_file()) == [path for path in before if path.is_file()]
 
 
+def test_wrong_inception_weights_are_one_message_before_any_run(tmp_path: Path, cli: CLI, cache: Path) -> None:
+    pytest.importorskip("torch_fidelity")
+    own, out = tmp_path / "data", tmp_path / "out"
+    own.mkdir()
+    (own / WEIGHTS.names[0]).write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+    before = sorted(cache.rglob("*"))
+    words = ("--solvers", "identity", "--task", "mnist", "--preset", "smoke", "--data-dir", own, "--out", out)
+    code, text, error = cli(*words)
+    assert code == 2
+    assert "wrong checksum" in error
+    assert WEIGHTS.names[0] in error
+    assert len(error.splitlines()) == 1
+    assert not text
+    assert not list(out.glob("*.json"))
+    assert sorted(cache.rglob("*")) == before
+
+
 def test_labels_that_do_not_fit_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(load("digits", None).test.label) == images.TEST_COUNT["digits"]
     pixels = torch.zeros(3, 8, 8, dtype=torch.uint8)
     monkeypatch.setattr(images, "_digits", lambda: [(pixels, torch.zeros(3)), (pixels, torch.zeros(2))])
     with pytest.raises(DataError, match="3 images but 2 labels"):
@@ -333,7 +389,7 @@ def test_real_images_are_those_of_torchvision() -> None:
     ):
         found = load(name, Path(DATA_DIR))  # type: ignore[arg-type]
         assert found.train.pixels.shape == (60_000, 32, 32)
-        assert found.test.pixels.shape == (10_000, 32, 32)
+        assert found.test.pixels.shape == (images.TEST_COUNT[name], 32, 32)  # type: ignore[index]
         assert found.train.label.bincount().tolist() == count
         assert found.train.pixels.max() > 240
 
@@ -346,7 +402,8 @@ def test_enlarging_keeps_flat_images_and_their_mass() -> None:
     assert whole.float().mean() == pytest.approx(4.88 * 255 / 16, rel=0.02)  # the mean of scikit-learn's digits
 
 
-def test_choose_takes_what_is_on_this_machine(tmp_path: Path) -> None:
+def test_choose_takes_what_is_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mnist, "find_weights", lambda data_dir: (Path("weights"), ""))
     full = {"pair": ["fmnist-mnist", "shift"]}
     changed, notes = MNIST.choose(full, typed=frozenset(), data_dir=tmp_path)
     assert changed == {"pair": "digits", "size": "tiny"}
@@ -358,13 +415,20 @@ def test_choose_takes_what_is_on_this_machine(tmp_path: Path) -> None:
     own = copy_of_mnist(tmp_path / "data", ("MNIST",))
     assert MNIST.choose({"pair": "shift"}, typed=frozenset(), data_dir=own) == ({"pair": "shift"}, ())
     assert MNIST.choose({"pair": "digits"}, typed=frozenset(), data_dir=None) == ({"pair": "digits"}, ())
+    monkeypatch.setattr(mnist, "find_weights", lambda data_dir: (None, "no weights on this machine"))
+    for values in ({"pair": "digits"}, full):
+        _, notes = MNIST.choose(values, typed=frozenset(), data_dir=tmp_path)
+        assert notes[-1] == "task mnist: fid_inception and kid are skipped: no weights on this machine"
 
 
 def test_descriptions_and_published_rows() -> None:
     assert task().describe().startswith("demo: ")
     assert task().published() is None
     real = task(pair="fmnist-mnist", size="default", space="pixel", target_labels=10)
-    assert real.describe() == "Fashion-MNIST to MNIST, class k to k, pixels, 10 labelled targets per class"
+    assert (
+        real.describe()
+        == "Fashion-MNIST to MNIST, class k to k, pixels, 10 labelled targets per class, 10 000 test images"
+    )
     assert real.published() == Published("mnist", {"pair": "fmnist-mnist"})
     assert [PAIRS[pair].shift for pair in ("fmnist-mnist", "transfer", "shift")] == [0, 5, 1]
     assert "reconstruction" not in real.controls()
@@ -387,6 +451,8 @@ def test_demo_from_the_command_line(cli: CLI, tmp_path: Path, latent: MNISTInsta
         assert row in text
     assert len(list(out.glob("mnist-*.json"))) >= 7
     assert "demo: " in text
+    assert "450 test images" in text
+    assert "95 % from" in text
 
 
 def test_reference_rows_are_skipped_where_a_task_has_none(cli: CLI, tmp_path: Path, toy: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,10 +17,13 @@ from otbench.datasets.toy2d import DENSITIES, RINGS, STD, Toy2D, Toy2DConfig, To
 from otbench.errors import UsageError
 from otbench.problem import Batch, PoolMeasure
 from otbench.registration import registrations
+from otbench.registry import Registry
+from otbench.store import Store
 from otbench.task import Outputs
 
 CPU = torch.device("cpu")
 SETS = [*RINGS, *DENSITIES]
+CLI = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -181,14 +185,38 @@ def test_presets_and_descriptions() -> None:
     assert Toy2D(Toy2DConfig(set="rings")).describe() == "rings, no classes, pool 50 000"
 
 
+def test_exact_discrete_transport_always_stands_in_the_table() -> None:
+    baselines = {entry.name for entry in Registry().entries("baseline")}
+    assert Toy2D(Toy2DConfig(set="four-mode-ring")).controls() == ("emd_class", "classwise_linear")
+    assert Toy2D(Toy2DConfig(set="rings")).controls() == ("emd",)
+    assert {"emd", "emd_class", "classwise_linear"} <= baselines
+
+
 @pytest.mark.parametrize("values", [{"set": "spirals"}, {"pool": 3}, {"pool": "many"}])
 def test_bad_parameters_are_named(values: dict[str, str | int]) -> None:
     with pytest.raises(UsageError, match=next(iter(values))):
         build_config(Toy2DConfig, values, owner="task toy2d")
 
 
-def test_unknown_set_ends_with_exit_code_2(cli: Callable[..., tuple[int, str, str]]) -> None:
+def test_unknown_set_ends_with_exit_code_2(cli: CLI) -> None:
     code, _, error = cli("--solvers", "fixedpoint", "--task", "toy2d[set=spirals]")
     assert code == 2
     assert "set='spirals'" in error
     assert "Traceback" not in error
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("solver", ["fixedpoint", "ncf"])
+@pytest.mark.parametrize("name", RINGS)
+def test_class_conditional_solvers_find_the_exact_plan(name: str, solver: str, cli: CLI, tmp_path: Path) -> None:
+    """As shipped, preset `quick`: the exact discrete cost within 5 %, and at most 1 % of the pairs turned."""
+    words = ("--solvers", solver, "--task", f"toy2d[set={name}]", "--threads", "1", "--out", tmp_path)
+    code, _, error = cli(*words)
+    assert code == 0, error
+    (record,) = [r for r in Store(tmp_path).all() if r.spec.solver == solver]
+    assert record.spec.preset == "quick"
+    assert record.reads_label
+    assert record.metrics["cost_gap"] <= 5
+    assert record.metrics["monotone_violations"] <= 1
+    assert record.metrics["sliced_w2_fwd"] < 0.03  # a cheap map that does not arrive would not do
+    assert any(picture.kind == "arrows" for picture in record.pictures)
