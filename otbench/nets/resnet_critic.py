@@ -58,8 +58,8 @@ class ResNetCritic(AutogradPotential):
         """
         super().__init__()
         channels, side, other = shape
-        levels = int(math.log2(max(side, 1) / _CORNER)) if side >= _CORNER else -1
-        if side != other or side != _CORNER * 2.0**levels:
+        levels = int(math.log2(max(side, _CORNER) / _CORNER))
+        if side != other or side != _CORNER * 2**levels:
             raise ValueError(f"the ResNet critic needs square images with a side of 4 * 2^k, got {side} x {other}")
         if width < 1 or channels < 1 or (max_width is not None and max_width < width):
             raise ValueError(f"the ResNet critic needs positive widths, got {width} to {max_width}")

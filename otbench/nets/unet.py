@@ -26,7 +26,8 @@ from otbench.nets.convolution import convolution
 Norm = Literal["group", "batch"]
 STEPS = 4
 """Halvings of height and width."""
-_GROUPS = 8
+_GROUP = 4
+"""Channels that share a mean and a variance in group norm; fewer where their number does not divide."""
 _EPS = 1e-5
 
 
@@ -60,7 +61,7 @@ class UNet(nn.Module):
             inputs: channels of the input.
             outputs: channels of the output.
             width: channels at full resolution; 48 is the published size.
-            norm: of groups of at most 8 channels in one image, or of channels over the batch, as published.
+            norm: of groups of 4 channels in one image, or of single channels over the batch, as published.
             noise: coordinates of the noise.
             residual: add the first `outputs` channels of the input to the output.
             zero_last: start with the last convolution at zero: the network is 0, or the identity if residual.
@@ -108,16 +109,16 @@ class UNet(nn.Module):
         """Return the image of each x_i, shape (n, outputs, h, w).
 
         Args:
-            x: images, shape (n, inputs, h, w), h and w multiples of 16.
+            x: images, shape (n, inputs, h, w), h and w multiples of 16 and at least 32.
             z: noise, shape (n, noise); needed if and only if the network takes noise.
 
         Raises:
-            ValueError: noise is missing or not wanted, or the size is no multiple of 16.
+            ValueError: noise is missing or not wanted, or the image has another height or width.
         """
         if (z is not None) != bool(self.noise):
             raise ValueError(f"this UNet takes {self.noise} coordinates of noise: z is {'not ' * (z is None)}given")
-        if any(size % 2**STEPS for size in x.shape[2:]):
-            raise ValueError(f"a UNet needs height and width in multiples of {2**STEPS}, got {tuple(x.shape[2:])}")
+        if any(size % 2**STEPS or size < 2 ** (STEPS + 1) for size in x.shape[2:]):  # one pixel cannot be normalised
+            raise ValueError(f"a UNet needs height and width of 32, 48, 64, ... pixels, got {tuple(x.shape[2:])}")
         skips = [self.first(x)]
         for layer in self.down:
             skips.append(layer(functional.max_pool2d(skips[-1], 2)))
@@ -151,4 +152,4 @@ def _norm(
 ) -> nn.GroupNorm | nn.BatchNorm2d:
     if kind == "batch":
         return nn.BatchNorm2d(channels, device=device, dtype=dtype)
-    return nn.GroupNorm(math.gcd(_GROUPS, channels), channels, device=device, dtype=dtype)
+    return nn.GroupNorm(channels // math.gcd(_GROUP, channels), channels, device=device, dtype=dtype)
