@@ -17,9 +17,8 @@ is a DenseICNN, rates decay), and
     batches: the cost is taken over all pairs of one class in a class-balanced batch, rather than over two points of
         each of a batch's classes: the same expectation with less noise.
 `paper` has the values of the authors' toy notebook for vectors, and of their image notebooks for images, with batches
-of as many points; for images our own settings are a small fraction of theirs in size and steps, and start to form
-strokes within a minute of training, digits much later. In the notebooks the noise, 128 coordinates, modulates the UNet's way up, and its notebook has half as many
-points: `gnot[noise=true,batch_size=32]`.
+of as many points. There the noise, 128 coordinates, modulates the UNet's way up, and its notebook has half as many
+points: `gnot[noise=true,batch_size=32]`. Our row of images is a small fraction of theirs in size and steps.
 """
 
 from __future__ import annotations
