@@ -12,17 +12,19 @@ its class. There is no transport cost: how far points move is not part of the pr
 be expected. The map is not told the class. Labels of all source points, and of target points those that have one,
 enter through the cost; the critic is fitted to all target points and sees no label.
 
-Networks, order of updates and deviations are those of `not` (the map starts from the identity, the critic is a
-DenseICNN, rates decay), and
+Networks, order of updates and deviations are those of `not` (the map starts from the identity, the critic of vectors
+is a DenseICNN, rates decay), and
     batches: the cost is taken over all pairs of one class in a class-balanced batch, rather than over two points of
         each of a batch's classes: the same expectation with less noise.
-`paper` has the values of the authors' toy notebook, with batches of as many points.
+`paper` has the values of the authors' toy notebook for vectors, and of their image notebooks for images, with batches
+of as many points. There the noise, 128 coordinates, modulates the UNet's way up, and its notebook has half as many
+points: `gnot[noise=true,batch_size=32]`. Our row of images is a small fraction of theirs in size and steps.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -30,17 +32,23 @@ from torch import Tensor, nn
 from otbench.ops.class_energy import energy_losses
 from otbench.problem import ClassSampler, by_class
 from otbench.solver import Context, Field, No, Problem, Support, register_solver
-from otbench.solvers.not_ import NOT, PAPER, NOTConfig, beside_noise
+from otbench.solvers._saddle import Saddle, beside_noise
+from otbench.solvers._saddle_settings import OURS, PAPER_IMAGES, PAPER_VECTORS, SMALL, Rows, SaddleConfig, Settings
 
 
-class GNOTConfig(NOTConfig):
-    """Parameters of GNOT: those of NOT and the noise's."""
+class GNOTConfig(SaddleConfig):
+    """Parameters of GNOT: those of all saddle problems and the noise's."""
 
     noise: bool = Field(False, "whether the map also takes noise: each point spreads over its class")
     draws: int = Field(2, "draws of noise per source point in a step of the map", unit="draws", ge=2)
-    noise_dim: int | None = Field(None, "coordinates of the noise; none = those of the data", ge=1)
+    noise_dim: int | None = Field(None, "coordinates of the noise; none = those of the data, 128 for images", ge=1)
     noise_std: float = Field(1.0, "standard deviation of the noise", gt=0)
-    cost_scale: Literal["sum", "mean"] = Field("sum", "distances as they are, or divided by the square root of d")
+    cost_scale: Literal["sum", "mean"] | None = Field(None, "distances as they are, or divided by the square root of d")
+
+
+IMAGE_NOISE = 128
+"""Coordinates of the noise of images."""
+_IMAGES = {**PAPER_IMAGES, "lr": 1e-5, "halvings": 5, "cost_scale": "sum"}
 
 
 @register_solver(
@@ -48,13 +56,13 @@ class GNOTConfig(NOTConfig):
     config=GNOTConfig,
     reference="Asadulaev, Korotin, Egiazarian, Mokrov, Burnaev, ICLR 2024, arXiv 2205.15403",
     presets={
-        "smoke": {"steps": 30, "batch_size": 256},
+        "smoke": {"steps": 30, "settings": "smoke"},
         "quick": {"steps": 600},
         "full": {"steps": 2500},
-        "paper": {**PAPER, "steps": 1001, "lr": 1e-3, "width": 256, "cost_scale": "sum"},
+        "paper": {"steps": 60_001, "settings": "paper"},
     },
 )
-class GNOT(NOT):
+class GNOT(Saddle[GNOTConfig]):
     """GNOT: NOT whose cost is the class-wise energy distance to the labelled target points; forward only.
 
     A step never waits for the device.
@@ -65,7 +73,17 @@ class GNOT(NOT):
         labelled: class-balanced target points; unlabelled ones are never drawn.
     """
 
-    config: GNOTConfig
+    noise_planes = False
+    rows: ClassVar[Rows] = {
+        ("ours", "vectors"): Settings(),
+        ("ours", "images"): Settings(**OURS),
+        ("smoke", "vectors"): Settings(batch_size=256),
+        ("smoke", "images"): Settings(**SMALL),
+        ("paper", "vectors"): Settings(
+            **PAPER_VECTORS | {"lr": 1e-3, "width": 256, "cost_scale": "sum"}, iterations=1001
+        ),
+        ("paper", "images"): Settings(**_IMAGES),
+    }
 
     @classmethod
     def supports(cls, problem: Problem) -> Support:
@@ -80,16 +98,13 @@ class GNOT(NOT):
         """Build what NOT needs, and the samplers of labelled points."""
         super().__init__(problem, config, context)
         self.stochastic = config.noise
-        self.classed = ClassSampler(problem.source, config.batch_size, context.generator)
-        self.labelled = ClassSampler(problem.target, config.batch_size, context.generator)
-
-    def build_map(self) -> nn.Module:
-        """Return T, from points, with noise at their side if there is any, to (n, d); tests put the exact map here."""
-        return self._build_map(self.problem.dim + (self._noise_dim() if self.config.noise else 0))
+        self.classed, self.labelled = (
+            ClassSampler(side, self.settings.batch_size, context.generator) for side in (problem.source, problem.target)
+        )
 
     def inner_loss(self) -> Tensor:
         """Return the map's loss, shape (), on new labelled points."""
-        return self.guided_loss(self.classed.next().x.flatten(1), self.labelled.next().x.flatten(1))
+        return self.guided_loss(self.drawn(self.classed), self.drawn(self.labelled))
 
     def guided_loss(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the cost of T less E f(T(x)), shape (); f takes no gradient.
@@ -104,18 +119,21 @@ class GNOT(NOT):
         cost = energy_losses(by_class(moved, classes), by_class(y, classes), own_term=draws == 1).mean() / 2
         if draws > 1:
             cost = cost - _mean_distance(moved.view(draws, len(x), -1)) / 2
-        if self.config.cost_scale == "mean":
+        if self.settings.cost_scale == "mean":
             cost = cost / math.sqrt(x.shape[1])
-        return cost - self.critic_mean(moved)
+        return cost - self.critic_mean(moved, x)
 
     def transport(self, network: nn.Module, x: Tensor, generator: torch.Generator | None) -> Tensor:
         """Return T(x), or one draw of T(x, z) per row of `x`, shape (n, d)."""
-        config = self.config
-        inputs = beside_noise(x, self._noise_dim(), config.noise_std, generator) if config.noise else x
+        noise = self.noise_dim()
+        inputs = beside_noise(x, noise, self.config.noise_std, generator) if noise else x
         return network(inputs)  # type: ignore[no-any-return]
 
-    def _noise_dim(self) -> int:
-        return self.config.noise_dim or self.problem.dim
+    def noise_dim(self) -> int:
+        """Return the number of coordinates of the noise; 0 without."""
+        if not self.config.noise:
+            return 0
+        return self.config.noise_dim or (self.problem.dim if self.images is None else IMAGE_NOISE)
 
 
 def _mean_distance(moved: Tensor) -> Tensor:

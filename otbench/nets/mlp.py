@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from otbench.nets.potential import AutogradPotential
+
 Activation = Literal["silu", "relu"]
 _ACTIVATIONS = {"silu": functional.silu, "relu": functional.relu}
 
@@ -99,7 +101,7 @@ class MLP(nn.Module):
         )
 
 
-class MLPPotential(MLP):
+class MLPPotential(MLP, AutogradPotential):
     """A scalar MLP on R^dim as a `Potential`: it knows its gradient, which can be differentiated."""
 
     def __init__(
@@ -128,16 +130,3 @@ class MLPPotential(MLP):
     def forward(self, x: Tensor) -> Tensor:
         """Return f(x_i), shape (n,), for `x` of shape (n, dim)."""
         return super().forward(x).squeeze(1)
-
-    def gradient(self, x: Tensor) -> Tensor:
-        """Return the gradient of f at each x_i, shape (n, dim), for `x` of shape (n, dim)."""
-        return self.value_and_gradient(x)[1]
-
-    def value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return f, shape (n,), and its gradient, shape (n, dim), both without a graph where autograd is off."""
-        wanted = torch.is_grad_enabled()
-        with torch.enable_grad():
-            x = x if wanted and x.requires_grad else x.detach().requires_grad_()
-            value = self(x)
-            gradient = torch.autograd.grad(value.sum(), x, create_graph=wanted)[0]
-        return (value if wanted else value.detach()), gradient

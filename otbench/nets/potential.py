@@ -1,4 +1,4 @@
-"""What solvers ask of a scalar potential, and the one potential whose transport maps are known exactly."""
+"""What solvers ask of a scalar potential, how autograd gives it, and the one whose transport maps are known exactly."""
 
 from __future__ import annotations
 
@@ -20,6 +20,23 @@ class Potential(Protocol):
 
     def value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return both at once, shapes (n,) and (n, d)."""
+
+
+class AutogradPotential(nn.Module):
+    """A network that is a `Potential` by automatic differentiation; subclasses define `forward`."""
+
+    def gradient(self, x: Tensor) -> Tensor:
+        """Return the gradient of f at each x_i, the shape of `x`; differentiable."""
+        return self.value_and_gradient(x)[1]
+
+    def value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return f, shape (n,), and its gradient, the shape of `x`, both without a graph where autograd is off."""
+        wanted = torch.is_grad_enabled()
+        with torch.enable_grad():
+            x = x if wanted and x.requires_grad else x.detach().requires_grad_()
+            value = self(x)
+            gradient = torch.autograd.grad(value.sum(), x, create_graph=wanted)[0]
+        return (value if wanted else value.detach()), gradient
 
 
 class QuadraticPotential(nn.Module):

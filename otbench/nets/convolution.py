@@ -1,0 +1,54 @@
+"""Convolutions that start from a generator of their own; torch's constructors draw from the global random state."""
+
+from __future__ import annotations
+
+import math
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+LayerT = TypeVar("LayerT", nn.Conv2d, nn.Linear)
+
+
+def convolution(
+    inputs: int,
+    outputs: int,
+    size: int,
+    *,
+    he: bool = False,
+    bias: bool = True,
+    generator: torch.Generator | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> nn.Conv2d:
+    """Return a convolution that keeps height and width.
+
+    Args:
+        inputs: channels before.
+        outputs: channels after.
+        size: height and width of the kernel, odd, pixels.
+        he: weights from N(0, 2 / fan-out) (He et al., ICCV 2015), as of a critic; else as `started` draws them.
+        bias: whether there is one.
+        generator: source of randomness, on `device`.
+        device: where the parameters live.
+        dtype: floating type of the parameters.
+    """
+    with torch.device("meta"):  # where drawing costs nothing, and takes nothing from the global random state
+        layer = nn.Conv2d(inputs, outputs, size, padding=size // 2, bias=bias, dtype=dtype)
+    started(layer, generator, device)
+    if he:
+        with torch.no_grad():
+            layer.weight.normal_(0.0, math.sqrt(2 / (outputs * size**2)), generator=generator)
+    return layer
+
+
+@torch.no_grad()
+def started(layer: LayerT, generator: torch.Generator | None, device: torch.device | str | None) -> LayerT:
+    """Bring `layer` to `device`, draw weights and biases from U(-1, 1) / sqrt(fan-in), torch's own start, return it."""
+    layer.to_empty(device=device or "cpu")
+    bound = 1 / math.sqrt(layer.weight[0].numel())
+    layer.weight.uniform_(-bound, bound, generator=generator)
+    if layer.bias is not None:
+        layer.bias.uniform_(-bound, bound, generator=generator)
+    return layer

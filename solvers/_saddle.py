@@ -1,0 +1,214 @@
+r"""What NOT, its weak form and GNOT share: a map T and a critic f, trained against each other.
+
+$$\sup_f \inf_T \; C(T) - E_\mu f(T(x)) + E_\nu f(y) ,$$
+
+with a cost C that the method defines. One outer iteration takes `inner` steps of T on $C(T) - E_\mu f(T(x))$ with f
+fixed, then one step of f on $E_\mu f(T(x)) - E_\nu f(y)$ with T fixed, each on new points. The steps of T need of f
+only its gradient at T(x): no graph is built through f.
+
+Where points are images (channels, side, side), T is a UNet and f a ResNet critic (`otbench.nets`), else T is an MLP and
+f as `critic` says.
+"""
+
+from __future__ import annotations
+
+import abc
+import copy
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from otbench.errors import UsageError
+from otbench.nets.average import update_average
+from otbench.nets.dense_icnn import DenseICNN
+from otbench.nets.image_points import ImageCritic, ImageMap
+from otbench.nets.mlp import MLP, MLPPotential, mlp_width
+from otbench.ops.schedule import warmup_cosine
+from otbench.problem import ClassSampler, EpochSampler, marked, sampler_of
+from otbench.solver import Context, Problem, StepInfo
+from otbench.solvers._saddle_settings import ConfigT, Settled
+
+
+class Saddle(Settled[ConfigT]):
+    """A free map against a critic, forward only; by it a record hashes this file too.
+
+    A step never waits for the device.
+
+    Attributes:
+        marks: number of classes that map and critic are told, each as one more input; 0 = none.
+        map: T, the network that is trained, from rows (point, class, noise) to points (n, d).
+        potential: f, the critic, of rows (point, class).
+        average: the averaged map; `map` itself if averaging is off.
+        taken: outer iterations so far, shape (), on the host.
+    """
+
+    noise_planes: ClassVar[bool] = True
+    """Images: whether noise is further channels of the image, or goes to the UNet's way up."""
+
+    def __init__(self, problem: Problem, config: ConfigT, context: Context, *, classes: int = 0) -> None:
+        """Build both networks, the map's average, both optimisers and both samplers.
+
+        Args:
+            problem: what is to be solved.
+            config: parameters.
+            context: device, dtype, generator, progress.
+            classes: number of classes that map and critic are told; 0 = none, and batches that do not look at them.
+        """
+        super().__init__(problem, config, context)
+        self.marks, self.reads_label = classes, classes > 0
+        self.map, self.potential = self.build_map(), self.build_potential()
+        self.average = copy.deepcopy(self.map).requires_grad_(False) if self.settings.averaging else self.map
+        self.average.eval()
+        self.map_optimiser, self.potential_optimiser = (
+            torch.optim.AdamW(
+                network.parameters(), lr=self.settings.lr, weight_decay=self.settings.weight_decay, fused=True
+            )
+            for network in (self.map, self.potential)
+        )
+        self.taken = torch.zeros((), dtype=torch.int64)
+        self.source, self.target = (
+            sampler_of(side, self.settings.batch_size, context.generator, balanced=self.reads_label)
+            for side in (problem.source, problem.target)
+        )
+
+    def build_map(self) -> nn.Module:
+        """Return T, from rows (point, class, noise) to points (n, d); tests put the exact map here."""
+        settings, d, noise, start = self.settings, self.problem.dim, self.noise_dim(), self._start()
+        if self.images is not None:
+            if self.noise_planes and noise % math.prod(self.images[1:]):
+                raise UsageError(
+                    f"noise_dim={noise}: the noise of images of shape {self.images} makes further channels, so it must "
+                    f"be a multiple of {math.prod(self.images[1:])}; leave it out for one channel"
+                )
+            return ImageMap(
+                self.images,
+                classes=self.marks,
+                noise=noise,
+                planes=self.noise_planes,
+                width=settings.map_width,
+                norm=settings.norm,
+                residual=settings.residual,
+                **start,
+            )
+        return MLP(
+            d + self.marks + noise,
+            d,
+            widths=[settings.width or mlp_width(d)] * self.config.layers,
+            activation=settings.activation,
+            residual=settings.residual,
+            zero_last=settings.residual,
+            **start,
+        )
+
+    def build_potential(self) -> DenseICNN | MLPPotential | ImageCritic:
+        """Return f, a `Potential` of rows (point, class); tests put the exact one here."""
+        settings, inputs, start = self.settings, self.problem.dim + self.marks, self._start()
+        if self.images is not None:
+            return ImageCritic(self.images, classes=self.marks, width=settings.critic_width, **start)
+        if settings.critic == "dense_icnn":
+            return DenseICNN(inputs, strong_convexity=0.0, **start)
+        return MLPPotential(
+            inputs,
+            widths=[settings.width or mlp_width(self.problem.dim)] * self.config.layers,
+            activation=settings.activation,
+            zero_last=settings.residual,
+            **start,
+        )
+
+    def _start(self) -> dict[str, Any]:
+        return {"generator": self.context.generator, "device": self.context.device, "dtype": self.context.dtype}
+
+    def noise_dim(self) -> int:
+        """Return the number of coordinates of noise that the map takes; 0 = it takes none."""
+        return 0
+
+    def step(self) -> StepInfo:
+        """Take `inner` steps of the map, then one of the critic."""
+        settings, progress = self.settings, self.context.progress()
+        rate = warmup_cosine(progress, warmup=settings.warmup, end=settings.lr_end)
+        rate *= 0.5 ** min(settings.halvings, int(progress * (settings.halvings + 1)))
+        for optimiser, factor in ((self.map_optimiser, 1.0), (self.potential_optimiser, settings.critic_rate)):
+            for group in optimiser.param_groups:
+                group["lr"], group["weight_decay"] = settings.lr * factor * rate, settings.weight_decay * rate
+        self.map.train()
+        for _ in range(settings.inner):
+            inner = self.inner_loss()
+            _descend(self.map_optimiser, inner)
+        self.map.eval()  # a batch norm uses its running means from here on, as the authors' does
+        self.taken += 1
+        if settings.averaging:
+            update_average(self.average, self.map, taken=int(self.taken), power=settings.averaging)
+        outer = self.potential_loss(self.drawn(self.source), self.drawn(self.target))
+        _descend(self.potential_optimiser, outer)
+        done = settings.iterations is not None and int(self.taken) >= settings.iterations
+        return StepInfo(inner.detach(), {"gap": outer.detach()}, done=done)
+
+    @abc.abstractmethod
+    def inner_loss(self) -> Tensor:
+        """Return the map's loss, shape (), on new points."""
+
+    def potential_loss(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return E f(T(x)) - E f(y), shape (), at rows `x` of the source and `y` of the target; T takes no gradient.
+
+        Args:
+            x: shape (n, d + classes).
+            y: shape (m, d + classes).
+        """
+        with torch.no_grad():
+            moved = self.beside_class(self.transport(self.map, x, self.context.generator), x)
+        value = self.potential(torch.cat((moved, y)))
+        return value[: len(x)].mean() - value[len(x) :].mean()  # type: ignore[no-any-return]
+
+    def transport(self, network: nn.Module, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Return T(x), shape (n, d), of rows `x`, with `network` for T; a stochastic map draws from `generator`."""
+        return network(x)  # type: ignore[no-any-return]
+
+    def critic_mean(self, moved: Tensor, x: Tensor) -> Tensor:
+        """Return E f, shape (), at points `moved` (n, d) of the classes of rows `x`, with its gradient in `moved` only.
+
+        f is replaced by its tangent at each point: same value, same gradient, and no graph through f.
+        """
+        with torch.no_grad():
+            value, gradient = self.potential.value_and_gradient(self.beside_class(moved, x))
+        return (value + ((moved - moved.detach()) * gradient[:, : self.problem.dim]).sum(1)).mean()
+
+    def beside_class(self, moved: Tensor, x: Tensor) -> Tensor:
+        """Return points `moved` (n, d), each followed by the class of its row of `x`, (n, d + classes)."""
+        return torch.cat((moved, x[:, self.problem.dim :]), 1) if self.marks else moved
+
+    def drawn(self, sampler: EpochSampler | ClassSampler) -> Tensor:
+        """Return the next batch as rows (point, class), shape (n, d + classes)."""
+        batch = sampler.next()
+        return marked(batch.x, batch.label, self.marks)
+
+    @torch.no_grad()
+    def forward_map(
+        self, x: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Return T(x), same shape as `x` (n, *shape)."""
+        return self.transport(self.average, marked(x, label, self.marks), generator).view_as(x)
+
+    def forward_map_with_grad(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+        """Return T(x), same shape as `x` (n, *shape), with a graph back to `x`."""
+        return self.transport(self.average, marked(x, label, self.marks), None).view_as(x)
+
+    def stored_modules(self) -> Mapping[str, nn.Module]:
+        """Return the map alone: the critic is not needed to apply it."""
+        return {"map": self.average}
+
+
+def beside_noise(x: Tensor, dim: int, std: float, generator: torch.Generator | None) -> Tensor:
+    """Return each row of `x` (n, d) followed by a draw of N(0, std^2 I), (n, d + dim); None: always the same."""
+    if generator is None:
+        generator = torch.Generator(x.device).manual_seed(0)
+    z = torch.randn(len(x), dim, generator=generator, device=x.device, dtype=x.dtype)
+    return torch.cat((x, std * z), 1)
+
+
+def _descend(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+    optimiser.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimiser.step()
