@@ -84,6 +84,8 @@ def _integer(value: str, word: str, low: int, high: int) -> int:
 class GaussianInstance(Instance):
     """One pair with its pools, its exact maps and its test data."""
 
+    scores_mean = True
+
     def __init__(
         self, problem: Problem, test: TestData, pair: GaussianPair, exact: ExactMaps, facts: dict[str, Value]
     ) -> None:

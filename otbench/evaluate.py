@@ -27,26 +27,27 @@ SLOW_SECONDS = 2.0
 """An inference pass slower than this is timed once instead of `REPEATS` times."""
 
 
-def apply_maps(solver: Solver[Config], test: TestData, *, seed: int, final: bool = True) -> Outputs:
+def apply_maps(solver: Solver[Config], test: TestData, *, seed: int, final: bool = True, mean: bool = True) -> Outputs:
     """Return what the maps of `solver` make of `test`; stochastic maps draw from a generator seeded with `seed`.
 
-    Densities, which cost much more than maps, are only taken when training is over (`final`).
+    Densities, which cost much more than maps, are only taken when training is over (`final`), and the mean over draws
+    of a stochastic map, which costs `DRAWS` times as much, only where it is looked at (`mean`).
     """
     generator = torch.Generator(solver.context.device).manual_seed(seed)
     source, target = test.source, test.target
     forward = _mapped(solver.forward_map, source.x, source.label, generator)
-    backward = roundtrip = log_prob = mean = None
+    backward = roundtrip = log_prob = average = None
     if isinstance(solver, HasBackward):
         backward = _mapped(solver.backward_map, target.x, target.label, generator)
         roundtrip = _mapped(solver.backward_map, forward, source.label, generator)
     if final:
         log_prob = _log_prob(solver, target)
-    if solver.stochastic:
-        mean = torch.zeros_like(forward)
+    if solver.stochastic and mean:
+        average = torch.zeros_like(forward)
         for _ in range(DRAWS):
-            mean += _mapped(solver.forward_map, source.x, source.label, generator)
-        mean /= DRAWS
-    return Outputs(forward, backward, roundtrip, log_prob, mean, final)
+            average += _mapped(solver.forward_map, source.x, source.label, generator)
+        average /= DRAWS
+    return Outputs(forward, backward, roundtrip, log_prob, average, final)
 
 
 def _log_prob(solver: Solver[Config], target: Batch) -> Tensor | None:

@@ -81,7 +81,7 @@ class Outputs:
             its own, a fixed part of them where they are made from the Jacobians of its map. None where there are none,
             and before the end.
         forward_mean: mean of T(test.source.x) over draws, shape (n, *shape): the barycentric projection; None for
-            deterministic maps.
+            deterministic maps, and where `Instance.scores_mean` is not set.
         final: whether training is over; at points of the curve, costly metrics are left out.
     """
 
@@ -113,11 +113,13 @@ class Instance(abc.ABC):
         problem: the solver's view.
         test: held-out samples, fixed by their own seed.
         facts: numbers about the instance for the record (exact distance, sample sizes, floors).
+        scores_mean: whether `score` looks at `Outputs.forward_mean`; else no draws are spent on it.
     """
 
     problem: Problem
     test: TestData
     facts: Mapping[str, Value]
+    scores_mean: ClassVar[bool] = False
 
     @abc.abstractmethod
     def score(self, outputs: Outputs) -> dict[str, float]:

@@ -259,7 +259,7 @@ class _Run:
         evaluation_seconds = 0.0
 
         def outputs(*, final: bool) -> Outputs:
-            return evaluate.apply_maps(solver, instance.test, seed=spec.seed, final=final)
+            return evaluate.apply_maps(solver, instance.test, seed=spec.seed, final=final, mean=instance.scores_mean)
 
         def score(mapped: Outputs | None = None) -> dict[str, float]:
             nonlocal evaluation_seconds

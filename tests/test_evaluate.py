@@ -49,10 +49,14 @@ def test_the_mean_over_draws_stands_beside_a_single_draw() -> None:
     assert torch.equal(found.forward, apply_maps(solver, test, seed=5).forward)
     assert not torch.equal(found.forward, apply_maps(solver, test, seed=6).forward)
     assert torch.equal(before, solver.context.generator.get_state())
+    alone = apply_maps(solver, test, seed=5, mean=False)
+    assert alone.forward_mean is None
+    assert torch.equal(found.forward, alone.forward)
 
 
 def test_the_gaussian_task_scores_both() -> None:
     instance = Gaussian(GaussianConfig(dim=2)).build(seed=100, device=CPU, dtype=torch.float64)
+    assert instance.scores_mean
     found = score(instance, apply_maps(noisy(instance.problem), instance.test, seed=5))
     trace = float(instance.facts["trace1"])
     identity = found["uvp_mean"] - 100 * 2 / DRAWS / trace
