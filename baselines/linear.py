@@ -3,13 +3,13 @@ r"""The plug-in Bures map: the optimal map between two Gaussians, with the momen
 T(x) = m1 + A (x - m0),  A = S0^{-1/2} (S0^{1/2} S1 S0^{1/2})^{1/2} S0^{-1/2}
 
 On Gaussian pairs it is the statistical floor: what these training points allow at best. Knott and Smith, Journal of
-Optimization Theory and Applications 43, 1984; computed by POT (`ot.gaussian.bures_wasserstein_mapping`).
+Optimization Theory and Applications 43, 1984. Not by POT (`ot.gaussian.bures_wasserstein_mapping`), whose roots are NaN
+where rounding makes an eigenvalue negative, as it does with the pixels of images.
 """
 
 from __future__ import annotations
 
 import numpy as np
-import ot
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -59,11 +59,23 @@ class Linear(TwoMaps[LinearConfig]):
 def set_bures(forward: AffineMap, backward: AffineMap, x: Tensor, y: Tensor, *, ridge: float) -> None:
     """Make two maps the Bures maps between the Gaussians with the moments of `x` (n, d) and `y` (m, d)."""
     (mean0, cov0), (mean1, cov1) = _moments(x, ridge), _moments(y, ridge)
-    for network, moments in ((forward, (mean0, mean1, cov0, cov1)), (backward, (mean1, mean0, cov1, cov0))):
-        matrix, offset = ot.gaussian.bures_wasserstein_mapping(*moments)
+    ways = ((forward, mean0, mean1, cov0, cov1), (backward, mean1, mean0, cov1, cov0))
+    for network, mean_from, mean_to, cov_from, cov_to in ways:
+        matrix = _bures(cov_from, cov_to)
         assert network.matrix is not None
         network.matrix.copy_(torch.from_numpy(matrix))
-        network.offset.copy_(torch.from_numpy(offset))
+        network.offset.copy_(torch.from_numpy(mean_to - matrix @ mean_from))
+
+
+def _bures(cov0: NDArray[np.float64], cov1: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return A, shape (d, d), symmetric, with A cov0 A = cov1; eigenvalues below rounding count as rounding."""
+    values, vectors = np.linalg.eigh(cov0)
+    size = np.sqrt(np.clip(values, np.finfo(values.dtype).eps * values[-1], None))
+    root, inverse = (vectors * size) @ vectors.T, (vectors / size) @ vectors.T
+    values, vectors = np.linalg.eigh(root @ cov1 @ root)
+    middle = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
+    matrix: NDArray[np.float64] = inverse @ middle @ inverse
+    return matrix
 
 
 def _moments(x: Tensor, ridge: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

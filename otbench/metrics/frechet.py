@@ -11,6 +11,7 @@ about 1 / n.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -50,9 +51,12 @@ def moments(features: Tensor) -> Moments:
 def frechet_distance(first: Moments, second: Moments) -> float:
     """Return the squared Frechet distance (what tables call FID), feature units squared; at least 0.
 
-    Symmetric; of many distances to one set, give that set as `first`: its root is kept.
+    NaN where features were not finite. Symmetric; of many distances to one set, give that set as `first`, whose root is
+    kept.
     """
+    shift = (first.mean - second.mean).square().sum() + first.cov.trace() + second.cov.trace()
+    if not bool(shift.isfinite()):
+        return math.nan
     inner = first.root @ second.cov @ first.root
     trace = torch.linalg.eigvalsh((inner + inner.T) / 2).clamp(min=0).sqrt().sum()
-    shift = (first.mean - second.mean).square().sum()
-    return max(0.0, float(shift + first.cov.trace() + second.cov.trace() - 2 * trace))
+    return max(0.0, float(shift - 2 * trace))

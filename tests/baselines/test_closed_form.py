@@ -143,6 +143,26 @@ def test_linear_survives_flat_directions() -> None:
     torch.testing.assert_close(solver.forward_map(y), y + 1)
 
 
+def test_linear_survives_images_of_low_rank() -> None:
+    x, y = (points(40, 256, seed=s, dtype=torch.float64) for s in (0, 1))
+    x[:, 128:], y[:, :64] = 0.0, 0.5  # borders, as pixels have them
+    solver = solve(Linear, LinearConfig(), problem(x, y))
+    assert isinstance(solver, Linear)
+    moved = solver.forward_map(x)
+    assert bool(moved.isfinite().all())
+    wanted = torch.cov(y.T, correction=0)
+    assert float((torch.cov(moved.T, correction=0) - wanted).norm() / wanted.norm()) < 0.01
+    torch.testing.assert_close(moved.mean(0), y.mean(0), atol=1e-6, rtol=0)
+
+
+def test_linear_is_the_map_of_pot() -> None:
+    x, y = points(500, 5, dtype=torch.float64), points(400, 5, seed=1, dtype=torch.float64) * 2 + 1
+    solver = solve(Linear, LinearConfig(ridge=0.0), problem(x, y))
+    moments = (x.mean(0), y.mean(0), torch.cov(x.T, correction=0), torch.cov(y.T, correction=0))
+    matrix, offset = ot.gaussian.bures_wasserstein_mapping(*(part.numpy() for part in moments))
+    torch.testing.assert_close(solver.forward_map(x), x @ torch.from_numpy(matrix).T + torch.from_numpy(offset))
+
+
 def test_emd_of_equal_samples_is_the_permutation_of_pot() -> None:
     x, y = points(40, 2, dtype=torch.float64), points(40, 2, seed=1, dtype=torch.float64) + 1
     solver = solve(EMD, EMDConfig(n=40), problem(x, y))

@@ -42,6 +42,13 @@ def test_equals_torch_fidelity_on_the_same_features(n: int, d: int) -> None:
     assert frechet_distance(moments(x), moments(y)) == pytest.approx(theirs, rel=1e-4)
 
 
+def test_features_that_are_not_finite_have_no_distance() -> None:
+    x, spoilt = features(50, 4, 0), features(50, 4, 1)
+    spoilt[3, 2] = math.nan
+    assert math.isnan(frechet_distance(moments(x), moments(spoilt)))
+    assert math.isnan(frechet_distance(moments(spoilt), moments(x)))
+
+
 @pytest.mark.parametrize(("n", "d"), [(500, 8), (40, 64)])
 def test_identical_sets_are_at_distance_zero(n: int, d: int) -> None:
     x = moments(features(n, d, 0))
