@@ -106,6 +106,23 @@ def test_training_finds_a_gaussian_and_its_density(make_run: Make) -> None:
     assert float((z.std(0) - 1).abs().max()) < 0.15
 
 
+def test_narrow_data_are_learnt_from_the_identity_but_not_from_the_published_start(make_run: Make) -> None:
+    d, y = 20, 0.1 * sample(500, 20)
+    at_identity = d / 2 * math.log(2 * math.pi) + 0.01 * d / 2  # minus the log density of N(0, I)
+    after = {}
+    for start in ("identity", "published"):
+        run = make_run(
+            OTFlow, problem(y), start=start, steps=80, width=8, batch_size=64, nt=2, nt_validate=2, schedule="cosine"
+        )
+        if start == "identity":
+            assert float((run.solver.forward_map(y) - y).square().mean() / y.square().mean()) < 0.01
+        run.train(80)
+        run.solver.validate()
+        after[start] = -float(run.solver.log_prob(y).mean())
+    assert after["identity"] < at_identity - 10
+    assert after["published"] > at_identity - 1
+
+
 def test_the_rate_follows_the_validation_loss_and_the_fourth_stall_ends(
     make_run: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
