@@ -14,10 +14,12 @@ from torch import Tensor, nn
 
 from otbench.nets.concatsquash import ConcatSquash, Smooth
 from otbench.nets.continuous_flow import Block, Flowed, carry, dopri5
+from otbench.nets.watch import Watch
+from otbench.ops.points import held_out
 from otbench.ops.schedule import warmup_cosine
 from otbench.problem import EpochSampler
 from otbench.solver import Config, Context, Field, Problem, StepInfo
-from otbench.solvers._flow import Flow, Row, Watch, held_out, log_normal, settle
+from otbench.solvers._flow import Flow, Row, log_normal, settle
 
 CHUNK_NUMBERS = 2**24
 """Numbers of an intermediate result of the exact trace, at most: 64 MiB in float32."""

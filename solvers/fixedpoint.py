@@ -27,7 +27,9 @@ Deviations from the paper and its code, all of them parameters (`paper` sets the
         1e-4 above (`paper`: 1e-3 for all, as the text says).
     weight decay: falls to zero with the rate. Without it the network ends by fitting the noise of its finite pool (at
         d = 8 with 100 000 points, the error doubles between 1500 and 6000 steps); held constant, it biases the map.
-    maps: from a weighted average of the iterates.
+    maps: from a weighted average of the iterates, and where the target sets validation rows aside, from the average
+        whose dual value on these is the lowest: on a small pool the last third of training fits its points one by one,
+        as the weight decay falls. Validation has fresh, fixed points on a side without rows, and stays off the clock.
 The released code also clamps g to be convex (`convex=true`), under which no map with a Jacobian eigenvalue below 1 can
 be reached; the paper's results need the unclamped network, so `paper` does not clamp.
 """
@@ -45,7 +47,9 @@ from torch.nn import functional
 from otbench.nets.average import update_average
 from otbench.nets.dense_icnn import DenseICNN
 from otbench.nets.potential import QuadraticPotential
+from otbench.nets.watch import Watch
 from otbench.ops.jacobian import jacobian
+from otbench.ops.points import held_out
 from otbench.ops.prox import ProxResult, solve_prox, solve_prox_among, solve_prox_paper
 from otbench.ops.schedule import warmup_cosine
 from otbench.problem import Measure, marked, sampler_of
@@ -54,6 +58,8 @@ from otbench.solver import Config, Context, Field, No, Problem, Solver, StepInfo
 _ANCHORS = 4096
 """Points from which the maps of an instance without warm start solve: a finer choice than a batch, and still cheap."""
 _MAP_ITERATIONS = 200
+_VALIDATION_POINTS = 2000
+"""Most points of either side on which the dual is validated."""
 
 
 class Anchors(nn.Module):
@@ -85,6 +91,7 @@ class FixedPointConfig(Config):
     warm_start: bool = Field(True, "start from the last solution of the same pool point (inner=anderson only)")
     convex: bool = Field(False, "clamp the network to be convex after each step, as the released code does")
     activation: Literal["softplus", "celu"] = Field("softplus", "activation of the network")
+    validate_every: int = Field(50, "steps between looks at validation rows, if any; 0 = never", unit="steps", ge=0)
 
 
 @register_solver(
@@ -106,6 +113,7 @@ class FixedPointConfig(Config):
             "inner": "paper",
             "max_inner": 1000,
             "warm_start": False,
+            "validate_every": 0,
         },
     },
 )
@@ -119,6 +127,8 @@ class FixedPoint(Solver[FixedPointConfig]):
         average: the averaged network, used by the maps; None where `average=0`.
         reverse: whether the potential lives on the target's side, so that S is explicit and T is solved for.
         starts: last y* of each point of a finite pool on the solved side, shape (N, d + K); None without warm start.
+        watch: the best network so far by validation; None where there are no validation rows.
+        validate_every: steps between validations; 0 = there are none.
         anchors: points of the potential's own side from which the maps solve; None where they start from z.
         reads_label: True where there are classes. Points are then followed by their class, (n, d + K), in all but the
             public maps; K = 0 without classes.
@@ -144,6 +154,7 @@ class FixedPoint(Solver[FixedPointConfig]):
             fused=True,
         )
         near, far = problem.source, problem.target
+        validated = bool(config.validate_every) and far.validation is not None and not self.reads_label
         self.reverse = config.side == "target" or (config.side == "auto" and near.pool is None and far.pool is not None)
         if self.reverse:
             near, far = far, near
@@ -154,6 +165,13 @@ class FixedPoint(Solver[FixedPointConfig]):
         stored = marked(far.pool, far.pool_label, problem.classes) if warm and far.pool is not None else None
         self.starts = None if stored is None else stored.clone()
         self.anchors = self._anchors(near) if warm and far.pool is None and not problem.classes else None
+        self.watch: Watch | None = None
+        self.validate_every = config.validate_every if validated else 0
+        if validated:
+            self.watch = Watch(self.potential if self.average is None else self.average)
+            self.held_near, self.held_far = (
+                held_out(side, _VALIDATION_POINTS, context.generator) for side in (near, far)
+            )
         self.taken = torch.zeros((), dtype=torch.int64)  # steps so far, on the host
         self._held: tuple[Tensor, Tensor, Tensor | None] | None = None  # near, far, index of the far points
 
@@ -178,7 +196,7 @@ class FixedPoint(Solver[FixedPointConfig]):
         config = self.config
         x, z, index = self._draw()
         found = self._solve(x, z, index)
-        loss = self.loss(x, z, found.y)
+        loss = self.loss(self.potential, x, z, found.y)
 
         rate = warmup_cosine(self.context.progress()) if config.decay else 1.0
         for group in self.optimizer.param_groups:
@@ -199,9 +217,19 @@ class FixedPoint(Solver[FixedPointConfig]):
         }
         return StepInfo(loss.detach(), scalars)
 
-    def loss(self, x: Tensor, z: Tensor, y: Tensor) -> Tensor:
+    @torch.no_grad()
+    def validate(self) -> StepInfo:
+        """Compute the dual's value on the points set aside, for the network that maps would use; never done."""
+        assert self.watch is not None
+        network = self.potential if self.average is None else self.average
+        value = self.loss(network, self.held_near, self.held_far, self._solved(self.held_far, network))
+        self.watch.look(float(value))
+        return StepInfo(value)
+
+    @staticmethod
+    def loss(network: DenseICNN, x: Tensor, z: Tensor, y: Tensor) -> Tensor:
         """Return the dual's value, shape (), from points `x` of the potential's side, `z` of the other, and y*(z)."""
-        at_x, at_y = self.potential(torch.cat((x, y))).split((len(x), len(y)))
+        at_x, at_y = network(torch.cat((x, y))).split((len(x), len(y)))
         return at_x.mean() - at_y.mean() - (z - y).square().sum(1).mean() / 2  # type: ignore[no-any-return]
 
     @torch.no_grad()
@@ -250,9 +278,9 @@ class FixedPoint(Solver[FixedPointConfig]):
     def _explicit(self, x: Tensor) -> Tensor:
         return x + self._gradient(self._trained())(x)
 
-    def _solved(self, z: Tensor) -> Tensor:
+    def _solved(self, z: Tensor, network: DenseICNN | None = None) -> Tensor:
         """Return y with y + grad g(y) = z, to a tenth of the training tolerance; else the best iterate."""
-        network, tol = self._trained(), self.config.tol / 10
+        network, tol = network or self._trained(), self.config.tol / 10
         if self.anchors is None:
             return solve_prox(self._gradient(network), z, tol=tol, max_iter=_MAP_ITERATIONS).y
         points = self.anchors.points
@@ -271,6 +299,8 @@ class FixedPoint(Solver[FixedPointConfig]):
         return gradient
 
     def _trained(self) -> DenseICNN:
+        if self.watch is not None:
+            return self.watch.module  # type: ignore[return-value]
         return self.potential if self.average is None else self.average
 
     def state_dict(self) -> dict[str, object]:

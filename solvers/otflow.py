@@ -36,10 +36,12 @@ import torch
 from torch import Tensor, nn
 
 from otbench.nets.otflow_potential import OTFlowPotential
+from otbench.nets.watch import Watch
+from otbench.ops.points import held_out
 from otbench.ops.schedule import warmup_cosine
 from otbench.problem import EpochSampler
 from otbench.solver import Config, Context, Field, Problem, StepInfo, register_solver
-from otbench.solvers._flow import Flow, Row, Watch, held_out, log_normal, settle
+from otbench.solvers._flow import Flow, Row, log_normal, settle
 
 CLAMP = 1.5
 """Largest size of a parameter at the start of a step."""

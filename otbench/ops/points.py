@@ -51,3 +51,16 @@ def fixed_rows(n: int, most: int) -> Tensor:
     if n <= most:
         return torch.arange(n)
     return torch.randperm(n, generator=torch.Generator().manual_seed(_SEED))[:most].sort().values
+
+
+def held_out(measure: Measure, most: int, generator: torch.Generator) -> Tensor:
+    """Return at most `most` points to validate on, shape (v, d): a fixed sample where the measure sets none aside.
+
+    A finite pool without a validation part is validated on its own points, which shows no over-fitting.
+    """
+    pool = measure.validation
+    if pool is None:
+        return measure.sample(most, generator=generator).x.flatten(1)
+    if len(pool) > most:
+        pool = pool[torch.randperm(len(pool), generator=generator, device=pool.device)[:most]]
+    return pool.flatten(1)

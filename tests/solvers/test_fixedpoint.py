@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 
@@ -108,7 +109,7 @@ def test_exact_potential_gives_exact_maps_and_the_known_loss(dim: int) -> None:
     generator = torch.Generator().manual_seed(1)
     x, z = pair.sample(0, 50_000, generator), pair.sample(1, 50_000, generator)
     y = solver.backward_map(z)
-    loss = solver.loss(x, z, y)
+    loss = solver.loss(solver.potential, x, z, y)
     g = solver.potential
     spread = (g(x).var() / len(x) + (g(y) + (z - y).square().sum(1) / 2).var() / len(z)).sqrt().item()
     assert abs(loss.item() + pair.w2_squared / 2) < 4 * spread
@@ -128,7 +129,7 @@ def test_envelope_gradient_equals_the_derivative_of_the_dual_value() -> None:
     x, z = pair.sample(0, 200, generator), pair.sample(1, 200, generator)
 
     def dual() -> Tensor:
-        return solver.loss(x, z, solver._solve(x, z, None).y)
+        return solver.loss(solver.potential, x, z, solver._solve(x, z, None).y)
 
     names, parameters = zip(*solver.potential.named_parameters(), strict=True)
     found = torch.autograd.grad(dual(), parameters)
@@ -241,11 +242,12 @@ def test_warm_starts_save_gradients() -> None:
     assert gradients(warm=True) < 0.8 * gradients(warm=False)
 
 
-def from_normal(pair: Pair, **values: Value) -> Run:
-    """From fresh points of N(0, I) to a pool of the pair's target, 3000 points."""
+def from_normal(pair: Pair, *, pool: int = 3000, aside: int = 0, **values: Value) -> Run:
+    """From fresh points of N(0, I) to a pool of the pair's target, with `aside` more points to validate on."""
     generator = torch.Generator().manual_seed(2)
     source = FreshMeasure((pair.dim,), lambda n, g: torch.randn(n, pair.dim, generator=g), is_standard_normal=True)
-    target = PoolMeasure(pair.sample(1, 3000, generator))
+    points = pair.sample(1, pool, generator)
+    target = PoolMeasure(points, validation=pair.sample(1, aside, generator) if aside else None)
     return Run(Problem(source, target, QuadraticCost(), CPU, pair.dtype), **values)
 
 
@@ -270,6 +272,56 @@ def test_a_reversed_solver_learns_both_maps() -> None:
     assert float((moved - x @ exact).square().sum(1).mean()) < 0.01 * pair.traces[1]
     torch.testing.assert_close(solver.backward_map(moved), x, atol=1e-3, rtol=0)
     assert "anchors" in solver.stored_modules()
+
+
+def test_maps_use_the_network_that_is_best_on_points_set_aside() -> None:
+    pair = Pair(8)
+    run = from_normal(pair, pool=60, aside=1000, steps=400, batch_size=60, weight_decay=0.0, validate_every=20)
+    solver, losses = run.solver, []
+    assert not solver.potential.state_dict().keys() - solver.stored_modules()["potential"].state_dict().keys()
+    for _ in range(20):
+        run.go(solver.validate_every)
+        losses.append(float(solver.validate().loss))
+    assert solver.watch is not None
+    assert solver.average is not None
+    assert solver.watch.loss == min(losses) < losses[-1] - 0.1  # sixty points are learnt by heart
+    y = pair.sample(1, 4000, torch.Generator().manual_seed(3))
+    root = pair.roots[1] @ pair.roots[1].t()
+    values, vectors = torch.linalg.eigh(root)
+    wanted = y @ (vectors / values.sqrt() @ vectors.t())
+
+    def error() -> float:
+        return float((solver.backward_map(y) - wanted).square().sum(1).mean())
+
+    chosen = error()
+    solver.watch = None
+    assert chosen < 0.8 * error()
+
+
+def test_nothing_is_validated_without_points_set_aside_or_when_not_asked_to() -> None:
+    pair = Pair(2)
+    for run in (from_normal(pair), from_normal(pair, aside=50, validate_every=0), Run(pair.problem(pool=500))):
+        assert run.solver.watch is None
+        assert run.solver.validate_every == 0
+
+
+def test_a_resumed_run_remembers_the_best_network() -> None:
+    def fresh(seed: int) -> Run:
+        return from_normal(Pair(3), pool=100, aside=50, steps=20, seed=seed, batch_size=32)
+
+    whole, second = fresh(0), fresh(1)
+    whole.go(3)
+    whole.solver.validate()
+    second.solver.load_state_dict(copy.deepcopy(whole.solver.state_dict()))
+    second.done = 3
+    for run in (whole, second):
+        run.go(2)
+        run.solver.validate()
+    x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    assert whole.solver.watch is not None
+    assert second.solver.watch is not None
+    assert whole.solver.watch.loss == second.solver.watch.loss
+    assert torch.equal(second.solver.backward_map(x), whole.solver.backward_map(x))
 
 
 def test_the_gradient_of_a_solved_map_is_that_of_finite_differences() -> None:

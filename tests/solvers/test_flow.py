@@ -10,8 +10,10 @@ from torch import nn
 
 from otbench.config import build_config
 from otbench.errors import UsageError
+from otbench.nets.watch import Watch
+from otbench.ops.points import held_out
 from otbench.problem import FreshMeasure, Measure, PoolMeasure, PowerCost, Problem, QuadraticCost
-from otbench.solvers._flow import Watch, held_out, log_normal, settle
+from otbench.solvers._flow import log_normal, settle
 from otbench.solvers.otflow import SETTINGS, OTFlow, OTFlowConfig
 
 CPU = torch.device("cpu")
