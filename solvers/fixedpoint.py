@@ -82,7 +82,7 @@ class FixedPointConfig(Config):
     beta2: float = Field(0.999, "Adam's memory of squared gradients", gt=0, lt=1)
     weight_decay: float = Field(1.0, "peak of AdamW's weight decay, which falls to zero with the learning rate", ge=0)
     average: float = Field(8.0, "maps use the mean of iterates k with weights ~ k^average; 0 = the last one", ge=0)
-    batch_size: int = Field(2048, "points per side and step", unit="points", ge=1)
+    batch_size: int = Field(2048, "points per side and step; at most those of a pool", unit="points", ge=1)
     steps_per_batch: int = Field(1, "steps taken on one batch before the next is drawn", unit="steps", ge=1)
     grad_clip: float = Field(10.0, "largest norm of the gradient", gt=0)
     inner: Literal["anderson", "paper"] = Field("anderson", "inner solver: ours, or the authors' fixed steps")
@@ -158,8 +158,11 @@ class FixedPoint(Solver[FixedPointConfig]):
         self.reverse = config.side == "target" or (config.side == "auto" and near.pool is None and far.pool is not None)
         if self.reverse:
             near, far = far, near
+        # a fresh side draws no more points than a small pool has: the rest would cost time and say little
+        pools = [len(side.pool) for side in (near, far) if side.pool is not None and not self.reads_label]
+        size = min([config.batch_size, *pools])
         self.near, self.far = (
-            sampler_of(side, config.batch_size, context.generator, balanced=self.reads_label) for side in (near, far)
+            sampler_of(side, size, context.generator, balanced=self.reads_label) for side in (near, far)
         )
         warm = config.warm_start and config.inner == "anderson"
         stored = marked(far.pool, far.pool_label, problem.classes) if warm and far.pool is not None else None

@@ -260,6 +260,11 @@ def test_the_potential_lives_on_the_pool_where_the_other_side_is_fresh() -> None
     assert Run(pair.problem(pool=500), side="target").solver.reverse
 
 
+def test_a_fresh_side_draws_as_many_points_as_a_small_pool_has() -> None:
+    solver = from_normal(Pair(2), pool=60, batch_size=512).solver
+    assert solver.near.batch_size == solver.far.batch_size == 60
+
+
 def test_a_reversed_solver_learns_both_maps() -> None:
     pair = Pair(2)
     run = from_normal(pair, batch_size=512)
