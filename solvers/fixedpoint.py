@@ -171,7 +171,7 @@ class FixedPoint(Solver[FixedPointConfig]):
         self.watch: Watch | None = None
         self.validate_every = config.validate_every if validated else 0
         if validated:
-            self.watch = Watch(self.potential if self.average is None else self.average)
+            self.watch = Watch(self._latest())
             self.held_near, self.held_far = (
                 held_out(side, _VALIDATION_POINTS, context.generator) for side in (near, far)
             )
@@ -224,7 +224,7 @@ class FixedPoint(Solver[FixedPointConfig]):
     def validate(self) -> StepInfo:
         """Compute the dual's value on the points set aside, for the network that maps would use; never done."""
         assert self.watch is not None
-        network = self.potential if self.average is None else self.average
+        network = self._latest()
         value = self.loss(network, self.held_near, self.held_far, self._solved(self.held_far, network))
         self.watch.look(float(value))
         return StepInfo(value)
@@ -302,8 +302,10 @@ class FixedPoint(Solver[FixedPointConfig]):
         return gradient
 
     def _trained(self) -> DenseICNN:
-        if self.watch is not None:
-            return self.watch.module  # type: ignore[return-value]
+        """Return the network of the maps: the best by validation, else the latest."""
+        return self._latest() if self.watch is None else self.watch.module  # type: ignore[return-value]
+
+    def _latest(self) -> DenseICNN:
         return self.potential if self.average is None else self.average
 
     def state_dict(self) -> dict[str, object]:
