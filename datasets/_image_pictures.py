@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from otbench.datasets._image_scores import every
 from otbench.images import CLASSES
+from otbench.ops.points import fixed_rows
 from otbench.picture import POINTS, Picture
 
 _AXES = 3
@@ -44,7 +44,7 @@ def components(source: Tensor, moved: Tensor, target: Tensor) -> Picture:
     aim = target.flatten(1).cpu().double()
     axes, centre = _principal(aim), aim.mean(0)
     clouds = {
-        name: ((x[every(len(x), POINTS)].flatten(1).cpu().double() - centre) @ axes).float().numpy()
+        name: ((x[fixed_rows(len(x), POINTS)].flatten(1).cpu().double() - centre) @ axes).float().numpy()
         for name, x in (("data", target), ("mapped", moved), ("source", source))
     }
     names = tuple(f"PC {k + 1}" for k in range(axes.shape[1]))

@@ -172,8 +172,3 @@ def accuracy(found: Tensor, wanted: Tensor, ending: str = "") -> dict[str, float
         f"accuracy{ending}_low": 100 * low,
         f"accuracy{ending}_high": 100 * high,
     }
-
-
-def every(n: int, most: int) -> Tensor:
-    """Return at most `most` indices, evenly spread: the first images of a test set can be easier than the others."""
-    return torch.linspace(0, n - 1, min(n, most)).round().long()

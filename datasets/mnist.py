@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from otbench.config import Value
 from otbench.datasets._image_pictures import components, confusion, image_rows
 from otbench.datasets._image_points import Side
-from otbench.datasets._image_scores import Judge, accuracy, every
+from otbench.datasets._image_scores import Judge, accuracy
 from otbench.datasources import DataSource, RemoteSource
 from otbench.errors import UsageError
 from otbench.images import CLASSES, SETS, TEST_COUNT, ImageSet, SetName, all_present, files, load
@@ -35,6 +35,7 @@ from otbench.metrics.inception import WEIGHTS, find_weights
 from otbench.nets.classifier import Classifier
 from otbench.nets.vae import VAE
 from otbench.ops.energy import energy_distance
+from otbench.ops.points import fixed_rows
 from otbench.picture import Picture
 from otbench.pretrained import Trained, network_path, trained
 from otbench.pretraining import NetworkSettings, classifier_settings, vae_settings
@@ -97,7 +98,7 @@ class MNISTInstance(Instance):
         self._last: tuple[Tensor, Tensor, Tensor] | None = None  # points, images and classes of the last final score
 
     def score(self, outputs: Outputs) -> dict[str, float]:
-        """Return the metrics by name; before the end, accuracies are those of every n-th image, without distances."""
+        """Return the metrics by name; before the end, accuracies are those of a fixed sample, without distances."""
         source, target = self.test.source, self.test.target
         assert source.label is not None
         assert target.label is not None
@@ -109,7 +110,7 @@ class MNISTInstance(Instance):
             scores |= accuracy(seen.found, source.label.cpu()) | self._judge.distances(seen)
             scores |= self._judge.inception(images)
         else:
-            some = every(len(source.x), CURVE_IMAGES)
+            some = fixed_rows(len(source.x), CURVE_IMAGES)
             images = self._target.images(outputs.forward[some], source.label[some])
             scores |= accuracy(self._judge.classes(images), source.label[some].cpu())
         if outputs.backward is None:
@@ -117,7 +118,7 @@ class MNISTInstance(Instance):
         scores |= {f"{name}_bwd": value for name, value in self._points(outputs.backward, target, source).items()}
         if self._judge_back is None:
             return scores
-        some = every(len(target.x), CURVE_IMAGES) if not outputs.final else torch.arange(len(target.x))
+        some = fixed_rows(len(target.x), CURVE_IMAGES) if not outputs.final else torch.arange(len(target.x))
         images = self._source.images(outputs.backward[some], target.label[some])
         wanted = (target.label[some].cpu() - self._source.shift) % CLASSES
         if not outputs.final:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,9 @@ from torch import Tensor, nn
 from otbench.config import Config, Field
 from otbench.problem import Batch, Measure, Problem
 from otbench.registration import Preset, register_baseline, register_solver
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 __all__ = [
     "Batch",
@@ -117,6 +120,8 @@ class Solver(abc.ABC, Generic[ConfigT]):
     """Name of a row that the task scores from its own test data (`Instance.references`): such a class has no map."""
     function_evaluations: int | None = None
     """Evaluations of the network that an integrator made in training so far; None where there is no integrator."""
+    settings: DataclassInstance | None = None
+    """Values in force, of a solver that chooses some by the problem where parameters are left at none; recorded."""
     directions_trained: ClassVar[int] = 1
     """Separate trainings that a run contains: 2 where forward and backward maps are two problems side by side."""
 

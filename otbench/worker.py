@@ -7,6 +7,7 @@ the parent is gone: the worker keeps its checkpoint and ends. Started by `otbenc
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 import hashlib
 import os
@@ -289,6 +290,7 @@ class _Run:
             memory.stop()
             record.times.setup_s = time.perf_counter() - begin
             record.counts.directions = solver.directions_trained
+            record.settings = {} if solver.settings is None else dataclasses.asdict(solver.settings)
             before = {name: _fingerprint(net) for name, net in networks(solver).items()}
             trainer = Trainer(
                 solver,

@@ -72,6 +72,7 @@ class CNF(Flow[ConfigT]):
     """What FFJORD and RNODE share: blocks, likelihood, validation, maps, densities.
 
     Attributes:
+        settings: the values in force.
         blocks: the networks, in the order data to normal.
         watch: the best weights so far, and the rule for the learning rate.
         validate_every: steps between validations.
@@ -81,6 +82,7 @@ class CNF(Flow[ConfigT]):
     """Whether the time at which the flow ends is a parameter."""
     penalised: ClassVar[bool] = False
     """Whether kinetic energy and Jacobian are integrated along the way."""
+    settings: _Settings
 
     def __init__(self, problem: Problem, config: ConfigT, context: Context) -> None:
         """Build networks and optimiser, and set validation points aside.

@@ -100,6 +100,7 @@ class Settled(Solver[ConfigT]):
 
     rows: ClassVar[Rows]
     """Settings by name and kind of points."""
+    settings: Settings
 
     def __init__(self, problem: Problem, config: ConfigT, context: Context) -> None:
         """Put the parameters that are given in place of the row's."""

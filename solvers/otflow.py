@@ -131,6 +131,8 @@ class OTFlow(Flow[OTFlowConfig]):
         validate_every: steps between validations.
     """
 
+    settings: _Settings
+
     def __init__(self, problem: Problem, config: OTFlowConfig, context: Context) -> None:
         """Build the network and the optimiser, and set validation points aside.
 

@@ -67,6 +67,7 @@ def test_a_record_says_what_it_took(tmp_path: Path) -> None:
     assert record.counts.samples == 50 * 100
     assert record.counts.parameters == 2
     assert record.counts.stored_bytes == 8
+    assert record.settings == {"batch_size": 50}
     assert record.counts.networks_moved == {"net": True}
     for name, value in record.times.model_dump().items():
         assert value is not None, name

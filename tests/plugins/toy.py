@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +58,11 @@ class ToyConfig(Config):
     nap: float = Field(0.0, "time to sleep in every step", unit="s", ge=0)
 
 
+@dataclass(frozen=True)
+class Chosen:
+    batch_size: int
+
+
 class Shift(nn.Module):
     def __init__(self, dim: int, context: Context) -> None:
         super().__init__()
@@ -72,13 +78,16 @@ class ToyShift(Solver[ToyConfig]):
 
     def __init__(self, problem: Problem, config: ToyConfig, context: Context) -> None:
         super().__init__(problem, config, context)
+        self.settings = Chosen(25 * problem.dim)
         self.net = Shift(problem.dim, context)
         self.optimiser = torch.optim.Adam(self.net.parameters(), lr=config.lr)
         self.count = 0
 
     def step(self) -> StepInfo:
-        x = self.problem.source.sample(50, generator=self.context.generator).x
-        y = self.problem.target.sample(50, generator=self.context.generator).x
+        x, y = (
+            side.sample(self.settings.batch_size, generator=self.context.generator).x
+            for side in (self.problem.source, self.problem.target)
+        )
         loss = (x.mean(0) + self.net.by - y.mean(0)).square().sum()
         self.optimiser.zero_grad()
         loss.backward()
