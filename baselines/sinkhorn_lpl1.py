@@ -9,11 +9,11 @@ $$\langle \pi, M \rangle + \mathrm{reg} \sum_{ij} \pi_{ij} \log \pi_{ij}
 whose last term wants each target point to be reached from one class. It is concave: each outer step replaces it by its
 tangent, $M + \eta W$ with $W = (s + 0.001)^{-1/2} / 2$ and s the class sums, and runs Sinkhorn's iteration.
 
-Where target points are labelled, too, pairs of two classes cost ten times the largest distance; a target point with
-label -1 is open to all. An unseen point moves as its nearest sample point does (see `otbench.baselines.emd`).
-Deviations from POT's defaults: the cost is measured in units of its median, without which reg = 1 means something
-else on every task, and underflows on images; pairs of two classes are dear rather than forbidden, since the shares of
-the classes in two samples differ.
+Where target points are labelled, too, pairs of two classes cost ten times the largest distance, which at the default
+reg forbids them; a target point with label -1 is open to all. The shares of the classes in two samples differ, so no
+plan has both marginals then: the source's is met, `marginal_error` is what the target's lacks. An unseen point moves as
+its nearest sample point does (see `otbench.baselines.emd`). Deviation from POT's defaults: the cost is measured in
+units of its median, without which reg = 1 means something else on every task, and underflows on images.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class SinkhornLpL1(TwoMaps[SinkhornLpL1Config]):
         for network, weights, here, aim in ((self._forward, plan, x, y), (self._backward, plan.T, y, x)):
             images = weights @ aim / weights.sum(1, keepdims=True)
             network.shifts.copy_(torch.from_numpy(images - here))
-        error = float(np.abs(plan.sum(1) - 1 / len(x)).sum())
+        error = float(np.abs(plan.sum(0) - 1 / len(y)).sum())  # the iteration ends on the source's, which is exact
         return StepInfo(float((plan * squared).sum() / 2), {"marginal_error": error}, done=True)
 
 

@@ -146,8 +146,9 @@ class Judge:
     def references(self) -> dict[str, dict[str, float]]:
         """Return the rows that need test data and no solver, metrics by name.
 
-        `real_images`: accuracy of the real test images; Frechet distances of training images to test images, which is
-        what a perfect generator would score. `reconstruction`: the test images through the VAE, which bounds every
+        `real_images`: accuracy of the real test images; Frechet distances of training images to test images, about
+        what a perfect generator would score (the classifier has seen these images, its features of new ones lie a
+        little elsewhere). `reconstruction`: the test images through the VAE, which bounds every
         latent method.
         """
         real = accuracy(self._found["real"], self._test.label)

@@ -17,11 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
 import torch
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from otbench.config import Value
@@ -78,6 +80,13 @@ class MNISTConfig(Config):
     target_labels: int | None = Field(
         None, "labelled target images per class, the rest unlabelled; left out: all are labelled", ge=1
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _pixels_have_no_vae(cls, values: dict[str, Value]) -> dict[str, Value]:
+        """Make one of what is the same: a preset's list of VAEs means nothing where points are images."""
+        without = values.get("space") == "pixel" and values.get("vae") == "conditional"
+        return {**values, "vae": "unconditional"} if without else values
 
 
 class MNISTInstance(Instance):
@@ -178,6 +187,7 @@ class MNISTInstance(Instance):
 class MNIST(Task[MNISTConfig]):
     """Fashion-MNIST images to digits, and digits to other digits, class by class."""
 
+    replaces: ClassVar[Mapping[str, tuple[str, ...]]] = {"target_labels": ("pair", "vae")}
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("accuracy", "accuracy", "%", higher_is_better=True, primary=True),
         Metric("accuracy_low", "95 % from", "%", higher_is_better=True, primary=True),
@@ -219,9 +229,13 @@ class MNIST(Task[MNISTConfig]):
             return preset, notes
         wanted = preset.get("pair", "fmnist-mnist")
         pairs = [wanted] if isinstance(wanted, str) else [str(pair) for pair in wanted or ()]  # type: ignore[union-attr]
-        here = [pair for pair in pairs if all_present(cls._sets(pair), data_dir)]
-        if here:
+        here = [pair for pair in pairs if all_present([PAIRS[pair].source, PAIRS[pair].target], data_dir)]
+        if len(here) == len(pairs):
             return preset, notes
+        if here:
+            left_out = ", ".join(pair for pair in pairs if pair not in here)
+            note = f"task mnist: pair={left_out} is left out: its images are not on this machine; type it to fetch them"
+            return {**preset, "pair": here}, (note, *notes)
         note = (
             "task mnist: no MNIST images on this machine, so this is the demo on scikit-learn's digits; for the real "
             "task put torchvision's MNIST/raw and FashionMNIST/raw into --data-dir, or type pair=fmnist-mnist to "
@@ -272,16 +286,36 @@ class MNIST(Task[MNISTConfig]):
                 f"task mnist: target_labels with pair={config.pair}: source and target are the same images, so the "
                 "source's labels would give the hidden ones away; use pair=fmnist-mnist"
             )
-        sets = {name: load(name, self.data_dir) for name in sorted({self._pair.source, self._pair.target})}
-        target = sets[self._pair.target]
+        target = self._sets[self._pair.target]
         self._labels(target, 0)
         find_weights(self.data_dir)
         cpu = torch.device("cpu")
         if self._there(target, classifier_settings(self.config.size)):
             self._classifier(target, cpu)
-        for data in sets.values():
+        for data in self._sets.values():
             if self._there(data, vae_settings(_name(data), self.config.vae, self.config.size)):
                 self._vae(data, cpu)
+
+    def inputs(self) -> tuple[Path, ...]:
+        """Return the networks of real images, which may have been trained elsewhere.
+
+        Those of the digits are not among them: they are trained in the first run, from a seed.
+        """
+        if self._pair.target == "digits":
+            return ()
+        networks: list[tuple[ImageSet, NetworkSettings[nn.Module]]] = [
+            (self._sets[self._pair.target], classifier_settings(self.config.size))
+        ]
+        if self.config.space == "latent":
+            networks += [
+                (data, vae_settings(_name(data), self.config.vae, self.config.size)) for data in self._sets.values()
+            ]
+        return tuple(network_path(data.name, data.digest, settings, self.data_dir) for data, settings in networks)
+
+    @cached_property
+    def _sets(self) -> Mapping[SetName, ImageSet]:
+        """The images of both sides, read once."""
+        return {name: load(name, self.data_dir) for name in sorted({self._pair.source, self._pair.target})}
 
     def _there(self, data: ImageSet, settings: NetworkSettings[nn.Module]) -> bool:
         """Say whether a network can be looked at before any run: those of the digits are trained in the first one."""
@@ -292,8 +326,7 @@ class MNIST(Task[MNISTConfig]):
 
         On the bundled digits, networks that are not in the cache yet are trained here, in seconds.
         """
-        pair, config = self._pair, self.config
-        sets = {name: load(name, self.data_dir) for name in (pair.source, pair.target)}
+        pair, config, sets = self._pair, self.config, self._sets
         classifier = self._classifier(sets[pair.target], device)
         weights, why_not = find_weights(self.data_dir)
         facts: dict[str, Value] = {f"classifier_{key}": value for key, value in classifier.numbers.items()}
@@ -344,7 +377,8 @@ class MNIST(Task[MNISTConfig]):
     def describe(self) -> str:
         """Return pair, space, labels and the number of test images in a few words."""
         config = self.config
-        where = "pixels" if config.space == "pixel" else f"codes of the {config.vae} VAE"
+        reading = ", which reads the label at both ends" if config.vae == "conditional" else ""
+        where = "pixels" if config.space == "pixel" else f"codes of the {config.vae} VAE{reading}"
         size = "" if config.size == "default" else f" ({config.size})"
         labels = "" if config.target_labels is None else f", {config.target_labels} labelled targets per class"
         count = f"{TEST_COUNT[self._pair.source]:,}".replace(",", " ")
@@ -355,10 +389,6 @@ class MNIST(Task[MNISTConfig]):
         if self.config.pair == "digits" or self.config.size == "tiny":
             return None
         return Published("mnist", {"pair": self.config.pair})
-
-    @staticmethod
-    def _sets(pair: str) -> tuple[SetName, SetName]:
-        return PAIRS[pair].source, PAIRS[pair].target
 
     def _vae(self, data: ImageSet, device: torch.device) -> Trained[VAE] | None:
         """Return the VAE of a set; None where points are images."""

@@ -19,7 +19,9 @@ from otbench.solver import HasBackward, HasForwardGradient, HasLogProb, Solver
 from otbench.task import Instance, Outputs, TestData
 
 CHUNK = 16384
-"""Points mapped at a time: bounds the memory of evaluation."""
+"""Points mapped at a time, at most: bounds the memory of evaluation."""
+ELEMENTS = 2**20
+"""Coordinates mapped at a time: images pass through many channels of their size."""
 REPEATS = 5
 DRAWS = 32
 """Draws of a stochastic map over which its mean is taken."""
@@ -102,10 +104,11 @@ def _mapped(function: Callable[..., Tensor], x: Tensor, label: Tensor | None, ge
 
 
 def _in_chunks(function: Callable[..., Tensor], x: Tensor, label: Tensor | None) -> Tensor:
+    size = max(1, min(CHUNK, ELEMENTS // x[0].numel()))
     parts = []
-    for begin in range(0, len(x), CHUNK):
-        piece = None if label is None else label[begin : begin + CHUNK]
-        parts.append(function(x[begin : begin + CHUNK], piece).detach())
+    for begin in range(0, len(x), size):
+        piece = None if label is None else label[begin : begin + size]
+        parts.append(function(x[begin : begin + size], piece).detach())
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from otbench.data import RemoteFile, locate, present
-from otbench.errors import DataError
+from otbench.errors import DataError, StoreError
 
 SIDE = 32
 CLASSES = 10
@@ -118,18 +118,26 @@ def _torchvision(name: SetName, data_dir: Path | None) -> list[tuple[Tensor, Ten
     from torchvision import datasets  # here: slow to import
 
     cls = getattr(datasets, name)
-    with tempfile.TemporaryDirectory(prefix="otbench-") as root:
-        raw = Path(root, name, "raw")
-        raw.mkdir(parents=True)
-        for file in files(name):
-            path = locate(file, data_dir)
-            try:
-                content = gzip.decompress(path.read_bytes())
-            except (OSError, EOFError) as error:
-                raise DataError(f"{path}: cannot be read ({error}); check its permissions") from error
-            (raw / Path(file.names[-1]).stem).write_bytes(content)
-        sets = [cls(root, train=train, download=False) for train in (True, False)]
-        return [(one.data.clone(), one.targets.clone()) for one in sets]
+    contents: dict[str, bytes] = {}
+    for file in files(name):
+        path = locate(file, data_dir)
+        try:
+            contents[Path(file.names[-1]).stem] = gzip.decompress(path.read_bytes())
+        except (OSError, EOFError) as error:
+            raise DataError(f"{path}: cannot be read ({error}); check its permissions") from error
+    try:
+        with tempfile.TemporaryDirectory(prefix="otbench-") as root:
+            raw = Path(root, name, "raw")
+            raw.mkdir(parents=True)
+            for plain, content in contents.items():
+                (raw / plain).write_bytes(content)
+            sets = [cls(root, train=train, download=False) for train in (True, False)]
+            return [(one.data.clone(), one.targets.clone()) for one in sets]
+    except OSError as error:
+        raise StoreError(
+            f"{name} cannot be unpacked in '{tempfile.gettempdir()}': {error.strerror or error}; free space there "
+            "(about 60 MB), or set TMPDIR to another folder"
+        ) from error
 
 
 def _digits() -> list[tuple[Tensor, Tensor]]:

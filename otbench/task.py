@@ -182,7 +182,7 @@ class Task(abc.ABC, Generic[ConfigT]):
         """
 
     def inputs(self) -> tuple[Path, ...]:
-        """Return the user's own files that the instance is made of: their content is part of a run's identity."""
+        """Return files that the instance is made of and that may change: their content is part of a run's identity."""
         return ()
 
     @abc.abstractmethod

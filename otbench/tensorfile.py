@@ -79,9 +79,17 @@ def kept(
 
 
 def cached(head: str, identity: Mapping[str, object], make_it: Callable[[], Mapping[str, Tensor]]) -> Stored:
-    """Return tensors that follow from `identity`, made once and kept in the user's cache."""
+    """Return tensors that follow from `identity`, kept in the user's cache; made where there are none, or damaged ones.
+
+    Raises:
+        StoreError: they cannot be written.
+    """
     text = json.dumps(identity, sort_keys=True)
-    return kept(place(head, text), text, lambda: (make_it(), {}))
+    path = place(head, text)
+    try:
+        return kept(path, text, lambda: (make_it(), {}))
+    except DataError:
+        return kept(path, text, lambda: (make_it(), {}), force=True)
 
 
 def place(head: str, identity: str, data_dir: Path | None = None) -> Path:

@@ -87,7 +87,7 @@ class GNOT(Saddle[GNOTConfig]):
 
     @classmethod
     def supports(cls, problem: Problem) -> Support:
-        """Take vectors with classes on both sides, of which each has labelled points."""
+        """Take vectors and images with classes on both sides, of which each has labelled points."""
         if not problem.classes:
             return No("needs classes on both sides")
         # two source points for the spread of a class, one target point to aim at

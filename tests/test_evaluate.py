@@ -54,6 +54,31 @@ def test_the_mean_over_draws_stands_beside_a_single_draw() -> None:
     assert torch.equal(found.forward, alone.forward)
 
 
+def test_points_are_mapped_in_pieces_by_their_size_and_in_order() -> None:
+    """Images pass through many channels: a piece is bounded by coordinates, and by points."""
+    sizes: list[int] = []
+
+    class Watched(Noisy):
+        stochastic = False
+
+        def forward_map(
+            self, x: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
+        ) -> Tensor:
+            sizes.append(len(x))
+            return x if label is None else x + label.view(-1, 1, 1, 1)
+
+    x, label = torch.arange(2500.0).view(-1, 1, 1, 1).expand(-1, 1, 32, 32), torch.arange(2500) % 2
+    side = PoolMeasure(x[:4])
+    solver = Watched(
+        Problem(side, side, QuadraticCost(), CPU, torch.float32),
+        Config(),
+        Context(CPU, torch.float32, torch.Generator(), lambda: 1.0),
+    )
+    moved = apply_maps(solver, task.TestData(Batch(x, label), Batch(x, label)), seed=0).forward
+    assert sizes == [1024, 1024, 452]
+    assert torch.equal(moved, x + label.view(-1, 1, 1, 1))
+
+
 def test_the_gaussian_task_scores_both() -> None:
     instance = Gaussian(GaussianConfig(dim=2)).build(seed=100, device=CPU, dtype=torch.float64)
     assert instance.scores_mean

@@ -221,6 +221,18 @@ def test_tensors_are_made_once(cache: Path) -> None:
     assert len(list(cache.iterdir())) == 2
 
 
+def test_damaged_tensors_that_follow_from_others_are_made_again(cache: Path) -> None:
+    def make_it() -> dict[str, torch.Tensor]:
+        return {"x": torch.arange(3)}
+
+    cached("codes", {"of": "a"}, make_it)
+    (path,) = cache.iterdir()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100])
+    assert torch.equal(cached("codes", {"of": "a"}, make_it).tensors["x"], torch.arange(3))
+    assert path.read_bytes() == whole
+
+
 def test_folders_are_no_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is a folder"):
         kept(tmp_path, "", lambda: ({}, {}))

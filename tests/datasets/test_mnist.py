@@ -16,7 +16,7 @@ from otbench.config import Config, build_config
 from otbench.datasets import mnist
 from otbench.datasets._image_points import Side
 from otbench.datasets.mnist import MNIST, PAIRS, MNISTConfig, MNISTInstance
-from otbench.errors import DataError, UsageError
+from otbench.errors import DataError, StoreError, UsageError
 from otbench.evaluate import apply_maps, score
 from otbench.images import Images, ImageSet, load
 from otbench.metrics.inception import WEIGHTS
@@ -311,6 +311,15 @@ def test_label_counts_that_cannot_be(real_pair: None, values: dict[str, object],
         task(**values).check()
 
 
+def test_networks_of_real_images_are_part_of_a_run_s_identity(real_pair: None) -> None:
+    made = pretrained.make("classifier", ["MNIST"], size="tiny")
+    given = task(pair="fmnist-mnist")
+    heads = ["classifier-MNIST", "vae-FashionMNIST-unconditional", "vae-MNIST-unconditional"]
+    assert [path.name.rpartition("-")[0] for path in given.inputs()] == heads
+    assert list(task(pair="fmnist-mnist", space="pixel").inputs()) == made
+    assert task().inputs() == ()
+
+
 def test_networks_of_real_images_are_asked_for(real_pair: None, cli: CLI) -> None:
     pretrained.make("classifier", ["MNIST"], size="tiny")
     with pytest.raises(DataError, match=r"data make vae --kind unconditional --set FashionMNIST --size tiny") as error:
@@ -372,6 +381,14 @@ def test_wrong_inception_weights_are_one_message_before_any_run(tmp_path: Path, 
     assert sorted(cache.rglob("*")) == before
 
 
+@needs_data
+def test_no_room_to_unpack_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert DATA_DIR is not None
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    with pytest.raises(StoreError, match=r"MNIST cannot be unpacked in '.*gone'.*set TMPDIR"):
+        load("MNIST", Path(DATA_DIR))
+
+
 def test_labels_that_do_not_fit_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(load("digits", None).test.label) == images.TEST_COUNT["digits"]
     pixels = torch.zeros(3, 8, 8, dtype=torch.uint8)
@@ -414,6 +431,9 @@ def test_choose_takes_what_is_on_this_machine(tmp_path: Path, monkeypatch: pytes
     assert kept == {"pair": "digits"}
     own = copy_of_mnist(tmp_path / "data", ("MNIST",))
     assert MNIST.choose({"pair": "shift"}, typed=frozenset(), data_dir=own) == ({"pair": "shift"}, ())
+    kept, notes = MNIST.choose(full, typed=frozenset(), data_dir=own)
+    assert kept == {"pair": ["shift"]}
+    assert "pair=fmnist-mnist is left out" in notes[0]
     assert MNIST.choose({"pair": "digits"}, typed=frozenset(), data_dir=None) == ({"pair": "digits"}, ())
     monkeypatch.setattr(mnist, "find_weights", lambda data_dir: (None, "no weights on this machine"))
     for values in ({"pair": "digits"}, full):
@@ -430,6 +450,8 @@ def test_descriptions_and_published_rows() -> None:
         == "Fashion-MNIST to MNIST, class k to k, pixels, 10 labelled targets per class, 10 000 test images"
     )
     assert real.published() == Published("mnist", {"pair": "fmnist-mnist"})
+    assert task(vae="conditional").describe().count("which reads the label at both ends") == 1
+    assert task(space="pixel", vae="conditional").config == task(space="pixel").config
     assert [PAIRS[pair].shift for pair in ("fmnist-mnist", "transfer", "shift")] == [0, 5, 1]
     assert "reconstruction" not in real.controls()
     assert "real_images" in real.controls()

@@ -107,8 +107,10 @@ def test_densities_have_no_classes_and_the_scale_of_the_published_ones(name: str
     assert y.shape == (4000, 2)
     assert 2 < float(y.abs().max()) < 7
     assert made.test.source.label is None
-    scores = made.score(Outputs(made.test.target.x))  # right marginal, no plan
-    assert scores["energy_fwd"] == pytest.approx(0, abs=1e-9)
+    aim = made.test.target.x
+    scores = made.score(Outputs(aim))  # right marginal, no plan
+    spread = float(torch.cdist(aim.double(), aim.double()).mean())
+    assert scores["energy_fwd"] == pytest.approx(-2 * spread / (len(aim) - 1), rel=1e-4)  # the very points
     assert scores["class_energy"] == scores["energy_fwd"]
     assert scores["sliced_w2_fwd"] == pytest.approx(0, abs=1e-6)
     assert scores["cost_gap"] > 20
@@ -158,8 +160,8 @@ def test_class_energy_is_the_mean_over_classes() -> None:
     x, label = torch.tensor([[0.0], [0.0], [5.0], [5.0]]), torch.tensor([0, 0, 1, 1])
     image = Batch(torch.tensor([[1.0], [1.0], [5.0], [5.0]]), label)
     assert class_energy(image, Batch(x, label)) == pytest.approx((2 + 0) / 2)
-    # without classes: 2 (1 + 5 + 4 + 0) / 4 - 4 / 2 - 5 / 2
-    assert class_energy(Batch(image.x), Batch(x)) == pytest.approx(0.5)
+    # without classes: 2 (1 + 5 + 4 + 0) / 4 - 8 / 12 * 4 - 8 / 12 * 5
+    assert class_energy(Batch(image.x), Batch(x)) == pytest.approx(-1)
 
 
 def test_picture_has_the_lines_of_the_test_points() -> None:
