@@ -30,6 +30,8 @@ Deviations from the paper and its code, all of them parameters (`paper` sets the
     maps: from a weighted average of the iterates, and where the target sets validation rows aside, from the average
         whose dual value on these is the lowest: on a small pool the last third of training fits its points one by one,
         as the weight decay falls. Validation has fresh, fixed points on a side without rows, and stays off the clock.
+    width: with classes the network is wider, as it holds one map for each. On images the paper has another network, of
+        width 512.
 The released code also clamps g to be convex (`convex=true`), under which no map with a Jacobian eigenvalue below 1 can
 be reached; the paper's results need the unclamped network, so `paper` does not clamp.
 """
@@ -45,7 +47,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from otbench.nets.average import update_average
-from otbench.nets.dense_icnn import DenseICNN
+from otbench.nets.dense_icnn import DenseICNN, dense_icnn_widths
 from otbench.nets.potential import QuadraticPotential
 from otbench.nets.watch import Watch
 from otbench.ops.jacobian import jacobian
@@ -91,6 +93,7 @@ class FixedPointConfig(Config):
     warm_start: bool = Field(True, "start from the last solution of the same pool point (inner=anderson only)")
     convex: bool = Field(False, "clamp the network to be convex after each step, as the released code does")
     activation: Literal["softplus", "celu"] = Field("softplus", "activation of the network")
+    class_width: int = Field(25, "least hidden width per class, if any; 0 = the published width", unit="units", ge=0)
     validate_every: int = Field(50, "steps between looks at validation rows, if any; 0 = never", unit="steps", ge=0)
 
 
@@ -113,6 +116,7 @@ class FixedPointConfig(Config):
             "inner": "paper",
             "max_inner": 1000,
             "warm_start": False,
+            "class_width": 0,
             "validate_every": 0,
         },
     },
@@ -181,8 +185,10 @@ class FixedPoint(Solver[FixedPointConfig]):
     def build_potential(self) -> DenseICNN:
         """Return the network g on points followed by their class; tests put an exact potential here."""
         context = self.context
+        inputs = self.problem.dim + self.problem.classes
         return DenseICNN(
-            self.problem.dim + self.problem.classes,
+            inputs,
+            widths=dense_icnn_widths(inputs, self.config.class_width * self.problem.classes),
             activation=self.config.activation,
             generator=context.generator,
             device=context.device,

@@ -30,6 +30,7 @@ Deviations from the paper, all parameters of this file:
 * `classes=input`: where there are classes, the network is told them, u(x, k, t), and collocation points have one. The
   paper's network is not (`classes=loss`): one u has one gradient at a point and time, so where the ways of two
   classes cross, no u zeroes both losses. On such sets of `toy2d` it turns half of the pairs within a class around.
+  That network is wider (`class_width`), as it holds one map for each class.
 * L_MMD is the U-statistic, in all presets: the paper does not say which, and V is biased by O(1/n).
 
 The paper's learning rate, weight and number of iterations are not public: preset `paper` has its architecture, batch
@@ -76,6 +77,7 @@ class NCFConfig(Config):
     collocation: Literal["path", "box"] = Field("path", "collocation points on random segments, or in the data's box")
     path_scale: float = Field(1.0, "path: factor by which points are moved away from the data's centre", gt=0)
     classes: Literal["input", "loss"] = Field("input", "classes, if any: told to the network, or seen by L_MMD alone")
+    class_width: int = Field(25, "least hidden width per class that is told; 0 = as without", unit="units", ge=0)
 
 
 PAPER: Preset = {
@@ -149,7 +151,7 @@ class NCF(Solver[NCFConfig]):
         d = self.problem.dim
         return DenseICNN(
             d + self._marks + 1,
-            widths=dense_icnn_widths(d),
+            widths=dense_icnn_widths(d, self.config.class_width * self._marks),
             generator=self.context.generator,
             device=self.context.device,
             dtype=self.context.dtype,

@@ -27,9 +27,15 @@ from torch.nn import functional
 Activation = Literal["softplus", "celu"]
 
 
-def dense_icnn_widths(dim: int) -> tuple[int, int, int]:
-    """Return the published hidden widths for data of dimension `dim`: (max(2d, 64), max(2d, 64), max(d, 32))."""
-    return (max(2 * dim, 64), max(2 * dim, 64), max(dim, 32))
+def dense_icnn_widths(dim: int, least: int = 0) -> tuple[int, int, int]:
+    """Return the published hidden widths for data of dimension `dim`: (max(2d, 64), max(2d, 64), max(d, 32)).
+
+    Args:
+        dim: d.
+        least: lower bound of the first two; half of it is that of the last.
+    """
+    wide = max(2 * dim, 64, least)
+    return (wide, wide, max(dim, 32, least // 2))
 
 
 class DenseICNN(nn.Module):
