@@ -9,8 +9,8 @@ Pairs: `fmnist-mnist`, class k to class k (Asadulaev et al., ICLR 2024; Park et 
 `transfer` and `shift` within MNIST, digit k to k + 5 and to k + 1 modulo 10 (the second paper's two tasks, whose exact
 index maps are not published); `digits`, k to k + 5 on scikit-learn's 8 x 8 images: a demonstration that needs no files.
 
-What to bear in mind: a decoder that reads the wanted label draws a digit of that class from almost any code, so with
-`vae=conditional` accuracy says little of the map; `class_energy`, `cost` and the control rows do.
+What to bear in mind: a decoder that reads the wanted label draws a digit of that class from many codes, so with
+`vae=conditional` accuracy alone says little of the map; `class_energy`, `cost` and the control rows do.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ of the Gaussian task: CPU, float64, seeded by one word of `np.random.SeedSequenc
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from collections.abc import Sequence
@@ -81,7 +82,6 @@ class Toy2DInstance(Instance):
         """Hold the parts; `cost` is that of the exact plan between the test points."""
         self.problem, self.test, self.facts = problem, test, facts
         self._cost = cost
-        self._directions = _directions()
 
     def score(self, outputs: Outputs) -> dict[str, float]:
         """Return the metrics by name; a set without classes counts as one class.
@@ -109,7 +109,7 @@ class Toy2DInstance(Instance):
     def _distances(self, image: Tensor, aim: Batch, direction: str) -> dict[str, float]:
         y = aim.x.cpu().double()
         energy = float(energy_distance(image, y, unbiased=True))
-        return {f"sliced_w2_{direction}": _sliced(image, y, self._directions), f"energy_{direction}": energy}
+        return {f"sliced_w2_{direction}": _sliced(image, y), f"energy_{direction}": energy}
 
     def pictures(self, outputs: Outputs) -> Sequence[Picture]:
         """Return the transport lines of the test points."""
@@ -163,7 +163,7 @@ class Toy2D(Task[Toy2DConfig]):
         again = _draw(name, 1, TEST_POINTS, _seed(_TEST, 1, 1, _number(name)))
         cost = exact_cost(*tests)
         # what a perfect map gets: another sample of the target against the test points
-        floor = _sliced(again.x, tests[1].x, _directions())
+        floor = _sliced(again.x, tests[1].x)
         facts: dict[str, Value] = {
             "set": name,
             "classes": classes,
@@ -219,14 +219,15 @@ def class_energy(image: Batch, aim: Batch) -> float:
     return sum(values) / len(values)
 
 
+@functools.cache
 def _directions() -> NDArray[np.float64]:
     """Return the directions of sliced distances, as columns (2, PROJECTIONS), the same for all sets."""
     generator = torch.Generator().manual_seed(_seed(_PROJECTIONS, 0, 0, 0))
     return polar(1, math.pi * uniform(PROJECTIONS, generator)).T.numpy()
 
 
-def _sliced(x: Tensor, y: Tensor, directions: NDArray[np.float64]) -> float:
-    return float(ot.sliced_wasserstein_distance(x.numpy(), y.numpy(), projections=directions))
+def _sliced(x: Tensor, y: Tensor) -> float:
+    return float(ot.sliced_wasserstein_distance(x.numpy(), y.numpy(), projections=_directions()))
 
 
 def _plan_cost(x: Tensor, y: Tensor) -> float:
