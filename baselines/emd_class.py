@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from otbench.baselines.emd import EMD, EMDConfig, NearestShift, barycentric_shifts
-from otbench.problem import ClassSampler
+from otbench.samplers import ClassSampler
 from otbench.solver import Context, No, Problem, StepInfo, Support, register_baseline
 
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from otbench.baselines._two_maps import TwoMaps
 from otbench.baselines.emd import NearestShift
 from otbench.ops.points import training_batch
-from otbench.problem import ClassSampler
+from otbench.samplers import ClassSampler
 from otbench.solver import Config, Context, Field, No, Problem, StepInfo, Support, register_baseline
 
 EPSILON = 1e-3

@@ -23,8 +23,9 @@ from pydantic_core import PydanticCustomError
 from torch import Tensor
 
 from otbench.config import Value
-from otbench.data import RemoteFile, load_npz, locate
-from otbench.datasources import DataSource, RemoteSource
+from otbench.data.arrays import load_npz
+from otbench.data.remote import RemoteFile, locate
+from otbench.data.sources import DataSource, RemoteSource
 from otbench.errors import DataError, UsageError
 from otbench.metrics.gaussian import ExactMaps, GaussianPair, checked_pair, exact_maps, generate_pair
 from otbench.metrics.uvp import cosine, mean_square, uvp

@@ -25,6 +25,11 @@ _PACKAGE = Path(__file__).parent
 _ROOT = _PACKAGE.parent
 
 
+def checkout_root() -> Path | None:
+    """Return the top of the checkout that this package is run from; None where it is installed."""
+    return _ROOT if (_ROOT / "bench.py").is_file() else None
+
+
 def folder(name: str) -> Path:
     """Return the folder behind `otbench.<name>`, be it linked, installed or at the top of the checkout."""
     inside = _PACKAGE / name
@@ -46,6 +51,6 @@ class _Finder:
 
 def install() -> None:
     """Make the plugin folders importable, in a checkout that lost its links."""
-    if not (_PACKAGE / "solvers").is_dir() and (_ROOT / "bench.py").is_file():
+    if not (_PACKAGE / "solvers").is_dir() and checkout_root() is not None:
         # in front: an editable install of another checkout would answer for these names, and mean its own folders
         sys.meta_path.insert(0, _Finder)

@@ -1,6 +1,7 @@
 """What a run leaves for a report to draw: small arrays of a known kind, made by the task, drawn by the report.
 
-The report knows kinds, not tasks. Arrays are kept beside the record (`otbench.store`), so no report needs a solver.
+The report knows kinds, not tasks. Arrays are kept beside the record (`otbench.records.store`), so no
+report needs a solver.
 """
 
 from __future__ import annotations

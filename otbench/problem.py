@@ -189,102 +189,6 @@ def class_counts(measure: Measure) -> list[int]:
     return [2**31] * measure.classes
 
 
-class EpochSampler:
-    """Batches without replacement: walks a pool in a new random order each epoch.
-
-    Part of a solver's state: a resumed run goes on with the batch that the interrupted one would have drawn.
-    A measure without a pool is sampled afresh. The last, smaller part of an epoch is left out.
-    """
-
-    def __init__(self, measure: Measure, batch_size: int, generator: torch.Generator) -> None:
-        """Walk `measure` in batches of `batch_size` (at most the pool's size), shuffled by `generator`."""
-        self._measure = measure
-        self._generator = generator
-        self._order: Tensor | None = None
-        self._at = 0
-        size = len(measure.pool) if measure.pool is not None else batch_size
-        self.batch_size = min(batch_size, size)
-
-    def next(self) -> Batch:
-        """Return the next batch of `batch_size` points."""
-        if not isinstance(self._measure, PoolMeasure):
-            return self._measure.sample(self.batch_size, generator=self._generator)
-        size = len(self._measure.pool)
-        if self._order is None or self._at + self.batch_size > size:
-            self._order = torch.randperm(size, generator=self._generator, device=self._measure.pool.device)
-            self._at = 0
-        index = self._order[self._at : self._at + self.batch_size]
-        self._at += self.batch_size
-        return self._measure.take(index)
-
-    def state_dict(self) -> dict[str, object]:
-        """Return the order of this epoch and the place in it."""
-        return {"order": self._order, "at": self._at}
-
-    def load_state_dict(self, state: dict[str, object]) -> None:
-        """Go on from `state`."""
-        order, at = state["order"], state["at"]
-        assert order is None or isinstance(order, Tensor)
-        assert isinstance(at, int)
-        self._order, self._at = order, at
-
-
-class ClassSampler:
-    """Class-balanced batches without replacement: as many points of every class, walked through in shuffled epochs.
-
-    Row i is of class i % classes, so that the first rows of a batch hold all classes and two batches of one number of
-    classes pair row by row within a class. Unlabelled points are never drawn. Part of a solver's state, as
-    `EpochSampler` is.
-    """
-
-    def __init__(self, measure: Measure, batch_size: int, generator: torch.Generator) -> None:
-        """Take about `batch_size` points at a time from `measure`: at least two of each class, if it has as many.
-
-        Args:
-            measure: with classes.
-            batch_size: points per batch, shared out evenly.
-            generator: source of randomness, on the measure's device.
-
-        Raises:
-            ValueError: a class without a labelled point, or a measure without classes.
-        """
-        self._measure, self._generator, self.classes = measure, generator, measure.classes
-        counts = class_counts(measure)
-        if min(counts, default=0) < 1:
-            raise ValueError(f"every class needs a labelled point, got {counts} per class")
-        self.per_class = min(max(2, batch_size // self.classes), *counts)
-        self.batch_size = self.per_class * self.classes
-        self._walks: list[EpochSampler] = []
-        if isinstance(measure, PoolMeasure):
-            parts = (PoolMeasure(measure.members(k)) for k in range(self.classes))  # pools of places in the pool
-            self._walks = [EpochSampler(part, self.per_class, generator) for part in parts]
-
-    def next(self) -> Batch:
-        """Return the next batch of `per_class` points of each class, classes taking turns."""
-        if not isinstance(self._measure, PoolMeasure):
-            turns = torch.arange(self.classes, device=self._generator.device).repeat(self.per_class)
-            return self._measure.sample(self.batch_size, generator=self._generator, label=turns)
-        return self._measure.take(torch.stack([walk.next().x for walk in self._walks], 1).flatten())
-
-    def state_dict(self) -> dict[str, object]:
-        """Return order and place of each class."""
-        return {str(k): walk.state_dict() for k, walk in enumerate(self._walks)}
-
-    def load_state_dict(self, state: dict[str, object]) -> None:
-        """Go on from `state`."""
-        for k, walk in enumerate(self._walks):
-            saved = state[str(k)]
-            assert isinstance(saved, dict)
-            walk.load_state_dict(saved)
-
-
-def sampler_of(
-    measure: Measure, batch_size: int, generator: torch.Generator, *, balanced: bool
-) -> EpochSampler | ClassSampler:
-    """Return the sampler of class-balanced batches, or that of batches which do not look at labels."""
-    return (ClassSampler if balanced else EpochSampler)(measure, batch_size, generator)
-
-
 def marked(x: Tensor, label: Tensor | None, classes: int) -> Tensor:
     """Return points, flattened, each followed by its class, shape (n, d + classes), one-hot; -1 is all zeros.
 
@@ -302,11 +206,6 @@ def marked(x: Tensor, label: Tensor | None, classes: int) -> Tensor:
     if label is None:
         raise ValueError("this solver was told the class of each point in training: its maps need it, too")
     return torch.cat((flat, (label[:, None] == torch.arange(classes, device=x.device)).to(x.dtype)), 1)
-
-
-def by_class(x: Tensor, classes: int) -> Tensor:
-    """Return the points of a `ClassSampler` batch, shape (classes * n, d), class by class: (classes, n, d)."""
-    return x.view(-1, classes, x.shape[1]).transpose(0, 1)
 
 
 class Cost(abc.ABC):

@@ -1,7 +1,7 @@
 """The decorators by which plugin files announce solvers, baselines and tasks.
 
-They only attach a note to the class; `otbench.registry` finds the note. Names are also read from the decorator call
-without importing the file, so the first argument must be a plain string.
+They only attach a note to the class; `otbench.plugins.registry` finds the note. Names are also read from
+the decorator call without importing the file, so the first argument must be a plain string.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from otbench.datasources import DataSource
+    from otbench.data.sources import DataSource
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 

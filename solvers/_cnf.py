@@ -17,7 +17,7 @@ from otbench.nets.continuous_flow import Block, Flowed, carry, dopri5
 from otbench.nets.watch import Watch
 from otbench.ops.points import held_out
 from otbench.ops.schedule import warmup_cosine
-from otbench.problem import EpochSampler
+from otbench.samplers import EpochSampler
 from otbench.solver import Config, Context, Field, Problem, StepInfo
 from otbench.solvers._flow import Flow, Row, log_normal, settle
 

@@ -20,7 +20,7 @@ from otbench.nets.average import update_average
 from otbench.nets.dense_icnn import DenseICNN
 from otbench.nets.pretrain import pretrain_identity
 from otbench.ops.schedule import warmup_cosine
-from otbench.problem import EpochSampler
+from otbench.samplers import EpochSampler
 from otbench.solver import Config, Context, Field, Preset, Problem, Solver, StepInfo
 
 

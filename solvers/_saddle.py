@@ -27,7 +27,8 @@ from otbench.nets.dense_icnn import DenseICNN
 from otbench.nets.image_points import ImageCritic, ImageMap
 from otbench.nets.mlp import MLP, MLPPotential, mlp_width
 from otbench.ops.schedule import warmup_cosine
-from otbench.problem import ClassSampler, EpochSampler, marked, sampler_of
+from otbench.problem import marked
+from otbench.samplers import ClassSampler, EpochSampler, sampler_of
 from otbench.solver import Context, Problem, StepInfo
 from otbench.solvers._saddle_settings import ConfigT, Settled
 

@@ -54,7 +54,8 @@ from otbench.ops.jacobian import jacobian
 from otbench.ops.points import held_out
 from otbench.ops.prox import ProxResult, solve_prox, solve_prox_among, solve_prox_paper
 from otbench.ops.schedule import warmup_cosine
-from otbench.problem import Measure, marked, sampler_of
+from otbench.problem import Measure, marked
+from otbench.samplers import sampler_of
 from otbench.solver import Config, Context, Field, No, Problem, Solver, StepInfo, Support, register_solver
 
 _ANCHORS = 4096

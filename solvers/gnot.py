@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from otbench.ops.class_energy import energy_losses
-from otbench.problem import ClassSampler, by_class
+from otbench.samplers import ClassSampler, by_class
 from otbench.solver import Context, Field, No, Problem, Support, register_solver
 from otbench.solvers._saddle import Saddle, beside_noise
 from otbench.solvers._saddle_settings import OURS, PAPER_IMAGES, PAPER_VECTORS, SMALL, Rows, SaddleConfig, Settings

@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 
 from otbench.nets.potential import Potential
-from otbench.problem import EpochSampler
+from otbench.samplers import EpochSampler
 from otbench.solver import Field, Preset, StepInfo, register_solver
 from otbench.solvers._paired import PAPER, PairedConfig, PairedPotentials
 

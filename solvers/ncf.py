@@ -54,7 +54,8 @@ from otbench.nets.potential import QuadraticCharacteristics
 from otbench.ops.class_energy import energy_losses
 from otbench.ops.energy import energy_distance
 from otbench.ops.schedule import warmup_cosine
-from otbench.problem import Measure, by_class, marked, sampler_of
+from otbench.problem import Measure, marked
+from otbench.samplers import by_class, sampler_of
 from otbench.solver import Config, Context, Field, No, Preset, Problem, Solver, StepInfo, Support, Yes, register_solver
 
 BOX_DRAW = 50_000

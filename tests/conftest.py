@@ -31,7 +31,7 @@ def root() -> Path:
 @pytest.fixture(scope="session")
 def toy() -> str:
     """The plugin file with the task `toy` and the solvers `toyshift`, `toynan`, ..."""
-    return str(ROOT / "tests" / "plugins" / "toy.py")
+    return str(ROOT / "tests" / "helpers" / "plugins" / "toy.py")
 
 
 @pytest.fixture(scope="session")

@@ -9,18 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from otbench.ops.points import class_points, training_batch
-from otbench.problem import (
-    Batch,
-    ClassSampler,
-    EpochSampler,
-    Measure,
-    PoolMeasure,
-    Problem,
-    QuadraticCost,
-    by_class,
-    marked,
-    sampler_of,
-)
+from otbench.problem import Batch, Measure, PoolMeasure, Problem, QuadraticCost, marked
+from otbench.samplers import ClassSampler, EpochSampler, by_class, sampler_of
 
 CPU = torch.device("cpu")
 

@@ -10,8 +10,8 @@ import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from otbench.cli import parsers
-from otbench.reference import command_reference
+from otbench.cli.program import parsers
+from otbench.cli.reference import command_reference
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md"), *(ROOT / "results" / "reference").rglob("*.md")])
@@ -67,7 +67,7 @@ def test_shown_commands_have_no_unknown_words(name: str) -> None:
 
 def test_the_command_reference_is_up_to_date() -> None:
     written = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
-    assert written == command_reference(), "run: python -m otbench.reference > docs/commands.md"
+    assert written == command_reference(), "run: python -m otbench.cli.reference > docs/commands.md"
 
 
 def test_every_command_and_option_has_its_help() -> None:

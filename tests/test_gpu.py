@@ -10,13 +10,13 @@ import pytest
 import torch
 from rich.console import Console
 
-from otbench.check import check
-from otbench.measure import StepClock
-from otbench.plan import Request, make_plan
-from otbench.record import Status
-from otbench.registry import Registry
-from otbench.run import execute
-from otbench.store import Store
+from otbench.harness.execute import execute
+from otbench.harness.measure import StepClock
+from otbench.harness.plan import Request, make_plan
+from otbench.plugins.check import check
+from otbench.plugins.registry import Registry
+from otbench.records.record import Status
+from otbench.records.store import Store
 
 pytestmark = [
     pytest.mark.gpu,

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from otbench import _links
-from otbench.registry import Registry
+from otbench.plugins.registry import Registry
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -190,7 +190,7 @@ def test_the_installed_program_runs(installed: Path, run_cli: Cli, tmp_path: Pat
 
 def test_published_numbers_are_read_from_the_installed_package(installed: Path, root: Path) -> None:
     code = (
-        "import otbench; from otbench.report.summary import published_table;"
+        "import otbench; from otbench.report.rows import published_table;"
         "print(otbench.__file__, len(published_table('gaussian')))"
     )
     command = [sys.executable, "-P", "-c", code]
@@ -256,7 +256,7 @@ def test_without_links_plugins_and_published_numbers_are_found(root: Path, tmp_p
     code = (
         "import otbench, importlib, pkgutil\n"
         "from importlib import resources\n"
-        "from otbench.registry import Registry\n"
+        "from otbench.plugins.registry import Registry\n"
         "registry = Registry()\n"
         "print(*sorted(e.name for e in registry.entries()), registry.problems, sep='|')\n"
         "print(registry.load(registry.find('identity')).cls.__module__)\n"

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from otbench.data import RemoteFile, locate, present
+from otbench.data.remote import RemoteFile, locate, present
 from otbench.errors import DataError
 
 _NAME = "weights-inception-2015-12-05-6726825d.pth"

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 
 from otbench.errors import UsageError
 from otbench.names import hint, listed
-from otbench.record import Record
-from otbench.report.content import Family, Table, families, tables
+from otbench.records.record import Record
 from otbench.report.files import Folder, Slugs
-from otbench.report.summary import plain, sections
+from otbench.report.rows import plain, sections
+from otbench.report.tables import Family, Table, families, tables
 
 if TYPE_CHECKING:
-    from otbench.report.canvas import Drawing
+    from otbench.report.figures.canvas import Drawing
 
 FORMATS = ("latex", "pdf", "png", "svg", "markdown", "csv", "html")
 """All formats, in the order in which they are named everywhere."""
@@ -80,7 +80,7 @@ def build(
     members = families(found, slugs)
     made = [(family, tables(family, slugs)) for family in members]
     if "csv" in formats:
-        from otbench.report.plain import numbers_csv
+        from otbench.report.markdown import numbers_csv
 
         folder.write("numbers.csv", numbers_csv(found))
     if "latex" in formats or "pdf" in formats:
@@ -88,7 +88,7 @@ def build(
     pictures = [name for name in _PICTURES if name in formats]
     drawn = _figures(members, folder, pictures, "html" in formats, folders, report)
     if "markdown" in formats:
-        from otbench.report.plain import markdown
+        from otbench.report.markdown import markdown
 
         ending = next((name for name in ("svg", "png") if name in pictures), None)
         shown = [name for name in folder.written if ending is not None and name.endswith(f".{ending}")]
@@ -174,12 +174,12 @@ def _figures(
     drawn: dict[str, list[Drawing]] = {}
     if not wanted:
         return drawn
-    from otbench.report import figures
-    from otbench.report import pictures as left
+    from otbench.report.figures import curves
+    from otbench.report.figures.gallery import Gallery, pictures_of
 
-    gallery = left.Gallery(folders)
+    gallery = Gallery(folders)
     for family in members[:_DRAWN]:
-        for drawing in itertools.chain(figures.drawings(family, wanted), left.drawings(family, gallery, wanted)):
+        for drawing in itertools.chain(curves.drawings(family, wanted), pictures_of(family, gallery, wanted)):
             for name in pictures:
                 folder.write(f"figures/{drawing.name}.{name}", drawing.data[name])
             if on_page:

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from otbench.record import MetricInfo
-from otbench.report.summary import READS, Number
+from otbench.records.record import MetricInfo
+from otbench.report.rows import READS, Number
 
 
 @dataclass(frozen=True)

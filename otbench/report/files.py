@@ -6,9 +6,9 @@ import hashlib
 import re
 from pathlib import Path
 
-from otbench.atomic import write_atomically
 from otbench.errors import StoreError
-from otbench.store import Store
+from otbench.files import write_atomically
+from otbench.records.store import Store
 
 _LONGEST = 80
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from otbench.report.content import Cell, Line, Table
+from otbench.report.tables import Cell, Line, Table
 
 _LONGEST = 36
 """Lines of one page; a longer table is continued in another float."""

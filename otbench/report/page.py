@@ -19,15 +19,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from otbench.record import Record
+from otbench.records.record import Record
 from otbench.report.columns import EXPLAINED
-from otbench.report.content import Cell, Family, Table, accuracy
 from otbench.report.files import Slugs
 from otbench.report.latex import letter
-from otbench.report.summary import LEGEND, Row, plain
+from otbench.report.rows import LEGEND, Row, plain
+from otbench.report.tables import Cell, Family, Table, accuracy
 
 if TYPE_CHECKING:
-    from otbench.report.canvas import Drawing
+    from otbench.report.figures.canvas import Drawing
 
 _LONG = 4000
 

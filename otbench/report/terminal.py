@@ -11,9 +11,9 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from otbench.record import MetricInfo
+from otbench.records.record import MetricInfo
 from otbench.report.columns import EXPLAINED, HARNESS, READS_LABEL, Column, metric_column, quantity
-from otbench.report.summary import LEGEND, Row, Section
+from otbench.report.rows import LEGEND, Row, Section
 
 
 def print_sections(out: Console, sections: Sequence[Section], *, full_command: str | None = None) -> None:

@@ -13,7 +13,7 @@ from otbench.baselines.linear import Linear, LinearConfig
 from otbench.baselines.sinkhorn import Sinkhorn, SinkhornConfig
 from otbench.config import Config
 from otbench.datasets.gaussian import Gaussian, GaussianConfig, GaussianInstance
-from otbench.evaluate import apply_maps, score
+from otbench.harness.evaluate import apply_maps, score
 from otbench.problem import FreshMeasure, PoolMeasure, PowerCost, Problem, QuadraticCost
 from otbench.registration import registrations
 from otbench.solver import Context, Solver

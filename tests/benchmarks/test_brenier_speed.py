@@ -27,7 +27,7 @@ from otbench.solvers.mm import MM
 from otbench.solvers.mmv1 import MMv1
 from otbench.solvers.wganqc import WGANQC
 
-from ..plain_icnn import PlainICNN
+from ..helpers.plain_icnn import PlainICNN
 
 BATCH, TOL = 1024, 1e-3
 PROGRAM = 64

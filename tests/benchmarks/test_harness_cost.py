@@ -7,10 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from otbench.measure import PeakMemory
+from otbench.harness.measure import PeakMemory
+from otbench.harness.train import Budget, Progress, Trainer
 from otbench.problem import PoolMeasure, Problem, QuadraticCost
 from otbench.solver import Config, Context, Solver, StepInfo
-from otbench.train import Budget, Progress, Trainer
 
 STEPS = 5000
 CPU = torch.device("cpu")

@@ -17,7 +17,7 @@ from torch.nn import functional
 from otbench.nets.dense_icnn import DenseICNN
 from otbench.ops.prox import solve_prox
 
-from ..plain_icnn import PlainICNN
+from ..helpers.plain_icnn import PlainICNN
 
 DIM, BATCH, TOL = 32, 2048, 1e-3
 LEAST_SPEED_UP = 8.0

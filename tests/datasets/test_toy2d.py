@@ -15,10 +15,10 @@ from otbench.config import build_config
 from otbench.datasets import toy2d
 from otbench.datasets.toy2d import DENSITIES, RINGS, STD, Toy2D, Toy2DConfig, Toy2DInstance, class_energy
 from otbench.errors import UsageError
+from otbench.plugins.registry import Registry
 from otbench.problem import Batch, PoolMeasure
+from otbench.records.store import Store
 from otbench.registration import registrations
-from otbench.registry import Registry
-from otbench.store import Store
 from otbench.task import Outputs
 
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from otbench import task
 from otbench.baselines.linear import Linear, LinearConfig
 from otbench.config import Config
-from otbench.evaluate import apply_maps
+from otbench.harness.evaluate import apply_maps
 from otbench.metrics.density import (
     DENSITY_POINTS,
     has_density,
@@ -226,7 +226,7 @@ def test_a_solvers_own_densities_come_first(monkeypatch: pytest.MonkeyPatch) -> 
         def log_prob(self, y: Tensor, label: Tensor | None = None) -> Tensor:
             return y.sum(1)
 
-    monkeypatch.setattr("otbench.evaluate.CHUNK", 16)
+    monkeypatch.setattr("otbench.harness.evaluate.CHUNK", 16)
     x = points(50)
     found = apply_maps(make(Own, Config()), task.TestData(Batch(x), Batch(x)), seed=0).log_prob
     assert found is not None

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otbench.data import cache_folder
+from otbench.data.remote import cache_folder
 from otbench.errors import DataError
 from otbench.metrics import inception
 from otbench.metrics.frechet import Moments, frechet_distance, moments

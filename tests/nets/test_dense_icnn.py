@@ -11,7 +11,7 @@ from torch import Tensor
 from otbench.nets.dense_icnn import Activation, DenseICNN, dense_icnn_widths
 from otbench.nets.potential import Potential, QuadraticPotential
 
-from ..plain_icnn import by_definition
+from ..helpers.plain_icnn import by_definition
 
 DOUBLE = torch.float64
 

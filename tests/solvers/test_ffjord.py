@@ -16,7 +16,7 @@ from otbench.nets.concatsquash import ConcatSquash
 from otbench.nets.continuous_flow import Block, carry, dopri5
 from otbench.solvers.ffjord import FFJORD, RNODE
 
-from ..from_normal import F64, problem, sample
+from ..helpers.from_normal import F64, problem, sample
 
 Make = Callable[..., Any]
 BOTH = pytest.mark.parametrize("kind", [FFJORD, RNODE])

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from otbench.solvers.ls import LS
 
-from ..plain_icnn import by_definition
+from ..helpers.plain_icnn import by_definition
 
 Make = Callable[..., Any]
 

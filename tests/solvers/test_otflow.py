@@ -16,7 +16,7 @@ from otbench.nets.otflow_potential import OTFlowPotential
 from otbench.problem import Problem, QuadraticCost
 from otbench.solvers.otflow import CLAMP, OTFlow
 
-from ..from_normal import F64, problem, sample
+from ..helpers.from_normal import F64, problem, sample
 
 Make = Callable[..., Any]
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from otbench.nets.dense_icnn import DenseICNN
 from otbench.solvers.wganqc import WGANQC
 
-from ..plain_icnn import by_definition
+from ..helpers.plain_icnn import by_definition
 
 Make = Callable[..., Any]
 GAMMA = 0.1

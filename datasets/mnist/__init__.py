@@ -1,0 +1,437 @@
+"""Images to images, class by class: Fashion-MNIST to MNIST, and digits to other digits.
+
+A class of the source is given the name of the class of the target that it is to become, so for every solver "class k
+goes to class k". Points are images (`space=pixel`, values in [-1, 1]) or the means that a VAE's encoder gives them
+(`space=latent`), standardised per coordinate and side for all methods. Solvers learn from the training images of
+torchvision's splits, all numbers are taken on test images.
+
+Pairs: `fmnist-mnist`, class k to class k (Asadulaev et al., ICLR 2024; Park et al., arXiv 2510.01153 and 2605.10792);
+`transfer` and `shift` within MNIST, digit k to k + 5 and to k + 1 modulo 10 (the second paper's two tasks, whose exact
+index maps are not published); `digits`, k to k + 5 on scikit-learn's 8 x 8 images: a demonstration that needs no files.
+
+What to bear in mind: a decoder that reads the wanted label draws a digit of that class from many codes, so with
+`vae=conditional` accuracy alone says little of the map; `class_energy`, `cost` and the control rows do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import model_validator
+from torch import Tensor, nn
+
+from otbench.config import Value
+from otbench.data.sources import DataSource, RemoteSource
+from otbench.datasets.mnist.images import CLASSES, SETS, TEST_COUNT, ImageSet, SetName, all_present, files, load
+from otbench.datasets.mnist.pictures import components, confusion, image_rows
+from otbench.datasets.mnist.points import Side
+from otbench.datasets.mnist.pretrained import Trained, network_path, trained
+from otbench.datasets.mnist.pretraining import NetworkSettings, classifier_settings, vae_settings
+from otbench.datasets.mnist.scores import Judge, accuracy
+from otbench.errors import UsageError
+from otbench.metrics.inception import WEIGHTS, find_weights
+from otbench.nets.classifier import Classifier
+from otbench.nets.vae import VAE
+from otbench.ops.energy import energy_distance
+from otbench.ops.points import fixed_rows
+from otbench.picture import Picture
+from otbench.problem import Batch, PoolMeasure, Problem, QuadraticCost
+from otbench.task import Config, Field, Instance, Metric, Outputs, Published, Task, TestData, register_task
+
+CURVE_IMAGES = 1000
+"""Test images that are decoded and classified at points of the curve; at the end, all are."""
+_LABELS = 0
+"""Random stream that chooses the labelled target images."""
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """What is moved to what: sets, the number added to a source class (modulo 10), and words for it."""
+
+    source: SetName
+    target: SetName
+    shift: int
+    words: str
+
+
+PAIRS = {
+    "fmnist-mnist": _Pair("FashionMNIST", "MNIST", 0, "Fashion-MNIST to MNIST, class k to k"),
+    "transfer": _Pair("MNIST", "MNIST", 5, "MNIST, digit k to k + 5"),
+    "shift": _Pair("MNIST", "MNIST", 1, "MNIST, digit k to k + 1"),
+    "digits": _Pair("digits", "digits", 5, "demo: scikit-learn's 8 x 8 digits, k to k + 5"),
+}
+
+
+class MNISTConfig(Config):
+    """Parameters of the image task."""
+
+    pair: Literal["fmnist-mnist", "transfer", "shift", "digits"] = Field("fmnist-mnist", "what becomes what")
+    space: Literal["latent", "pixel"] = Field("latent", "where points live: codes of a VAE, or images")
+    vae: Literal["unconditional", "conditional"] = Field(
+        "unconditional", "whether encoder and decoder read the label (space=latent only)"
+    )
+    size: Literal["tiny", "default", "paper"] = Field("default", "size and training of VAE and classifier")
+    target_labels: int | None = Field(
+        None, "labelled target images per class, the rest unlabelled; left out: all are labelled", ge=1
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _pixels_have_no_vae(cls, values: dict[str, Value]) -> dict[str, Value]:
+        """Make one of what is the same: a preset's list of VAEs means nothing where points are images."""
+        without = values.get("space") == "pixel" and values.get("vae") == "conditional"
+        return {**values, "vae": "unconditional"} if without else values
+
+
+class MNISTInstance(Instance):
+    """One pair of image sets with its pools, its judges and its test images."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        test: TestData,
+        sides: tuple[Side, Side],
+        judges: tuple[Judge | None, Judge],
+        facts: Mapping[str, Value],
+    ) -> None:
+        """Hold the parts; there is no judge of the source's images where no classifier of them is trained."""
+        self.problem, self.test, self.facts = problem, test, facts
+        self._source, self._target = sides
+        self._judge_back, self._judge = judges
+        self._last: tuple[Tensor, Tensor, Tensor] | None = None  # points, images and classes of the last final score
+
+    def score(self, outputs: Outputs) -> dict[str, float]:
+        """Return the metrics by name; before the end, accuracies are those of a fixed sample, without distances."""
+        source, target = self.test.source, self.test.target
+        assert source.label is not None
+        assert target.label is not None
+        scores = self._points(outputs.forward, source, target)
+        if outputs.final:
+            images = self._target.images(outputs.forward, source.label)
+            seen = self._judge.look(images)
+            self._last = outputs.forward, images, seen.found
+            scores |= accuracy(seen.found, source.label.cpu()) | self._judge.distances(seen)
+            scores |= self._judge.inception(images)
+        else:
+            some = fixed_rows(len(source.x), CURVE_IMAGES)
+            images = self._target.images(outputs.forward[some], source.label[some])
+            scores |= accuracy(self._judge.classes(images), source.label[some].cpu())
+        if outputs.backward is None:
+            return scores
+        scores |= {f"{name}_bwd": value for name, value in self._points(outputs.backward, target, source).items()}
+        if self._judge_back is None:
+            return scores
+        some = fixed_rows(len(target.x), CURVE_IMAGES) if not outputs.final else torch.arange(len(target.x))
+        images = self._source.images(outputs.backward[some], target.label[some])
+        wanted = (target.label[some].cpu() - self._source.shift) % CLASSES
+        if not outputs.final:
+            return scores | accuracy(self._judge_back.classes(images), wanted, "_bwd")
+        seen = self._judge_back.look(images)
+        back = self._judge_back.distances(seen)
+        return scores | accuracy(seen.found, wanted, "_bwd") | {f"{name}_bwd": back[name] for name in back}
+
+    def _points(self, moved: Tensor, here: Batch, there: Batch) -> dict[str, float]:
+        """Return what does not need images: the transport cost, and the mean over classes of the energy distance."""
+        assert here.label is not None
+        assert there.label is not None
+        flat, goal = moved.flatten(1), there.x.flatten(1)
+        found = []
+        for k in range(CLASSES):
+            mine, others = flat[here.label == k], goal[there.label == k]
+            found.append(float(energy_distance(mine, others, unbiased=True)))
+        return {
+            "cost": float(self.problem.cost(here.x, moved).double().mean()),
+            "class_energy": sum(found) / len(found),
+        }
+
+    def references(self) -> Mapping[str, Mapping[str, float]]:
+        """Return the rows of real and of reconstructed test images."""
+        return self._judge.references()
+
+    def pictures(self, outputs: Outputs) -> Sequence[Picture]:
+        """Return grids of images, the confusion matrix, and points along the target's principal components."""
+        source, target = self.test.source, self.test.target
+        assert source.label is not None
+        assert target.label is not None
+        if self._last is None or self._last[0] is not outputs.forward:
+            images = self._target.images(outputs.forward, source.label)
+            self._last = outputs.forward, images, self._judge.classes(images)
+        _, images, found = self._last
+        wanted = source.label.cpu()
+        goals = target.label.cpu()
+        return (
+            image_rows(self._source.data.test.pixels, wanted, images, self._target.data.test.pixels, goals),
+            confusion(wanted, found),
+            components(source.x, outputs.forward, target.x),
+        )
+
+
+@register_task(
+    "mnist",
+    config=MNISTConfig,
+    reference="Asadulaev et al., Neural Optimal Transport with General Cost Functionals, ICLR 2024, arXiv 2205.15403; "
+    "Park, Liu, Zhou, Osher, arXiv 2510.01153; Park, Gelphman, Osher, Wu Fung, arXiv 2605.10792",
+    presets={
+        "smoke": {"pair": "digits", "size": "tiny"},
+        "quick": {"pair": "fmnist-mnist"},
+        "full": {"pair": ["fmnist-mnist", "transfer", "shift"], "vae": ["unconditional", "conditional"]},
+        "paper": {"pair": "fmnist-mnist", "vae": "conditional", "size": "paper"},
+    },
+)
+class MNIST(Task[MNISTConfig]):
+    """Fashion-MNIST images to digits, and digits to other digits, class by class."""
+
+    replaces: ClassVar[Mapping[str, tuple[str, ...]]] = {"target_labels": ("pair", "vae")}
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("accuracy", "accuracy", "%", higher_is_better=True, primary=True),
+        Metric("accuracy_low", "95 % from", "%", higher_is_better=True, primary=True),
+        Metric("accuracy_high", "to", "%", higher_is_better=True, primary=True),
+        Metric("fd_pixel", "FD pixel", primary=True),
+        Metric("fd_classifier", "FD classifier", primary=True),
+        Metric("fd_pixel_decoded", "FD pixel, to decoded"),
+        Metric("fd_classifier_decoded", "FD cl. to decoded", primary=True),
+        Metric("class_energy", "class energy", "data units", primary=True, marked=True),
+        Metric("cost", "cost", "data units^2", primary=True),
+        Metric("fid_inception", "FID Inception", primary=True),
+        Metric("kid", "KID"),
+        Metric("fid_inception_decoded", "FID Inception, to decoded"),
+        Metric("kid_decoded", "KID, to decoded"),
+        Metric("accuracy_bwd", "accuracy bwd", "%", higher_is_better=True, primary=True),
+        Metric("accuracy_bwd_low", "accuracy bwd, low end", "%", higher_is_better=True),
+        Metric("accuracy_bwd_high", "accuracy bwd, high end", "%", higher_is_better=True),
+        Metric("fd_pixel_bwd", "FD pixel bwd"),
+        Metric("fd_classifier_bwd", "FD classifier bwd"),
+        Metric("fd_pixel_decoded_bwd", "FD pixel bwd, to decoded"),
+        Metric("fd_classifier_decoded_bwd", "FD classifier bwd, to decoded"),
+        Metric("class_energy_bwd", "class energy bwd", "data units"),
+        Metric("cost_bwd", "cost bwd", "data units^2"),
+    )
+
+    def __init__(self, config: MNISTConfig, *, data_dir: Path | None = None) -> None:
+        """Take the configuration; images are read when first needed."""
+        super().__init__(config, data_dir=data_dir)
+        self._pair = PAIRS[config.pair]
+
+    @classmethod
+    def choose(
+        cls, preset: Mapping[str, Value | Sequence[Value]], *, typed: frozenset[str], data_dir: Path | None
+    ) -> tuple[Mapping[str, Value | Sequence[Value]], Sequence[str]]:
+        """Take the bundled digits where the preset's images are not on this machine; say so, and what is skipped."""
+        weights, why_not = find_weights(data_dir)
+        notes = () if weights is not None else (f"task mnist: fid_inception and kid are skipped: {why_not}",)
+        if "pair" in typed:
+            return preset, notes
+        wanted = preset.get("pair", "fmnist-mnist")
+        pairs = [wanted] if isinstance(wanted, str) else [str(pair) for pair in wanted or ()]  # type: ignore[union-attr]
+        here = [pair for pair in pairs if all_present([PAIRS[pair].source, PAIRS[pair].target], data_dir)]
+        if len(here) == len(pairs):
+            return preset, notes
+        if here:
+            left_out = ", ".join(pair for pair in pairs if pair not in here)
+            note = f"task mnist: pair={left_out} is left out: its images are not on this machine; type it to fetch them"
+            return {**preset, "pair": here}, (note, *notes)
+        note = (
+            "task mnist: no MNIST images on this machine, so this is the demo on scikit-learn's digits; for the real "
+            "task put torchvision's MNIST/raw and FashionMNIST/raw into --data-dir, or type pair=fmnist-mnist to "
+            "download them"
+        )
+        changed = {"pair": "digits"} | ({} if "size" in typed else {"size": "tiny"})
+        return {**preset, **changed}, (note, *notes)
+
+    @classmethod
+    def sources(cls) -> Sequence[DataSource]:
+        """Return both image sets and the Inception weights."""
+        return [
+            RemoteSource("MNIST", "70 000 digits, 28 x 28", files("MNIST"), "CC BY-SA 3.0 (LeCun, Cortes, Burges)"),
+            RemoteSource(
+                "FashionMNIST",
+                "70 000 pictures of clothes, 28 x 28",
+                files("FashionMNIST"),
+                "MIT: https://github.com/zalandoresearch/fashion-mnist",
+            ),
+            RemoteSource(
+                "inception",
+                "the network of FID and KID; without it they are skipped",
+                [WEIGHTS],
+                "Apache 2.0: https://github.com/tensorflow/models",
+            ),
+        ]
+
+    def controls(self) -> tuple[str, ...]:
+        """Return the rows without which accuracies and distances cannot be judged."""
+        rows = ("class_mean", "classwise_linear", "real_images")
+        return (*rows, "prior_sample", "reconstruction") if self.config.space == "latent" else rows
+
+    def check(self) -> None:
+        """Look at images, labels, networks and weights.
+
+        Raises:
+            UsageError: more labels than there are images, or labels hidden from a solver that a VAE would give away.
+            DataError: images or networks are missing or damaged, or the Inception weights that are there are not those.
+        """
+        config = self.config
+        if config.target_labels is not None and config.space == "latent" and config.vae == "conditional":
+            raise UsageError(
+                "task mnist: target_labels with vae=conditional: that encoder reads every label, so codes of "
+                "unlabelled images would give theirs away; use vae=unconditional or space=pixel"
+            )
+        if config.target_labels is not None and self._pair.source == self._pair.target:
+            raise UsageError(
+                f"task mnist: target_labels with pair={config.pair}: source and target are the same images, so the "
+                "source's labels would give the hidden ones away; use pair=fmnist-mnist"
+            )
+        target = self._sets[self._pair.target]
+        self._labels(target, 0)
+        find_weights(self.data_dir)
+        cpu = torch.device("cpu")
+        if self._there(target, classifier_settings(self.config.size)):
+            self._classifier(target, cpu)
+        for data in self._sets.values():
+            if self._there(data, vae_settings(_name(data), self.config.vae, self.config.size)):
+                self._vae(data, cpu)
+
+    def inputs(self) -> tuple[Path, ...]:
+        """Return the networks of real images, which may have been trained elsewhere.
+
+        Those of the digits are not among them: they are trained in the first run, from a seed.
+        """
+        if self._pair.target == "digits":
+            return ()
+        networks: list[tuple[ImageSet, NetworkSettings[nn.Module]]] = [
+            (self._sets[self._pair.target], classifier_settings(self.config.size))
+        ]
+        if self.config.space == "latent":
+            networks += [
+                (data, vae_settings(_name(data), self.config.vae, self.config.size)) for data in self._sets.values()
+            ]
+        return tuple(network_path(data.name, data.digest, settings, self.data_dir) for data, settings in networks)
+
+    @cached_property
+    def _sets(self) -> Mapping[SetName, ImageSet]:
+        """The images of both sides, read once."""
+        return {name: load(name, self.data_dir) for name in sorted({self._pair.source, self._pair.target})}
+
+    def _there(self, data: ImageSet, settings: NetworkSettings[nn.Module]) -> bool:
+        """Say whether a network can be looked at before any run: those of the digits are trained in the first one."""
+        return data.name != "digits" or network_path(data.name, data.digest, settings, self.data_dir).exists()
+
+    def build(self, *, seed: int, device: torch.device, dtype: torch.dtype) -> MNISTInstance:
+        """Make the instance: `seed` chooses the labelled target images, all else is the same for all seeds.
+
+        On the bundled digits, networks that are not in the cache yet are trained here, in seconds.
+        """
+        pair, config, sets = self._pair, self.config, self._sets
+        classifier = self._classifier(sets[pair.target], device)
+        weights, why_not = find_weights(self.data_dir)
+        facts: dict[str, Value] = {f"classifier_{key}": value for key, value in classifier.numbers.items()}
+        facts["classifier_sha256"] = classifier.digest
+        sides: list[Side] = []
+        vaes: list[Trained[VAE] | None] = []
+        for role, name, shift in (("source", pair.source, pair.shift), ("target", pair.target, 0)):
+            vae = self._vae(sets[name], device)
+            if vae is not None:
+                facts |= {f"{role}_vae_{key}": value for key, value in vae.numbers.items()}
+                facts[f"{role}_vae_sha256"] = vae.digest
+            vaes.append(vae)
+            sides.append(Side(sets[name], shift, vae, device))
+        source, target = sides
+        decoded = None
+        if vaes[1] is not None:
+            decoded = target.images(target.points("test", torch.float32), target.test_label.to(device))
+        judge = Judge(
+            target.data.name,
+            target.data.digest,
+            target.data.train,
+            target.data.test,
+            classifier,
+            device=device,
+            decoded=decoded,
+            decoder="" if vaes[1] is None else vaes[1].digest,
+            inception=weights,
+        )
+        # nobody classifies what is moved back to Fashion-MNIST
+        judge_back = judge if pair.source == pair.target else None
+        measures = [
+            PoolMeasure(side.points("train", dtype), label=label.to(device), classes=CLASSES)
+            for side, label in ((source, source.train_label), (target, self._labels(target.data, seed)))
+        ]
+        test = TestData(*(Batch(side.points("test", dtype), side.test_label.to(device)) for side in (source, target)))
+        facts |= {
+            "test_source": len(source.test_label),
+            "test_target": len(target.test_label),
+            "pool_source": len(source.train_label),
+            "pool_target": len(target.train_label),
+            "target_labels": "all" if config.target_labels is None else config.target_labels,
+            "decoder_reads_label": config.space == "latent" and config.vae == "conditional",
+            "inception": "standard weights" if weights is not None else f"skipped: {why_not}",
+        }
+        problem = Problem(measures[0], measures[1], QuadraticCost(), device, dtype)
+        return MNISTInstance(problem, test, (source, target), (judge_back, judge), facts)
+
+    def describe(self) -> str:
+        """Return pair, space, labels and the number of test images in a few words."""
+        config = self.config
+        reading = ", which reads the label at both ends" if config.vae == "conditional" else ""
+        where = "pixels" if config.space == "pixel" else f"codes of the {config.vae} VAE{reading}"
+        size = "" if config.size == "default" else f" ({config.size})"
+        labels = "" if config.target_labels is None else f", {config.target_labels} labelled targets per class"
+        count = f"{TEST_COUNT[self._pair.source]:,}".replace(",", " ")
+        return f"{self._pair.words}, {where}{size}{labels}, {count} test images"
+
+    def published(self) -> Published | None:
+        """Published rows stand beside the pairs of real images."""
+        if self.config.pair == "digits" or self.config.size == "tiny":
+            return None
+        return Published("mnist", {"pair": self.config.pair})
+
+    def _vae(self, data: ImageSet, device: torch.device) -> Trained[VAE] | None:
+        """Return the VAE of a set; None where points are images."""
+        config = self.config
+        if config.space == "pixel":
+            return None
+        settings = vae_settings(_name(data), config.vae, config.size)
+        wanted = self._wanted(data, f"{config.vae} VAE", f"vae --kind {config.vae}")
+        return trained(data, settings, data_dir=self.data_dir, device=device, wanted=wanted)
+
+    def _classifier(self, data: ImageSet, device: torch.device) -> Trained[Classifier]:
+        """Return the classifier of a set."""
+        wanted = self._wanted(data, "classifier", "classifier")
+        settings = classifier_settings(self.config.size)
+        return trained(data, settings, data_dir=self.data_dir, device=device, wanted=wanted)
+
+    def _wanted(self, data: ImageSet, words: str, command: str) -> str:
+        """Return what to say where a network is not there; nothing for the digits, whose networks take seconds."""
+        if data.name == "digits":
+            return ""
+        size = "" if self.config.size == "default" else f" --size {self.config.size}"
+        return (
+            f"task mnist needs the {words} of {data.name}, which is not trained yet; make it once with: "
+            f"python bench.py data make {command} --set {data.name}{size}"
+        )
+
+    def _labels(self, data: ImageSet, seed: int) -> Tensor:
+        """Return the labels that a solver may see, (n,) int64: all, or `target_labels` of each class, others -1."""
+        label, count = data.train.label, self.config.target_labels
+        if count is None:
+            return label
+        word = int(np.random.SeedSequence([_LABELS, seed]).generate_state(1)[0])
+        order = torch.randperm(len(label), generator=torch.Generator().manual_seed(word))
+        seen = torch.full_like(label, -1)
+        for k in range(CLASSES):
+            members = order[label[order] == k]
+            if len(members) < count:
+                raise UsageError(
+                    f"task mnist: target_labels={count}: class {k} of {data.name} has {len(members)} training images"
+                )
+            seen[members[:count]] = k
+        return seen
+
+
+def _name(data: ImageSet) -> SetName:
+    return next(name for name in SETS if name == data.name)

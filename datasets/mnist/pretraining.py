@@ -1,0 +1,244 @@
+"""Networks that are trained before any solver runs: all that a VAE or a classifier depends on, and its training."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeAlias, TypeVar, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from otbench.datasets.mnist.images import CLASSES, Images, ImageSet, SetName
+from otbench.errors import DivergedError, UsageError
+from otbench.nets.classifier import Classifier
+from otbench.nets.vae import VAE
+from otbench.ops.schedule import warmup_cosine
+
+Kind: TypeAlias = Literal["conditional", "unconditional"]
+Size: TypeAlias = Literal["tiny", "default", "paper"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+SIZES: tuple[Size, ...] = get_args(Size)
+NetworkT_co = TypeVar("NetworkT_co", bound=nn.Module, covariant=True)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training is: `epoch` of `epochs` done after `seconds`; `text` says how good it is by now."""
+
+    name: str
+    epoch: int
+    epochs: int
+    seconds: float
+    text: str
+
+
+Listener: TypeAlias = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings(ABC, Generic[NetworkT_co]):
+    """All that a network depends on, data apart; names and values are part of its file's identity.
+
+    Attributes:
+        epochs: of training.
+        batch: images of a step.
+        lr: rate of Adam, at its peak.
+        decay: whether it warms up and falls to zero along a cosine.
+        seed: of first weights, order of images and noise.
+    """
+
+    epochs: int
+    batch: int
+    lr: float = 1e-3
+    decay: bool = True
+    seed: int = 0
+
+    @abstractmethod
+    def file_name(self, images: str) -> str:
+        """Return how the name of the file begins, for a set named `images`."""
+
+    @abstractmethod
+    def build(self) -> NetworkT_co:
+        """Return the network, not trained; equal for equal settings, whatever the global random state."""
+
+    @abstractmethod
+    def fit(
+        self, data: ImageSet, device: torch.device, listen: Listener
+    ) -> tuple[Mapping[str, Tensor], Mapping[str, float]]:
+        """Train on `device`, telling `listen` of every epoch; return the weights, and what is known of them.
+
+        Raises:
+            DivergedError: the loss left the finite numbers.
+            UsageError: the settings allow no training.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class VAESettings(NetworkSettings[VAE]):
+    """All that a VAE depends on."""
+
+    conditional: bool
+    width: int = 16
+    blocks: int = 1
+    latent: int = 15
+    beta: float = 1.0
+    warmup: int = 0
+    """Epochs over which the weight of the divergence rises to beta."""
+    epochs: int = 40
+    batch: int = 128
+
+    @property
+    def kind(self) -> Kind:
+        """Whether the network is told the class."""
+        return "conditional" if self.conditional else "unconditional"
+
+    def file_name(self, images: str) -> str:
+        """Return how the name of the file begins."""
+        return f"vae-{images}-{self.kind}"
+
+    def build(self) -> VAE:
+        """Return the network, not trained."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            classes = CLASSES if self.conditional else 0
+            return VAE(width=self.width, blocks=self.blocks, latent=self.latent, classes=classes)
+
+    def fit(
+        self, data: ImageSet, device: torch.device, listen: Listener
+    ) -> tuple[Mapping[str, Tensor], Mapping[str, float]]:
+        """Return the weights of the epoch with the lowest training loss, and its losses (nats per image)."""
+        begin = time.perf_counter()
+        network = self.build().to(device)
+        training = _Training(self, network, data.train, device)
+        noise = torch.Generator(device).manual_seed(self.seed)
+        best: tuple[float, dict[str, Tensor], dict[str, float]] | None = None
+        for epoch in range(1, self.epochs + 1):
+            beta = self.beta * min(1.0, epoch / (self.warmup + 1))
+            sums = torch.zeros(2, device=device)
+            for x, label in training.epoch():
+                loss = network.loss(x, label if self.conditional else None, noise)
+                training.step(loss.reconstruction + beta * loss.divergence)
+                sums += torch.stack(loss).detach()
+            reconstruction, divergence = (sums / training.per_epoch).tolist()
+            total = reconstruction + self.beta * divergence
+            _refuse_nan(total, "the VAE", epoch)
+            # while the weight of the divergence still rises, losses of epochs do not compare
+            if epoch > self.warmup and (best is None or total < best[0]):
+                state = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+                numbers = {"cross_entropy": reconstruction, "divergence": divergence, "epoch": float(epoch)}
+                best = total, state, numbers
+            text = f"loss {total:.2f} ({reconstruction:.2f} + {self.beta:g} x {divergence:.2f})"
+            seconds = time.perf_counter() - begin
+            listen(Progress(f"{self.kind} VAE of {data.name}", epoch, self.epochs, seconds, text))
+        if best is None:
+            raise UsageError("a VAE needs more epochs than its warm-up has")
+        return best[1], best[2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierSettings(NetworkSettings[Classifier]):
+    """All that a classifier depends on."""
+
+    blocks: int = 2
+    epochs: int = 4
+    batch: int = 64
+
+    def file_name(self, images: str) -> str:
+        """Return how the name of the file begins."""
+        return f"classifier-{images}"
+
+    def build(self) -> Classifier:
+        """Return the network, not trained."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            return Classifier(blocks=self.blocks, classes=CLASSES)
+
+    def fit(
+        self, data: ImageSet, device: torch.device, listen: Listener
+    ) -> tuple[Mapping[str, Tensor], Mapping[str, float]]:
+        """Return the weights after the last epoch, and the accuracy on the test images in evaluation mode (%)."""
+        begin = time.perf_counter()
+        network = self.build().to(device)
+        training = _Training(self, network, data.train, device)
+        accuracy = 0.0
+        for epoch in range(1, self.epochs + 1):
+            network.train()
+            total = torch.zeros((), device=device)
+            for x, label in training.epoch():
+                loss = functional.cross_entropy(network(2 * x - 1), label)
+                training.step(loss)
+                total += loss.detach()
+            mean = float(total) / training.per_epoch
+            _refuse_nan(mean, "the classifier", epoch)
+            _, found = network.look(data.test.unit(device))
+            accuracy = 100 * float((found.cpu() == data.test.label).double().mean())
+            text = f"loss {mean:.4f}, test accuracy {accuracy:.2f} %"
+            listen(Progress(f"classifier of {data.name}", epoch, self.epochs, time.perf_counter() - begin, text))
+        return network.state_dict(), {"test_accuracy": accuracy}
+
+
+def vae_settings(name: SetName, kind: Kind, size: Size) -> VAESettings:
+    """Return the settings of one set.
+
+    `paper` is the fixed-point paper's network and training (its rate as in the released code); `default` is a quarter
+    of its width with one residual block in place of three, 40 epochs; `tiny` is for the bundled digits. The weight of
+    the divergence is the paper's: 1 on Fashion-MNIST, 0.1 on digits.
+    """
+    conditional, clothes = kind == "conditional", name == "FashionMNIST"
+    beta = 1.0 if clothes else 0.1
+    if size == "paper":
+        warmup = 20 if clothes else 0
+        return VAESettings(
+            conditional=conditional, width=64, blocks=3, beta=beta, warmup=warmup, epochs=1000, decay=False
+        )
+    if size == "default":
+        return VAESettings(conditional=conditional, beta=beta, warmup=2 if clothes else 0)
+    return VAESettings(conditional=conditional, width=8, latent=8, beta=beta, epochs=12, batch=64, lr=3e-3)
+
+
+def classifier_settings(size: Size) -> ClassifierSettings:
+    """Return the settings of a classifier: `paper` has GNOT's constant rate, `default` a decaying one, sooner done."""
+    if size == "tiny":
+        return ClassifierSettings(blocks=1, epochs=1, batch=16)
+    return ClassifierSettings() if size == "default" else ClassifierSettings(epochs=10, decay=False)
+
+
+class _Training:
+    """Shuffled batches of one training, and its steps of Adam; images move to the device once."""
+
+    def __init__(
+        self, settings: NetworkSettings[nn.Module], network: nn.Module, data: Images, device: torch.device
+    ) -> None:
+        self._pixels, self._label = data.pixels.to(device), data.label.to(device)
+        self._generator = torch.Generator().manual_seed(settings.seed)
+        self._settings = settings
+        self._optimiser = torch.optim.Adam(network.parameters(), lr=settings.lr)
+        self._batch = min(settings.batch, len(data.label))
+        self.per_epoch = len(data.label) // self._batch  # the rest of an epoch is left out, a new one each time
+        self._taken = 0
+
+    def epoch(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield images (n, 1, height, width) in [0, 1] with their classes (n,), in a new order."""
+        order = torch.randperm(len(self._label), generator=self._generator).to(self._label.device)
+        for k in range(self.per_epoch):
+            index = order[k * self._batch : (k + 1) * self._batch]
+            yield self._pixels[index][:, None].float() / 255, self._label[index]
+
+    def step(self, loss: Tensor) -> None:
+        """Do one step down `loss`, shape ()."""
+        rate = warmup_cosine(self._taken / (self._settings.epochs * self.per_epoch)) if self._settings.decay else 1.0
+        for group in self._optimiser.param_groups:
+            group["lr"] = self._settings.lr * rate
+        self._optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimiser.step()
+        self._taken += 1
+
+
+def _refuse_nan(value: float, what: str, epoch: int) -> None:
+    if value != value or abs(value) == float("inf"):
+        raise DivergedError(f"the training of {what} left the finite numbers in epoch {epoch}; take a lower rate")

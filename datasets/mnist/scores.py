@@ -1,0 +1,175 @@
+"""How transported images are judged: by a classifier, and by Frechet distances in three feature spaces.
+
+One judge knows the test images of one side. What does not depend on a solver (moments of real and of VAE-decoded test
+images, their accuracy, their Inception features) is computed once and kept in the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from otbench.data.tensorfile import cached
+from otbench.datasets.mnist.images import Images
+from otbench.datasets.mnist.pretrained import Trained
+from otbench.metrics.frechet import Moments, frechet_distance, moments
+from otbench.metrics.inception import WEIGHTS, Inception, kernel_distance
+from otbench.metrics.share import wilson
+from otbench.nets.classifier import Classifier
+
+REAL_SAMPLE = 10_000
+"""Training images that stand for perfect ones in the row of real images."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the classifier and the pixels say of a set of images."""
+
+    found: Tensor
+    """Classes found, (n,) int64, on the CPU."""
+    moments: Mapping[str, Moments]
+    """By feature space: `pixel` (values in [0, 1], 1024 dimensions) and `classifier` (penultimate layer, 512)."""
+
+
+class Judge:
+    """The test images of one side, as a classifier and Frechet distances see them."""
+
+    def __init__(
+        self,
+        name: str,
+        digest: str,
+        train: Images,
+        test: Images,
+        classifier: Trained[Classifier],
+        *,
+        device: torch.device,
+        decoded: Tensor | None = None,
+        decoder: str = "",
+        inception: Path | None = None,
+    ) -> None:
+        """Look at the real test images and, where there is a VAE, at the same ones decoded.
+
+        Args:
+            name: of the set.
+            digest: of the set.
+            train: images that solvers may see; a part of them stands for perfect transported images.
+            test: what is measured against.
+            classifier: of this set.
+            device: where the classifier is.
+            decoded: the test images through the VAE, in [0, 1], (n, 1, 32, 32); None = no VAE.
+            decoder: digest of the VAE.
+            inception: verified weights, if any.
+        """
+        self._name, self._classifier, self._test = name, classifier.network, test
+        self._inception = None if inception is None else Inception(inception, device)
+        self._inception_identity = {"reference": digest, "inception": WEIGHTS.sha256, "decoder": decoder}
+
+        def sets() -> dict[str, Tensor]:
+            sample = Images(train.pixels[:REAL_SAMPLE], train.label[:REAL_SAMPLE])
+            found = {"real": test.unit(device), "fresh": sample.unit(device)}
+            return found if decoded is None else found | {"decoded": decoded}
+
+        self._sets = sets
+
+        def look() -> dict[str, Tensor]:
+            tensors: dict[str, Tensor] = {}
+            for key, images in sets().items():
+                seen = self.look(images)
+                tensors[f"{key}_found"] = seen.found
+                for space, found in seen.moments.items():
+                    tensors[f"{key}_{space}_mean"], tensors[f"{key}_{space}_cov"] = found.mean, found.cov
+            return tensors
+
+        identity = {"reference": digest, "classifier": classifier.digest, "decoder": decoder}
+        held = cached(f"reference-{name}", identity, look).tensors
+        self._held = {
+            key: {
+                space: Moments(held[f"{key}_{space}_mean"], held[f"{key}_{space}_cov"], len(held[f"{key}_found"]))
+                for space in ("pixel", "classifier")
+            }
+            for key in ("real", "fresh", "decoded")
+            if f"{key}_found" in held
+        }
+        self._found = {key: held[f"{key}_found"] for key in self._held}
+
+    def look(self, images: Tensor) -> Seen:
+        """Return what is seen of `images` in [0, 1], (n, 1, 32, 32), n >= 2."""
+        features, found = self._classifier.look(images.float())
+        return Seen(found.cpu(), {"pixel": moments(images), "classifier": moments(features)})
+
+    def classes(self, images: Tensor) -> Tensor:
+        """Return the classes found in `images`, (n,) int64, on the CPU."""
+        return self._classifier.look(images.float())[1].cpu()
+
+    def distances(self, seen: Seen) -> dict[str, float]:
+        """Return Frechet distances to the real and, where there are any, to the decoded test images."""
+        return self._to("real", "", seen.moments) | (
+            self._to("decoded", "_decoded", seen.moments) if "decoded" in self._held else {}
+        )
+
+    def _to(self, key: str, ending: str, seen: Mapping[str, Moments]) -> dict[str, float]:
+        return {f"fd_{space}{ending}": frechet_distance(self._held[key][space], seen[space]) for space in seen}
+
+    def inception(self, images: Tensor) -> dict[str, float]:
+        """Return FID and KID to the real and, where there are any, to the decoded test images; nothing without weights.
+
+        Args:
+            images: in [0, 1], (n, 1, 32, 32).
+        """
+        return {} if self._inception is None else self._inception_to(self._inception.features(images))
+
+    def _inception_to(self, features: Tensor, *, decoded: bool = True) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for key, ending in (("real", ""), ("decoded", "_decoded")):
+            if key in self._held and (decoded or key == "real"):
+                aim = self._inception_features[key]
+                found[f"fid_inception{ending}"] = frechet_distance(moments(features), moments(aim))
+                found[f"kid{ending}"] = kernel_distance(features, aim)
+        return found
+
+    @cached_property
+    def _inception_features(self) -> Mapping[str, Tensor]:
+        """Features of the real, fresh and decoded images, (n, 2048), float32: minutes on a CPU, so they are kept."""
+        network = self._inception
+        assert network is not None
+
+        def look() -> dict[str, Tensor]:
+            return {key: network.features(images) for key, images in self._sets().items()}
+
+        return cached(f"inception-{self._name}", self._inception_identity, look).tensors
+
+    def references(self) -> dict[str, dict[str, float]]:
+        """Return the rows that need test data and no solver, metrics by name.
+
+        `real_images`: accuracy of the real test images; Frechet distances of training images to test images, about
+        what a perfect generator would score (the classifier has seen these images, its features of new ones lie a
+        little elsewhere). `reconstruction`: the test images through the VAE, which bounds every
+        latent method.
+        """
+        real = accuracy(self._found["real"], self._test.label)
+        rows = {"real_images": real | self._to("real", "", self._held["fresh"])}
+        if "decoded" in self._held:
+            found = accuracy(self._found["decoded"], self._test.label)
+            rows["reconstruction"] = found | self._to("real", "", self._held["decoded"])
+            rows["real_images"] |= self._to("decoded", "_decoded", self._held["fresh"])
+        if self._inception is not None:
+            rows["real_images"] |= self._inception_to(self._inception_features["fresh"])
+            if "reconstruction" in rows:  # at distance zero from itself, which says nothing
+                rows["reconstruction"] |= self._inception_to(self._inception_features["decoded"], decoded=False)
+        return rows
+
+
+def accuracy(found: Tensor, wanted: Tensor, ending: str = "") -> dict[str, float]:
+    """Return the share of images that are what they should be, and its 95 % interval (Wilson), in %."""
+    hits, n = int((found == wanted).sum()), len(wanted)
+    low, high = wilson(hits, n)
+    return {
+        f"accuracy{ending}": 100 * hits / n,
+        f"accuracy{ending}_low": 100 * low,
+        f"accuracy{ending}_high": 100 * high,
+    }

@@ -1,0 +1,316 @@
+"""UCI tables: transport a standard normal to a real distribution of rows, and compare with held-out rows.
+
+Source N(0, I), sampled without end; target the training rows of a set; quadratic cost. Sets: the five of the
+density-estimation literature, preprocessed as the published numbers had them (`_uci_tables`), or as much of them as is
+on this machine; and three small tables that come with scikit-learn, as a demonstration that works offline.
+
+The run's seed decides nothing about the data: training rows, test rows and the normal sample for scoring are fixed; it
+is the solver's. Test rows above 100 000 are thinned to 100 000 fixed ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from otbench.config import Value
+from otbench.data.prepared import Prepared
+from otbench.data.remote import RemoteFile
+from otbench.data.sources import DataSource, size
+from otbench.datasets.uci import files
+from otbench.datasets.uci.demo import DEMO, demo
+from otbench.datasets.uci.tables import PUBLISHED
+from otbench.metrics.density import mean_nll
+from otbench.metrics.novelty import novelty
+from otbench.metrics.two_sample import (
+    CURVE_POINTS,
+    FINAL_POINTS,
+    TEST_POINTS,
+    HeldOut,
+    v_floor,
+)
+from otbench.ops.points import fixed_rows
+from otbench.picture import POINTS
+from otbench.problem import Batch, FreshMeasure, PoolMeasure, Problem, QuadraticCost
+from otbench.task import (
+    Config,
+    Field,
+    Instance,
+    Metric,
+    Outputs,
+    Picture,
+    Published,
+    Task,
+    TestData,
+    register_task,
+)
+
+REAL = tuple(PUBLISHED)
+SETS = (*REAL, *DEMO)
+SOURCE_POINTS = 2**14
+MAX_TEST_ROWS = 100_000
+_SCORE_SEED = 20260104
+_SOURCE, _THIN = 0, 1
+
+
+class UCIConfig(Config):
+    """Parameters of the UCI task."""
+
+    set: Literal["power", "gas", "hepmass", "miniboone", "bsds300", "breast-cancer", "wine", "digits"] = Field(
+        "wine", "power, gas, hepmass, miniboone, bsds300; small, bundled: breast-cancer, wine, digits"
+    )
+    scaling: Literal["zscore", "minmax"] = Field(
+        "zscore", "zscore (OT-Flow's) or minmax to [-1, 1] (NCF's); bsds300 is never scaled"
+    )
+
+
+class UCISource(DataSource):
+    """One of the five real sets; all come in one archive."""
+
+    licence = "those of https://doi.org/10.5281/zenodo.1161203, of the UCI repository, and (BSDS300) of Berkeley"
+
+    def __init__(self, name: str) -> None:
+        """Name the set."""
+        dim, train, _, _ = PUBLISHED[name]
+        self.name = name
+        self.what = f"{name.upper()}, {files.spaced(train)} training rows of {dim}; one download serves all five sets"
+        self.files: tuple[RemoteFile, ...] = (files.ARCHIVE,)
+
+    def find(self, data_dir: Path | None) -> str | None:
+        """Return where the set is: in the user's folder, prepared in the cache, or in the archive."""
+        return files.where(self.name, data_dir)
+
+    def fetch(self, data_dir: Path | None) -> str:
+        """Download the archive unless the whole set is here, and prepare the set in both scalings."""
+        made = [files.load(self.name, scaling, data_dir, part=False) for scaling in ("zscore", "minmax")]
+        assert made[0].manifest is not None
+        return str(made[0].manifest.parent)
+
+
+class UCIInstance(Instance):
+    """One set with its training rows and its test data."""
+
+    def __init__(self, problem: Problem, test: TestData, names: tuple[str, ...], facts: Mapping[str, Value]) -> None:
+        """Hold the parts; `names` are those of the columns."""
+        self.problem = problem
+        self.test = test
+        self.names = names
+        self._held_out = {"fwd": HeldOut(test.target.x), "bwd": HeldOut(test.source.x)}
+        self.facts = {
+            **facts,
+            **{f"mmd_bandwidths_{side}": _words(data.bandwidths(final=True)) for side, data in self._held_out.items()},
+        }
+
+    def score(self, outputs: Outputs) -> dict[str, float]:
+        """Return the metrics by name; those that need a backward map or a density are left out without one.
+
+        `novelty` is the distance of T#source to the nearest training rows, over that of test rows: copies have 0.
+
+        Distances end in `_fwd` for T#source against test rows, in `_bwd` for S#test rows against the normal sample.
+        """
+        x = self.test.source.x
+        scores = {
+            f"{name}_{side}": value
+            for side, mapped in (("fwd", outputs.forward), ("bwd", outputs.backward))
+            if mapped is not None
+            for name, value in self._held_out[side].compare(mapped, seed=_SCORE_SEED, final=outputs.final).items()
+        }
+        scores["cost"] = _mean_square(outputs.forward - x) / 2
+        if outputs.log_prob is not None:
+            scores |= mean_nll(outputs.log_prob)
+        if outputs.final:
+            training = self.problem.target.pool
+            assert training is not None
+            found = novelty(outputs.forward, training, self.test.target.x)
+            if not math.isnan(found):  # else the test rows are copies, too
+                scores["novelty"] = found
+        if outputs.roundtrip is not None:
+            scores["inverse_gap"] = 100 * _mean_square(outputs.roundtrip - x) / x.shape[1]
+        return scores
+
+    def pictures(self, outputs: Outputs) -> Sequence[Picture]:
+        """Return test rows, pushforward and normal sample, at most 2000 fixed points of each."""
+        clouds = {"data": self.test.target.x, "mapped": outputs.forward, "source": self.test.source.x}
+        arrays = {
+            name: x[fixed_rows(len(x), POINTS).to(x.device)].detach().cpu().float().numpy()
+            for name, x in clouds.items()
+        }
+        return (Picture("rows", "points", "Test rows and pushforward", arrays, self.names),)
+
+
+@register_task(
+    "uci",
+    config=UCIConfig,
+    reference="Papamakarios, Pavlakou, Murray, Masked Autoregressive Flow for Density Estimation, NeurIPS 2017, "
+    "arXiv 1705.07057; data: https://doi.org/10.5281/zenodo.1161203",
+    presets={
+        "smoke": {"set": ["wine"]},
+        "quick": {"set": list(REAL)},
+        "full": {"set": list(REAL)},
+        "paper": {"set": list(REAL)},
+    },
+)
+class UCI(Task[UCIConfig]):
+    """Standard normal to real tables: how well does the pushforward match held-out rows?"""
+
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("mmd_fwd", "MMD^2 fwd", primary=True, marked=True),
+        Metric("mmd_bwd", "MMD^2 bwd", primary=True),
+        Metric("energy_fwd", "energy fwd", primary=True),
+        Metric("sliced_w2_fwd", "sliced W2 fwd", primary=True),
+        Metric("nll", "NLL", "nats", primary=True),
+        Metric("nll_missing", "no density", "share", primary=True),
+        Metric("inverse_gap", "|S(T(x))-x|^2", "%", primary=True),
+        Metric("novelty", "novelty", higher_is_better=True, primary=True),
+        Metric("p_value_fwd", f"p (n <= {TEST_POINTS})", higher_is_better=True, primary=True),
+        Metric("p_value_bwd", "p bwd", higher_is_better=True),
+        Metric("p_points_fwd", "n of p", higher_is_better=True),
+        Metric("p_points_bwd", "n of p bwd", higher_is_better=True),
+        Metric("energy_bwd", "energy bwd"),
+        Metric("sliced_w2_bwd", "sliced W2 bwd"),
+        Metric("mmd_low_fwd", "MMD^2 fwd, low"),
+        Metric("mmd_high_fwd", "MMD^2 fwd, high"),
+        Metric("mmd_low_bwd", "MMD^2 bwd, low"),
+        Metric("mmd_high_bwd", "MMD^2 bwd, high"),
+        Metric("vstat_fwd", "V-statistic fwd"),
+        Metric("vstat_floor_fwd", "its floor"),
+        Metric("vstat_bwd", "V-statistic bwd"),
+        Metric("vstat_floor_bwd", "its floor, bwd"),
+        Metric("cost", "cost", "data units^2"),
+    )
+
+    def __init__(self, config: UCIConfig, *, data_dir: Path | None = None) -> None:
+        """Take the configuration; data are read when first needed."""
+        super().__init__(config, data_dir=data_dir)
+        self._read: Prepared | None = None
+
+    @classmethod
+    def sources(cls) -> Sequence[DataSource]:
+        """Return the five real sets."""
+        return [UCISource(name) for name in REAL]
+
+    @classmethod
+    def choose(
+        cls, preset: Mapping[str, Value | Sequence[Value]], *, typed: frozenset[str], data_dir: Path | None
+    ) -> tuple[Mapping[str, Value | Sequence[Value]], Sequence[str]]:
+        """Keep the real sets that are on this machine; where there are none, take the bundled tables.
+
+        A set that the user types is downloaded if it is missing.
+        """
+        wanted = preset.get("set")
+        if "set" in typed or wanted is None or isinstance(wanted, str) or not isinstance(wanted, Sequence):
+            return preset, ()
+        missing = [name for name in REAL if name in wanted and UCISource(name).find(data_dir) is None]
+        here = [name for name in wanted if name not in missing]
+        notes = [
+            f"uci: {name} left out: not on this machine; `python bench.py data fetch {name}` downloads "
+            f"{size(files.ARCHIVE)} (all five sets)"
+            for name in missing
+        ]
+        if not here:
+            notes.append(f"uci: no real set is here, so the bundled tables are taken as a demo: {', '.join(DEMO)}")
+        return {**preset, "set": here or list(DEMO)}, notes
+
+    def check(self) -> None:
+        """Find and prepare the set.
+
+        Raises:
+            DataError: a file is missing, damaged or of another form, or a download failed.
+        """
+        self._data()
+
+    def inputs(self) -> tuple[Path, ...]:
+        """Return the manifest of a real set: it holds the digest of all that the set was made from."""
+        manifest = self._data().manifest
+        return () if manifest is None else (manifest,)
+
+    def build(self, *, seed: int, device: torch.device, dtype: torch.dtype) -> UCIInstance:
+        """Make the instance; it is the same for all seeds."""
+        data = self._data()
+        train, validation, test = (data.arrays[name] for name in ("train", "validation", "test"))
+        dim, number = train.shape[1], SETS.index(self.config.set)
+
+        def tensor(array: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> Tensor:
+            return torch.from_numpy(array).to(device, dtype)
+
+        def normal(n: int, generator: torch.Generator) -> Tensor:
+            return torch.randn(n, dim, generator=generator, device=device, dtype=dtype)
+
+        held_out = _thinned(test, number)
+        points = min(SOURCE_POINTS, max(4 * len(held_out), 1000))
+        noise = np.random.Generator(np.random.PCG64([_SOURCE, number])).standard_normal((points, dim))
+        x = torch.from_numpy(noise).to(device, dtype)
+        source = FreshMeasure((dim,), normal, is_standard_normal=True)
+        target = PoolMeasure(tensor(train), validation=tensor(validation))
+        facts: dict[str, Value] = {
+            "set": self.config.set,
+            "demo": self.config.set in DEMO,
+            "dim": dim,
+            "scaling": self._scaling(),
+            "training_rows": len(train),
+            "validation_rows": len(validation),
+            "test_rows": len(test),
+            "test_rows_used": len(held_out),
+            "source_points": points,
+            "scored_points_at_most": FINAL_POINTS,
+            "curve_points_at_most": CURVE_POINTS,
+            "permutation_points": min(TEST_POINTS, len(held_out), points),
+            "vstat_floor": v_floor(min(points, FINAL_POINTS), min(len(held_out), FINAL_POINTS)),
+            **data.facts,
+        }
+        problem = Problem(source, target, QuadraticCost(), device, dtype)
+        return UCIInstance(problem, TestData(Batch(x), Batch(tensor(held_out))), data.names, facts)
+
+    def describe(self) -> str:
+        """Return set, dimension, scaling and size in a few words."""
+        data = self._data()
+        train, test = data.arrays["train"], data.arrays["test"]
+        demo_mark = "demo: " if self.config.set in DEMO else ""
+        words = f"{demo_mark}{self.config.set}, d = {train.shape[1]}, {self._scaling()}, "
+        words += f"{files.spaced(len(train))} training rows"
+        words += f"; {data.facts['partial']}" if data.facts.get("partial") else ""
+        return words + (f"; p from {len(test)} points" if len(test) < TEST_POINTS else "")
+
+    def published(self) -> Published | None:
+        """Published rows were measured on the whole sets."""
+        whole = self.config.set in REAL and not self._data().facts.get("partial")
+        return Published("uci", {"set": self.config.set}) if whole else None
+
+    def _scaling(self) -> str:
+        return "unscaled" if self.config.set == "bsds300" else self.config.scaling
+
+    def _data(self) -> Prepared:
+        if self._read is None:
+            name, scaling = self.config.set, self.config.scaling
+            if name in DEMO:
+                splits = demo(name, scaling)
+                arrays = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+                self._read = Prepared({k: v.astype(np.float32) for k, v in arrays.items()}, {}, splits.names)
+            else:
+                self._read = files.load(name, scaling, self.data_dir)
+        return self._read
+
+
+def _thinned(
+    rows: np.ndarray[tuple[int, ...], np.dtype[np.float32]], number: int
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """Return all rows, or 100 000 fixed ones of them, in their order."""
+    if len(rows) <= MAX_TEST_ROWS:
+        return rows
+    chosen = np.random.Generator(np.random.PCG64([_THIN, number])).permutation(len(rows))[:MAX_TEST_ROWS]
+    return np.asarray(rows[np.sort(chosen)])
+
+
+def _words(numbers: Sequence[float]) -> str:
+    return ", ".join(f"{number:.6g}" for number in numbers)
+
+
+def _mean_square(x: Tensor) -> float:
+    """Return the mean of |x_i|^2, summed in float64."""
+    return float(x.double().square().sum(1).mean())

@@ -1,0 +1,85 @@
+"""Commands about plugins: `list`, `show`, `check`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+
+from otbench.cli.common import EXIT_FAILED_ROWS, AddCommand, registry_of, warn
+from otbench.errors import UsageError
+from otbench.names import hint
+
+
+def add_commands(add: AddCommand) -> None:
+    """Announce these commands and their options."""
+    parser = add("list", list_names, "list solvers, baselines and tasks")
+    parser.add_argument("kind", nargs="?", metavar="KIND", help="solvers, baselines or tasks (default: all)")
+    parser = add("show", show, "say what a solver, baseline or task is, and its parameters")
+    parser.add_argument("name", metavar="NAME", help="its name, as `list` prints it")
+    parser = add("check", check, "test a solver against the contract, for its author")
+    parser.add_argument("name", metavar="NAME|FILE", help="a solver by name, or the file that registers it")
+    parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default), cuda or cuda:N")
+
+
+def list_names(options: argparse.Namespace) -> int:
+    """Print all names, by kind."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from otbench.cli.console import console
+    from otbench.registration import Kind
+
+    kinds: Mapping[str, Kind] = {"solvers": "solver", "baselines": "baseline", "tasks": "task"}
+    if options.kind is not None and options.kind not in kinds:
+        raise UsageError(f"unknown kind '{options.kind}'{hint(options.kind, kinds, 'kinds')}")
+    registry = registry_of(options)
+    out = console()
+    for title, kind in kinds.items():
+        if options.kind in (None, title):
+            table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+            for entry in registry.entries(kind):
+                origin = "" if entry.origin == "built in" else f"({entry.origin})"
+                table.add_row(entry.name, Text(entry.summary), origin)
+            out.print(title, style="bold")
+            out.print(table)
+    warn([f"{problem.where}: left out: {problem.reason}" for problem in registry.problems])
+    return 0
+
+
+def show(options: argparse.Namespace) -> int:
+    """Print what is known of one name."""
+    from otbench.cli.console import console
+    from otbench.cli.show import describe
+
+    registry = registry_of(options)
+    entry = registry.find(options.name)
+    describe(console(), entry, registry.load(entry))
+    return 0
+
+
+def check(options: argparse.Namespace) -> int:
+    """Test a solver against the contract."""
+    from otbench.cli.console import console
+    from otbench.harness.plan import resolve_device
+
+    device, _ = resolve_device(options.device)
+    plugins = list(options.plugin)
+    if options.name.endswith(".py"):
+        plugins.append(options.name)
+        options.plugin = plugins
+    registry = registry_of(options)
+    if options.name.endswith(".py"):
+        path = Path(options.name).resolve()
+        entries = [e for e in registry.entries("solver", "baseline") if e.path is not None and e.path.resolve() == path]
+    else:
+        entries = [registry.find(options.name, "solver", "baseline")]
+    if not entries:
+        why = "; ".join(f"{p.where}: {p.reason}" for p in registry.problems) or "it registers no solver"
+        raise UsageError(f"{options.name}: nothing to check: {why}")
+    from otbench.plugins.check import (
+        check as passes,  # here, because it imports torch, which a misspelt name need not wait for
+    )
+
+    results = [passes(registry.load(entry), device=device, out=console()) for entry in entries]
+    return 0 if all(results) else EXIT_FAILED_ROWS

@@ -1,0 +1,200 @@
+"""Commands that read records: `table`, `report`, `export`, `compare`, `accept`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from otbench.cli.common import EXIT_FAILED_ROWS, EXIT_NOTHING_COMPARED, AddCommand, default_out, program_name, warn
+from otbench.errors import UsageError
+from otbench.names import hint, listed
+
+if TYPE_CHECKING:
+    from otbench.records.record import Record
+
+
+def add_commands(add: AddCommand) -> None:
+    """Announce these commands and their options."""
+    parser = add("table", table, "print recorded results again")
+    _add_selection(parser)
+    parser = add("report", report, "write recorded results as tables, figures and a page")
+    _add_selection(parser)
+    parser.add_argument(
+        "--format", metavar="LIST", help="latex,pdf,png,svg,markdown,csv,html, or some of these (default: all)"
+    )
+    parser.add_argument("--out", metavar="DIR", help="where the report goes (default: reports)")
+    parser = add("export", export, "write records as one tidy table, one row per number")
+    parser.add_argument("folders", nargs="*", metavar="FOLDER", help="folders with records (default: results/local)")
+    parser.add_argument("--format", metavar="LIST", default="csv", help="csv (default), parquet, or both: csv,parquet")
+    parser.add_argument("--out", metavar="DIR", required=True, help="where metrics.csv, metrics.parquet go")
+    parser = add("compare", compare, "say what is better or worse in the records of NEW than in those of BASE")
+    parser.add_argument("base", metavar="BASE", help="folder with the records to compare with")
+    parser.add_argument("new", metavar="NEW", help="folder with the records to judge")
+    parser.add_argument("--all", action="store_true", help="show what is the same, too")
+    parser.add_argument("--metrics", metavar="LIST", help="metrics to judge (default: the primary ones of each task)")
+    parser.add_argument(
+        "--tolerance", metavar="F", type=float, help="relative change that never counts (default: 0.05)"
+    )
+    parser.add_argument(
+        "--gate-time", metavar="K", type=float, help="fail on time, too: beyond K times its own noise (try 3)"
+    )
+    parser.add_argument("--require-all", action="store_true", help="fail (code 3) unless all of BASE was measured")
+    parser.add_argument("--markdown", metavar="FILE", help="write it for a pull request")
+    parser.add_argument("--junit", metavar="FILE", help="write JUnit XML")
+    parser.add_argument("--json", metavar="FILE", help="write NEW's numbers for github-action-benchmark")
+    parser = add("accept", accept, "make the records of NEW the ones that `compare` is given as BASE")
+    parser.add_argument("new", metavar="NEW", help="folder with records, all of them ok or skipped")
+    parser.add_argument("--into", metavar="DIR", help="the baseline (default: results/reference/ci)")
+    parser.add_argument("--prune", action="store_true", help="remove runs of the baseline that NEW does not have")
+
+
+def print_records(records: Sequence[Record], *, full_command: str | None = None) -> None:
+    """Print `records` as tables, and the command for comparable numbers."""
+    from otbench.cli.console import console
+    from otbench.report.rows import sections
+    from otbench.report.terminal import print_sections
+
+    print_sections(console(), sections(records), full_command=full_command)
+
+
+def table(options: argparse.Namespace) -> int:
+    """Print recorded results again."""
+    print_records(_selected(options))
+    return 0
+
+
+def _selected(options: argparse.Namespace) -> list[Record]:
+    """Return the records that `options` ask for; there is at least one."""
+    records, folders = _recorded(options)
+    where = ", ".join(str(folder) for folder in folders)
+    for option, field in (("solvers", "solver"), ("task", "task"), ("preset", "preset")):
+        if (typed := getattr(options, option)) is not None:
+            have = sorted({str(getattr(record.spec, field)) for record in records})
+            names = _known_names(option, typed, have, f"no such records in {where}")
+            records = [record for record in records if getattr(record.spec, field) in names]
+    if not records:
+        raise UsageError(f"no records in {where}; make some with: {program_name()} --solvers ... --task ...")
+    return records
+
+
+def _recorded(options: argparse.Namespace) -> tuple[list[Record], list[Path]]:
+    """Return all records of the folders that `options` name, and these folders; warn of files passed over."""
+    from otbench.records.store import read_all
+
+    folders = _folders(options)
+    records, notes = read_all(folders)
+    warn(notes)
+    return records, folders
+
+
+def _known_names(option: str, typed: str, have: Sequence[str], why: str, *, most: int | None = None) -> tuple[str, ...]:
+    """Return the names in `typed`; one that the records do not `have` is refused, the empty one too."""
+    names = tuple(name.strip() for name in typed.split(","))
+    for name in names:
+        if name not in have:
+            raise UsageError(f"--{option} {name}: {why}{hint(name, have, 'there is', most=most)}")
+    return names
+
+
+def _folders(options: argparse.Namespace) -> list[Path]:
+    return [Path(folder) for folder in options.folders] or [default_out()]
+
+
+def report(options: argparse.Namespace) -> int:
+    """Write recorded results as tables, figures and a page."""
+    from otbench.cli.console import console
+    from otbench.report.build import FORMATS, build, parse_formats
+
+    formats = parse_formats(options.format) if options.format is not None else list(FORMATS)
+    out = Path(options.out) if options.out is not None else default_out().parent.parent / "reports"
+    words = [*program_name().split(), "report", *options.folders]
+    for name in ("solvers", "task", "preset"):  # formats and place do not change what a table holds
+        if (typed := getattr(options, name)) is not None:
+            words += [f"--{name}", typed]
+    made = build(_selected(options), out, formats, command=shlex.join(words), folders=_folders(options))
+    warn(made.notes)
+    page = "; open index.html in a browser" if "index.html" in made.written else ""
+    console().print(f"{len(made.written)} files in {out}{page}", markup=False)
+    return 0
+
+
+def compare(options: argparse.Namespace) -> int:
+    """Say what is better or worse in one folder than in another."""
+    from otbench.cli.console import console
+    from otbench.compare import writers
+    from otbench.compare.compare import compare
+    from otbench.compare.verdict import Rules
+    from otbench.records.store import read_all, write_output
+
+    base, new = Path(options.base), Path(options.new)
+    if base.resolve() == new.resolve():
+        raise UsageError(f"BASE and NEW are the same folder, {base}")
+    rules = Rules(gate_time=options.gate_time, require_all=options.require_all)
+    for option, value, most in (("--gate-time", options.gate_time, 1e6), ("--tolerance", options.tolerance, 100.0)):
+        if value is not None and not 0 <= value <= most:
+            raise UsageError(f"{option} {value:g}: must be at least 0 and at most {most:g}")
+    if options.tolerance is not None:
+        rules = dataclasses.replace(rules, tolerance=options.tolerance)
+    before, notes = read_all([base])
+    now, more = read_all([new])
+    warn([*notes, *more])
+    if options.metrics is not None:
+        rules = dataclasses.replace(rules, metrics=_metric_names(options.metrics, [*before, *now]))
+    outcome = compare(before, now, rules)
+    writers.print_comparison(console(), outcome, everything=options.all)
+    if options.markdown is not None:
+        write_output(Path(options.markdown), writers.markdown(outcome).encode())
+    if options.junit is not None:
+        write_output(Path(options.junit), writers.junit(outcome))
+    if options.json is not None:
+        write_output(Path(options.json), writers.benchmark_json(outcome).encode())
+    if outcome.regressed:
+        return EXIT_FAILED_ROWS
+    return 0 if outcome.compared else EXIT_NOTHING_COMPARED
+
+
+def _metric_names(typed: str, records: Sequence[Record]) -> tuple[str, ...]:
+    have = sorted({name for record in records for name in record.metrics})
+    return _known_names("metrics", typed, have, "no record has it", most=30)
+
+
+def accept(options: argparse.Namespace) -> int:
+    """Make the records of one folder the baseline."""
+    from otbench.cli.console import console
+    from otbench.compare.accept import accept
+    from otbench.records.store import Store
+
+    new = Store(Path(options.new))
+    into = Store(Path(options.into) if options.into else default_out().parent / "reference" / "ci")
+    done = accept(new, into, prune=options.prune)
+    warn([*new.passed_over, *into.passed_over])
+    console().print(
+        f"{done.written} runs accepted into {into.folder}; {done.replaced} replaced, {done.pruned} removed, "
+        f"{done.kept} kept",
+        markup=False,
+    )
+    return 0
+
+
+def export(options: argparse.Namespace) -> int:
+    """Write records as one tidy table."""
+    from otbench.cli.console import console
+    from otbench.records.export import export
+
+    records, folders = _recorded(options)
+    if not records:
+        raise UsageError(f"no records in {', '.join(map(str, folders))}")
+    for path in export(records, Path(options.out), listed(options.format)):
+        console().print(f"{len(records)} records written to {path}", markup=False, soft_wrap=True)
+    return 0
+
+
+def _add_selection(parser: argparse.ArgumentParser) -> None:
+    """Add what says which records are meant."""
+    parser.add_argument("folders", nargs="*", metavar="FOLDER", help="folders with records (default: results/local)")
+    for name, text in (("solvers", "only these solvers"), ("task", "only this task"), ("preset", "only this preset")):
+        parser.add_argument(f"--{name}", metavar=name.upper(), help=text)

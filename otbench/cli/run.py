@@ -1,0 +1,215 @@
+"""`otbench run`: from options and a configuration file to records and their table; the dry run."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from otbench.cli.common import (
+    EXIT_FAILED_ROWS,
+    EXIT_INTERRUPTED,
+    AddCommand,
+    default_out,
+    program_name,
+    registry_of,
+    warn,
+)
+from otbench.cli.results import print_records
+from otbench.errors import UsageError
+from otbench.names import hint
+
+if TYPE_CHECKING:
+    from otbench.harness.plan import Plan, Request
+    from otbench.records.store import Store
+
+RUN_OPTIONS = (
+    # name, metavar, help; every one can also stand in a --config file
+    ("solvers", "LIST", "solvers by name, with parameters and grids: 'ncf[lr=1e-4|1e-3],fixedpoint'; or 'all'"),
+    ("task", "TASK", "task by name, with parameters and grids: 'gaussian[dim=2|8]'"),
+    ("dim", "LIST", "short for the task's parameter dim: 2,8,32"),
+    ("seeds", "LIST", "run seeds: 0,1,2 or 0-2 (default: 0)"),
+    (
+        "preset",
+        "NAME",
+        "smoke (seconds), quick (default: about a minute a solver), full (our best), paper (the authors')",
+    ),
+    ("steps", "N", "training steps of every solver (default: the preset's)"),
+    ("time-limit", "S", "training seconds of every solver, instead of the preset's steps"),
+    ("hard-limit", "S", "wall-clock seconds after which a run is ended as `timeout`"),
+    ("device", "NAME", "cpu, cuda, cuda:N or auto (default: a GPU if there is one)"),
+    ("threads", "N", "CPU threads of each run (default: the cores, at most 4, shared by --jobs)"),
+    ("jobs", "N", "runs at a time (default: 1; more makes times worthless, and records say so)"),
+    ("data-dir", "DIR", "your own copies of data files (also: OTBENCH_DATA_DIR)"),
+    ("out", "DIR", "where records go (default: results/local)"),
+)
+NUMBERS: dict[str, type[int] | type[float]] = {
+    "steps": int,
+    "threads": int,
+    "jobs": int,
+    "time-limit": float,
+    "hard-limit": float,
+}
+
+
+def add_commands(add: AddCommand) -> None:
+    """Announce these commands and their options."""
+    parser = add("run", run, "train solvers on a task and print the table (the default command)")
+    for name, metavar, text in RUN_OPTIONS:
+        parser.add_argument(f"--{name}", metavar=metavar, default=None, type=NUMBERS.get(name, str), help=text)
+    parser.add_argument("--config", metavar="FILE", help="TOML file with any of these options; the command line wins")
+    parser.add_argument("--force", action="store_true", help="repeat runs that are already recorded")
+    parser.add_argument("--dry-run", action="store_true", help="print the planned runs and what they will cost")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Plan, execute, and print the table."""
+    from otbench.harness.plan import make_plan
+    from otbench.records.store import Store
+
+    request, out = _request(options)
+    store = Store(out)
+    plan = make_plan(request, registry_of(options))
+    warn(plan.notes)
+    if options.dry_run:
+        return _dry_run(plan, store)
+    store.prepare()
+    return _execute(plan, store, request, options)
+
+
+def _execute(plan: Plan, store: Store, request: Request, options: argparse.Namespace) -> int:
+    from otbench.cli.console import console
+    from otbench.cli.display import make_display
+    from otbench.harness.execute import execute, settled
+    from otbench.records.record import Status
+
+    out = console()
+    have = {} if options.force else settled(plan, store)
+    waiting = [run for run in plan.runs if run.id not in have]
+    known = f", {len(have)} already recorded (--force repeats them)" if have else ""
+    out.print(
+        f"{len(waiting)} run{'' if len(waiting) == 1 else 's'} to do{known}; records in {store.folder}", markup=False
+    )
+    with make_display(out, waiting) as display:
+        outcome = execute(
+            plan,
+            store,
+            jobs=request.jobs,
+            force=options.force,
+            data_dir=request.data_dir,
+            plugins=[Path(path) for path in options.plugin],
+            listen=display.show,
+        )
+    warn(store.passed_over)
+    print_records(outcome.records, full_command=_full_command(plan, request, options))
+    if outcome.interrupted:
+        missing = len(plan.runs) - len(outcome.records)
+        warn([f"interrupted: {missing} of {len(plan.runs)} runs are not finished; the same command goes on from here"])
+        return EXIT_INTERRUPTED
+    good = all(record.status in (Status.OK, Status.SKIPPED) for record in outcome.records)
+    return 0 if good else EXIT_FAILED_ROWS
+
+
+def _request(options: argparse.Namespace) -> tuple[Request, Path]:
+    """Return what is asked for: command line over configuration file over environment over defaults."""
+    from otbench.harness.plan import Request
+
+    values: dict[str, object] = {}
+    if options.config is not None:
+        values |= _read_config(Path(options.config))
+    typed = {name: getattr(options, name.replace("-", "_")) for name, _, _ in RUN_OPTIONS}
+    values |= {name: value for name, value in typed.items() if value is not None}
+    for name in ("solvers", "task"):
+        if name not in values:
+            raise UsageError(f"--{name} is missing; example: {program_name()} --solvers ncf,fixedpoint --task gaussian")
+    out = Path(str(values.pop("out", default_out())))
+    data_dir = values.pop("data-dir", os.environ.get("OTBENCH_DATA_DIR") or None)
+    folder = Path(str(data_dir)) if data_dir is not None else None
+    if folder is not None and not folder.is_dir():
+        raise UsageError(f"--data-dir {folder}: no such folder")
+    fields = {name.replace("-", "_"): value for name, value in values.items()}
+    return Request(**fields, data_dir=folder), out  # type: ignore[arg-type]
+
+
+def _read_config(path: Path) -> dict[str, object]:
+    import tomllib
+
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--config {path}: cannot be read: {error}") from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:  # the latter: nested without end
+        raise UsageError(f"--config {path}: not valid TOML: {error}") from None
+    known = [name for name, _, _ in RUN_OPTIONS]
+    values: dict[str, object] = {}
+    for key, value in content.items():
+        name = key.replace("_", "-")
+        if name not in known:
+            raise UsageError(f"--config {path}: unknown option '{key}'{hint(name, known, 'options')}")
+        values[name] = _config_value(name, value, path)
+    return values
+
+
+def _config_value(name: str, value: object, path: Path) -> object:
+    if isinstance(value, list) and value and all(isinstance(item, (str, int, float)) for item in value):
+        value = ",".join(str(item) for item in value)
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise UsageError(f"--config {path}: '{name}' must be text, a number, or a list of them, not {value!r}")
+    if name not in NUMBERS:
+        return str(value)
+    try:
+        number = NUMBERS[name](value)
+    except (ValueError, OverflowError):
+        number = None
+    if number is None or (isinstance(value, float) and number != value == value):  # 1.5 steps; nan is refused later
+        kind = "a whole number" if NUMBERS[name] is int else "a number"
+        raise UsageError(f"--config {path}: '{name}' must be {kind}, not {value!r}")
+    return number
+
+
+def _full_command(plan: Plan, request: Request, options: argparse.Namespace) -> str | None:
+    """Return the command for comparable numbers; None where a solver of the plan declares no such preset."""
+    if not plan.has_full:
+        return None
+    words = [*program_name().split(), "--solvers", request.solvers, "--task", request.task, "--preset", "full"]
+    words += ["--seeds", "0,1,2"]
+    for path in options.plugin:
+        words += ["--plugin", path]
+    return shlex.join(words)
+
+
+def _dry_run(plan: Plan, store: Store) -> int:
+    from rich.table import Table
+    from rich.text import Text
+
+    from otbench.cli.console import console
+    from otbench.cli.estimate import estimates
+    from otbench.harness.execute import settled
+
+    have = settled(plan, store) if store.folder.is_dir() else {}
+    known = estimates(plan.runs, [store.folder, default_out().parent / "reference"])
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for head in ("run", "task", "seed", "budget", "expected"):
+        table.add_column(head, overflow="fold")
+    total, unknown = 0.0, 0
+    for run in plan.runs:
+        spec = run.spec
+        budget = f"{spec.steps} steps" if spec.steps else "until done"
+        if spec.time_limit:
+            budget = f"{spec.time_limit:g} s" + (f" or {spec.steps} steps" if spec.steps else "")
+        seconds = known.get(run.id)
+        if run.id in have:
+            cost = f"recorded: {have[run.id].status}"
+        elif seconds is None:
+            cost, unknown = f"not known, at most {spec.hard_limit:g} s", unknown + 1
+        else:
+            cost, total = f"about {seconds:.0f} s", total + seconds
+        config = ",".join(f"{key}={value}" for key, value in spec.task_config.items() if value is not None)
+        table.add_row(Text(run.label), Text(f"{spec.task}[{config}]"), str(spec.seed), budget, cost)
+    out = console()
+    out.print(table)
+    more = f", and {unknown} whose cost is not known yet" if unknown else ""
+    out.print(f"{len(plan.runs)} runs, {len(have)} of them recorded; about {total:.0f} s to go{more}", markup=False)
+    return 0

@@ -1,0 +1,91 @@
+"""The screen of `show`: what a plugin is, where it comes from, what it takes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from otbench.config import Config
+from otbench.plugins.registry import Entry
+from otbench.registration import Registration
+
+_BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+_ABILITIES = {
+    "backward_map": "inverse map",
+    "validate": "early stopping on a validation pool",
+    "log_prob": "log densities",
+    "forward_map_with_grad": "Jacobians of the map",
+    "velocity": "velocity field",
+    "interpolate": "geodesics",
+}
+
+
+def describe(out: Console, entry: Entry, note: Registration) -> None:
+    """Print all that a user may want to know before running `entry`."""
+    out.print(Text(f"{entry.name}", style="bold").append(f"  ({entry.kind}, {entry.origin})", style="not bold"))
+    out.print(Text(entry.summary or (inspect.getdoc(note.cls) or "no description").split("\n")[0]))
+    # The module says what the method is; the rest of the class docstring is for whoever reads the code.
+    out.print(Text("\n" + (inspect.getdoc(inspect.getmodule(note.cls)) or "")))
+    out.print(Text(f"\nreference  {note.reference}"))
+    out.print(Text(f"source     {inspect.getsourcefile(note.cls)}:{inspect.getsourcelines(note.cls)[1]}"))
+    if entry.kind != "task":
+        supports = (inspect.getdoc(getattr(note.cls, "supports", None)) or "").split("\n")[0]
+        abilities = [words for name, words in _ABILITIES.items() if hasattr(note.cls, name)]
+        out.print(Text(f"supports   {supports}"))
+        out.print(Text(f"gives      {', '.join(['forward map', *abilities])}"))
+    _parameters(out, note.config)
+    _presets(out, note)
+
+
+def _parameters(out: Console, config: type[Config]) -> None:
+    if not config.model_fields:
+        out.print("\nno parameters")
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, title="\nparameters", title_justify="left")
+    for head in ("name", "type", "default", "bounds", "unit", "meaning"):
+        table.add_column(head, overflow="fold")
+    for name, field in config.model_fields.items():
+        extra = field.json_schema_extra
+        unit = str(extra.get("unit", "")) if isinstance(extra, dict) else ""
+        kind = field.annotation.__name__ if isinstance(field.annotation, type) else str(field.annotation)
+        meaning = Text(field.description or "")
+        table.add_row(
+            Text(name),
+            Text(kind.replace("typing.", "")),
+            Text(_plain(field.default)),
+            _bounds(field.metadata),
+            Text(unit),
+            meaning,
+        )
+    out.print(table)
+
+
+def _bounds(metadata: Sequence[object]) -> str:
+    parts = []
+    for item in metadata:
+        for name, sign in _BOUNDS.items():
+            if (value := getattr(item, name, None)) is not None:
+                parts.append(f"{sign} {value:g}")
+    return ", ".join(parts)
+
+
+def _presets(out: Console, note: Registration) -> None:
+    if not note.presets:
+        return
+    table = Table(
+        box=None, padding=(0, 2, 0, 0), pad_edge=False, title="\npresets", title_justify="left", show_header=False
+    )
+    for name, values in note.presets.items():
+        words = ", ".join(f"{key}={_plain(value)}" for key, value in values.items())
+        table.add_row(name, Text(words or "defaults"))
+    out.print(table)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        return "|".join(_plain(item) for item in value)
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,1 @@
+"""What is better or worse than before, beyond noise."""

@@ -1,0 +1,122 @@
+"""Is NEW worse than BASE? Statistics and verdicts over two sets of records; no file is read or written here.
+
+Runs are paired by seed inside a *cell*: one solver as typed, on one instance, under one preset. What is done here, and
+why, stands in words in docs/track-regressions.md. Quality (`otbench.compare.quality`) is tested over all cells
+together; memory and time (`otbench.compare.resources`) have thresholds instead of tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from otbench.compare.quality import Pending, compare_quality, judged
+from otbench.compare.resources import compare_memory, compare_time
+from otbench.compare.series import Cell, Runs, cells, paired
+from otbench.compare.verdict import Comparison, Kind, Outcome, Rules, Verdict
+from otbench.records.record import Record, Status
+
+
+def compare(base: Iterable[Record], new: Iterable[Record], rules: Rules | None = None) -> Outcome:
+    """Compare the records of `new` with those of `base` by `rules` (default: `Rules()`)."""
+    rules = rules or Rules()
+    before, now = list(base), list(new)
+    left, older_left = cells(before)
+    right, older_right = cells(now)
+    rows: list[Comparison] = []
+    pending: list[Pending] = []
+    for one, other in paired(left, right):
+        if one is None or other is None:
+            rows.append(_alone(one, other))
+            continue
+        made = _compare_cell(one, left[one], right[other], rules, pending)
+        if one.device != other.device:
+            made[0] = replace(made[0], reason=_join(made[0].reason, f"{one.device} in BASE, {other.device} in NEW"))
+        rows += made
+    rows += judged(pending, rules)
+    rank = {verdict: k for k, verdict in enumerate(Verdict)}
+    kinds = {kind: k for k, kind in enumerate(Kind)}
+    rows.sort(key=lambda row: (not row.regressed, rank[row.verdict], row.cell.order, kinds[row.kind], row.metric))
+    notes = _version_notes(before, now)
+    for name, count in (("BASE", older_left), ("NEW", older_right)):
+        if count:
+            notes.append(f"{name}: {count} older records of the same runs passed over; the newest of each counts")
+    return Outcome(tuple(rows), rules, tuple(notes))
+
+
+def _alone(one: Cell | None, other: Cell | None) -> Comparison:
+    if one is not None:
+        return Comparison(one, Kind.STATUS, "run", "run", "", Verdict.NOTHING, reason="in BASE, not in NEW")
+    assert other is not None
+    return Comparison(other, Kind.STATUS, "run", "run", "", Verdict.NOT_COMPARABLE, reason="in NEW, not in BASE")
+
+
+def _compare_cell(cell: Cell, base: Runs, new: Runs, rules: Rules, pending: list[Pending]) -> list[Comparison]:
+    """Compare what needs no other cell; put what does into `pending`. Returns at least one row."""
+    seeds = sorted(base.keys() & new.keys())
+
+    def row(verdict: Verdict, reason: str, metric: str = "status") -> Comparison:
+        return Comparison(cell, Kind.STATUS, metric, metric, "", verdict, seeds=tuple(seeds), reason=reason)
+
+    if not seeds:
+        return [row(Verdict.NOTHING, "BASE and NEW have no seed in common", "run")]
+    if any(_inputs(base[seed]) != _inputs(new[seed]) for seed in seeds):
+        return [row(Verdict.NOT_COMPARABLE, "the task reads other data in NEW than in BASE")]
+    rows = [_status(row, base, new, seeds)]
+    good = [seed for seed in seeds if base[seed].status is new[seed].status is Status.OK]
+    if good:
+        said, waiting = compare_quality(cell, base, new, good, rules)
+        rows += said
+        pending += waiting
+        rows += compare_memory(cell, base, new, good)
+        if cell.kind == "solver":
+            rows += compare_time(cell, base, new, good, rules)
+    return rows
+
+
+def _inputs(record: Record) -> dict[str, str]:
+    return {name: digest for name, digest in record.source.items() if name.startswith("input ")}
+
+
+def _status(row: Callable[[Verdict, str], Comparison], base: Runs, new: Runs, seeds: Sequence[int]) -> Comparison:
+    """Compare how runs ended: a run that no longer ends well is a regression, whatever the other seeds do."""
+    changes: dict[Verdict, list[str]] = {}
+    for seed in seeds:
+        before, now = base[seed], new[seed]
+        if before.status is Status.OK and now.status is Status.OK:
+            verdict = Verdict.SAME
+        elif before.status is Status.OK:  # a solver that declines the task did not fail, but was not measured
+            verdict = Verdict.NOTHING if now.status is Status.SKIPPED else Verdict.WORSE
+        elif now.status is Status.OK and before.status is not Status.SKIPPED:
+            verdict = Verdict.BETTER
+        else:
+            verdict = Verdict.NOT_COMPARABLE
+        why = f": {now.reason}" if now.status is not Status.OK and now.reason else ""
+        changes.setdefault(verdict, []).append(f"seed {seed}: {before.status} → {now.status}{why}")
+    for verdict in (Verdict.WORSE, Verdict.BETTER, Verdict.NOTHING, Verdict.NOT_COMPARABLE):
+        if verdict in changes:
+            return row(verdict, "; ".join(changes[verdict]))
+    first = seeds[0]
+    steps = (base[first].spec.steps, new[first].spec.steps)
+    return row(Verdict.SAME, "" if steps[0] == steps[1] else f"budget: {steps[0]} → {steps[1]} steps")
+
+
+def _version_notes(base: Sequence[Record], new: Sequence[Record]) -> list[str]:
+    """Return what is different around the code: another torch explains a change as well as another solver."""
+    notes = []
+    for name in ("torch", "numpy", "scipy", "python", "cpu", "device", "threads"):
+        before, now = (
+            sorted({str(r.environment[name]) for r in side if r.environment.get(name) is not None})
+            for side in (base, new)
+        )
+        if before and now and before != now:
+            notes.append(f"{name}: {_few(before)} in BASE, {_few(now)} in NEW")
+    return notes
+
+
+def _few(values: Sequence[str]) -> str:
+    return ", ".join(values[:3]) + (f" and {len(values) - 3} more" if len(values) > 3 else "")
+
+
+def _join(first: str, second: str) -> str:
+    return f"{first}; {second}" if first else second

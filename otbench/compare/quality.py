@@ -1,0 +1,263 @@
+"""Quality of NEW against BASE: scales, what a cell's own seeds say, and the test over all numbers together.
+
+Quality is compared on a scale on which the noise of good and bad solvers is about the same, see `_scale`; its noise is
+the spread over BASE's seeds, moderated by that of the other cells (`otbench.compare.statistics`), and p-values are
+corrected by Holm's method over all numbers that differ at all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from otbench.compare.series import Cell, Runs
+from otbench.compare.statistics import Spread, common, deviation, difference_test, exp, holm, mean, moderated
+from otbench.compare.verdict import Comparison, Kind, Rules, Verdict
+from otbench.records.record import MetricInfo, Record, Status
+
+LEARNT = math.log(1.25)
+"""A solver learns if on every seed it ends at 4/5 of where it began, or better.
+
+It has stopped to learn if on every seed it keeps less than the share `UNLEARNT` of that way (in logarithms) and the
+change is significant by itself, at `UNLEARNT_P`. So special a change needs no correction for many comparisons, which
+with three seeds would hide all but the largest ones.
+"""
+UNLEARNT = 0.1
+UNLEARNT_P = 0.05
+NO_SPREAD = 1e-6
+"""A number that varies less than this over seeds has no noise; then the tolerance alone decides."""
+_UNKNOWN = "?"
+"""Unit of a metric of which no record says which way is better."""
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A quality metric whose noise is not known yet.
+
+    Attributes:
+        row: what is known, with `change` and interval missing.
+        differences: by seed, of `_Scale.to`; larger is worse.
+        spread: of the scaled values over BASE's seeds (NEW's where BASE has one; no freedom where that has one, too).
+        scale: how to come back.
+        size: 1 on logarithmic scales, else the mean size of BASE's values, with which tolerance and spread scale.
+        unlearnt: whether the solver learnt in BASE and does not in NEW.
+    """
+
+    row: Comparison
+    differences: tuple[float, ...]
+    spread: Spread
+    scale: _Scale
+    size: float
+    unlearnt: bool
+
+    @property
+    def exact(self) -> bool:
+        """Whether the number is the same over seeds: a closed form, which has no noise."""
+        return self.spread.freedom > 0 and self.spread.size <= NO_SPREAD * self.size
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """A monotone scale on which larger is worse."""
+
+    logarithmic: bool
+    bound: float | None = None
+    sign: float = 1.0
+
+    def to(self, value: float) -> float:
+        """Return `value` on the scale."""
+        if self.bound is not None:
+            return math.log(self.bound - value)
+        return self.sign * (math.log(value) if self.logarithmic else value)
+
+    def change(self, difference: float) -> float:
+        """Return a difference on the scale as a ratio or difference of values (of gaps to the bound)."""
+        signed = difference if self.bound is not None else self.sign * difference
+        return exp(signed) if self.logarithmic else signed
+
+    def back(self, value: float) -> float:
+        """Return the value that stands at `value` on the scale."""
+        if self.bound is not None:
+            return self.bound - exp(value)
+        return exp(self.sign * value) if self.logarithmic else self.sign * value
+
+
+def _scale(info: MetricInfo, values: Sequence[float]) -> _Scale:
+    """Return the scale for `values`: logarithms where it can be, so that a change is a ratio.
+
+    Positive metrics where lower is better (UVP, distances) by their logarithm. Where higher is better, the logarithm of
+    what is missing to the best value (1, or 100 in %): an accuracy that falls from 99 to 98 % has twice the errors.
+    """
+    if not info.higher_is_better:
+        return _Scale(logarithmic=min(values) > 0)
+    bound = 100.0 if info.unit == "%" else 1.0
+    if max(values) < bound and bound - max(values) > 1e-12:
+        return _Scale(logarithmic=True, bound=bound)
+    return _Scale(logarithmic=min(values) > 0 and max(values) > bound, sign=-1.0)
+
+
+def compare_quality(
+    cell: Cell, base: Runs, new: Runs, seeds: Sequence[int], rules: Rules
+) -> tuple[list[Comparison], list[Pending]]:
+    """Compare the metrics of one cell over `seeds`, all of which ended well on both sides.
+
+    Returns:
+        What can be said at once, and what must wait for the noise of the other cells: see `judged`.
+    """
+    made = [_quality(cell, info, base, new, seeds) for info in _metrics(base, new, rules)]
+    return [row for row in made if isinstance(row, Comparison)], [item for item in made if isinstance(item, Pending)]
+
+
+def _metrics(base: Runs, new: Runs, rules: Rules) -> list[MetricInfo]:
+    """Return the metrics to judge. An older record may not say which way is better; then the other side may."""
+    known: dict[str, MetricInfo] = {}
+    names: dict[str, None] = {}
+    for record in (*new.values(), *base.values()):
+        for info in record.metric_info:
+            known.setdefault(info.name, info)
+        names |= dict.fromkeys(record.metrics)
+    if rules.metrics is not None:
+        return [
+            known.get(name, MetricInfo(name=name, label=name, unit=_UNKNOWN)) for name in rules.metrics if name in names
+        ]
+    if not known:
+        return [MetricInfo(name=name, label=name, unit=_UNKNOWN) for name in names]
+    return [info for info in known.values() if info.primary and info.name in names]
+
+
+def _quality(cell: Cell, info: MetricInfo, base: Runs, new: Runs, seeds: Sequence[int]) -> Comparison | Pending:
+    """Return what can be said of one metric of one cell."""
+    name = info.name
+    empty = Comparison(
+        cell,
+        Kind.QUALITY,
+        name,
+        info.label or name,
+        "" if info.unit == _UNKNOWN else info.unit,
+        Verdict.SAME,
+        smaller_is_better=not info.higher_is_better,
+    )
+    lost = [seed for seed in seeds if name in base[seed].metrics and name not in new[seed].metrics]
+    both = [seed for seed in seeds if name in base[seed].metrics and name in new[seed].metrics]
+    if lost:
+        return replace(empty, verdict=Verdict.NOTHING, seeds=tuple(lost), reason="NEW does not report it any more")
+    if not both:
+        return replace(empty, verdict=Verdict.NOT_COMPARABLE, reason="BASE does not report it")
+    before = {seed: base[seed].metrics[name] for seed in both}
+    now = {seed: new[seed].metrics[name] for seed in both}
+    if info.unit == _UNKNOWN:
+        equal = before == now
+        return replace(
+            empty,
+            seeds=tuple(both),
+            base=mean(list(before.values())),
+            new=mean(list(now.values())),
+            verdict=Verdict.SAME if equal else Verdict.NOT_COMPARABLE,
+            reason="" if equal else "no record says whether higher or lower is better",
+        )
+    broken = [seed for seed in both if math.isfinite(before[seed]) and not math.isfinite(now[seed])]
+    healed = [seed for seed in both if not math.isfinite(before[seed]) and math.isfinite(now[seed])]
+    finite = [seed for seed in both if math.isfinite(before[seed]) and math.isfinite(now[seed])]
+    if broken or not finite:
+        verdict = Verdict.WORSE if broken else Verdict.BETTER if healed else Verdict.NOT_COMPARABLE
+        what = "; ".join(f"seed {seed}: {before[seed]:.3g} → {now[seed]:.3g}" for seed in (broken or healed or both))
+        shown = replace(empty, base=mean(list(before.values())), new=mean(list(now.values())))
+        return replace(shown, verdict=verdict, seeds=tuple(both), reason=what)
+    return _prepared(empty, info, before, now, finite, base, new)
+
+
+def _prepared(
+    empty: Comparison,
+    info: MetricInfo,
+    before: Mapping[int, float],
+    now: Mapping[int, float],
+    seeds: Sequence[int],
+    base: Runs,
+    new: Runs,
+) -> Pending:
+    """Scale the values of `seeds` and take the spread over all good seeds of a side, BASE's first."""
+    every = {side: _finite(info.name, runs) for side, runs in (("base", base), ("new", new))}
+    scale = _scale(info, [*every["base"], *every["new"]])
+    differences = tuple(scale.to(now[seed]) - scale.to(before[seed]) for seed in seeds)
+    side = every["base"] if len(every["base"]) > 1 or len(every["new"]) < 2 else every["new"]
+    scaled = [scale.to(value) for value in side]
+    size = 1.0
+    if not scale.logarithmic:  # a metric that reached exactly zero is measured by where it began
+        starts = [abs(base[seed].start.get(info.name, 0.0)) for seed in seeds]
+        size = max(mean([abs(value) for value in every["base"]]), 1e-3 * mean(starts))
+    row = replace(
+        empty,
+        seeds=tuple(seeds),
+        base=scale.back(mean([scale.to(before[seed]) for seed in seeds])),
+        new=scale.back(mean([scale.to(now[seed]) for seed in seeds])),
+        spread=deviation(every["new"]) if len(every["new"]) > 1 else None,
+        relative=scale.logarithmic,
+        of_gap=scale.bound is not None,
+    )
+    return Pending(
+        row,
+        differences,
+        Spread(deviation(scaled), len(scaled) - 1),
+        scale,
+        size,
+        _unlearnt(info.name, scale, base, new, seeds),
+    )
+
+
+def _unlearnt(name: str, scale: _Scale, base: Runs, new: Runs, seeds: Sequence[int]) -> bool:
+    """Say whether every run of BASE got well away from where it began, and every run of NEW stayed there."""
+
+    def way(record: Record) -> float:
+        start, end = record.start.get(name, math.nan), record.metrics[name]
+        inside = start < scale.bound if scale.bound is not None else start > 0
+        return scale.to(start) - scale.to(end) if inside and start < math.inf else math.nan
+
+    if not scale.logarithmic:
+        return False
+    before = [way(base[seed]) for seed in seeds]
+    now = [way(new[seed]) for seed in seeds]
+    return all(b >= LEARNT and n <= UNLEARNT * b for b, n in zip(before, now, strict=True))
+
+
+def _finite(name: str, runs: Runs) -> list[float]:
+    values = (record.metrics.get(name) for record in runs.values() if record.status is Status.OK)
+    return [value for value in values if value is not None and math.isfinite(value)]
+
+
+def judged(pending: Sequence[Pending], rules: Rules) -> list[Comparison]:
+    """Give every pending metric its interval, p-value and verdict."""
+    others = {
+        kind: common([p.spread for p in pending if p.row.cell.kind == kind and p.scale.logarithmic and not p.exact])
+        for kind in ("solver", "baseline")  # apart, because closed forms vary less than training does
+    }
+    rows: list[Comparison] = []
+    tested: list[tuple[float, float, Pending, Comparison]] = []
+    for item in pending:
+        difference, zero = mean(item.differences), item.scale.change(0.0)
+        row = replace(item.row, change=item.scale.change(difference))
+        if not any(item.differences):
+            rows.append(replace(row, low=zero, high=zero, reason="equal to the last bit"))
+            continue
+        if item.exact:
+            verdict = _verdict(item, difference, rules)
+            rows.append(replace(row, low=row.change, high=row.change, verdict=verdict, reason="no noise over seeds"))
+            continue
+        prior = others[item.row.cell.kind]
+        spread = moderated(item.spread, Spread(prior.size * item.size, prior.freedom))
+        half, p = difference_test(difference, spread, len(item.differences))
+        low, high = sorted((item.scale.change(difference - half), item.scale.change(difference + half)))
+        tested.append((p, difference, item, replace(row, low=low, high=high)))
+    for adjusted, (p, difference, item, row) in zip(holm([entry[0] for entry in tested]), tested, strict=True):
+        verdict = _verdict(item, difference, rules) if adjusted < rules.alpha else Verdict.SAME
+        if item.unlearnt and p < UNLEARNT_P:
+            row, verdict = replace(row, reason="it learnt in BASE and does not in NEW"), Verdict.WORSE
+        rows.append(replace(row, verdict=verdict, p=adjusted))
+    return rows
+
+
+def _verdict(item: Pending, difference: float, rules: Rules) -> Verdict:
+    tolerance = math.log1p(rules.tolerance) if item.scale.logarithmic else rules.tolerance * item.size
+    if abs(difference) <= tolerance:
+        return Verdict.SAME
+    return Verdict.WORSE if difference > 0 else Verdict.BETTER

@@ -1,0 +1,132 @@
+"""What a comparison says and the rules that it follows, as data; nothing is computed from records here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from otbench.compare.series import Cell
+
+
+class Verdict(StrEnum):
+    """What a comparison says."""
+
+    WORSE = "worse"
+    BETTER = "better"
+    SAME = "same"
+    NOT_COMPARABLE = "not comparable"
+    NOTHING = "nothing measured"
+
+
+class Kind(StrEnum):
+    """What is compared."""
+
+    STATUS = "status"
+    QUALITY = "quality"
+    MEMORY = "memory"
+    TIME = "time"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What counts as a change.
+
+    Attributes:
+        alpha: chance that unchanged code raises any alarm of quality, over all cells and metrics together.
+        tolerance: relative change of a quality metric that is never called better or worse.
+        gate_time: threshold of time in units of its own noise, and time then counts for `regressed`; None = time is
+            shown only.
+        metrics: names of the metrics to judge; None = the primary ones of each task.
+        require_all: whether a cell of BASE without a run in NEW counts as "could not be compared".
+    """
+
+    alpha: float = 0.01
+    tolerance: float = 0.05
+    gate_time: float | None = None
+    metrics: tuple[str, ...] | None = None
+    require_all: bool = False
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One number of one cell in BASE and NEW.
+
+    Attributes:
+        cell: what was run.
+        kind: what the number is.
+        metric: its name; "status" and "run" for the run itself.
+        label: its name for people.
+        unit: of `base` and `new`.
+        verdict: what became of it.
+        gated: whether `worse` here is a regression.
+        seeds: those in both BASE and NEW.
+        base: mean over `seeds` (geometric where `relative`).
+        new: the same of NEW.
+        spread: standard deviation of NEW over its seeds, in `unit`; None for one seed.
+        relative: whether `change` is a ratio (new / base) or a difference (new - base).
+        of_gap: whether the ratio is that of the distance to the best possible value, not of the value.
+        change: how much; with `low` and `high` its interval.
+        p: Holm's adjusted p-value; None where no test was needed or possible.
+        reason: what else is to be said.
+        smaller_is_better: direction of `new`.
+    """
+
+    cell: Cell
+    kind: Kind
+    metric: str
+    label: str
+    unit: str
+    verdict: Verdict
+    gated: bool = True
+    seeds: tuple[int, ...] = ()
+    base: float | None = None
+    new: float | None = None
+    spread: float | None = None
+    relative: bool = True
+    of_gap: bool = False
+    change: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    reason: str = ""
+    smaller_is_better: bool = True
+
+    @property
+    def regressed(self) -> bool:
+        """Whether this alone makes NEW a regression."""
+        return self.gated and self.verdict is Verdict.WORSE
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All comparisons, the ones to look at first.
+
+    Attributes:
+        rows: in the order of verdicts, then of cells.
+        rules: by which they were judged.
+        notes: what else the reader should know: other versions, records that were passed over.
+    """
+
+    rows: tuple[Comparison, ...]
+    rules: Rules
+    notes: tuple[str, ...] = ()
+
+    def count(self, verdict: Verdict) -> int:
+        """Return the number of rows with `verdict`."""
+        return sum(row.verdict is verdict for row in self.rows)
+
+    @property
+    def regressed(self) -> bool:
+        """Whether anything that counts is worse."""
+        return any(row.regressed for row in self.rows)
+
+    @property
+    def compared(self) -> bool:
+        """Whether any quality could be compared; with `require_all`, whether everything that BASE measured was.
+
+        Runs that ended well and took the same memory are no comparison if no metric of theirs could be judged.
+        """
+        if self.rules.require_all and self.count(Verdict.NOTHING):
+            return False
+        judged = (Verdict.WORSE, Verdict.BETTER, Verdict.SAME)
+        return self.regressed or any(row.kind is Kind.QUALITY and row.verdict in judged for row in self.rows)

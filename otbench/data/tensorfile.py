@@ -1,0 +1,139 @@
+"""Tensors and numbers in a file that nothing can hide in: written as a whole, verified when read, never executed.
+
+A file's name holds the hash of what it was made from, and the file holds the hash of its tensors, so that it is never
+taken for another one. It is read with `weights_only=True`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from otbench.data.remote import cache_folder
+from otbench.errors import DataError, StoreError
+from otbench.files import require_file, write_atomically
+
+FORMAT = 1
+"""Version of the files. Raise it when their form, or the meaning of what they are made from, changes."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a cache file holds.
+
+    Attributes:
+        tensors: by name, on the CPU.
+        numbers: what is known of them (accuracy, losses).
+        digest: SHA-256 of the tensors, hexadecimal.
+    """
+
+    tensors: Mapping[str, Tensor]
+    numbers: Mapping[str, float]
+    digest: str
+
+
+def kept(
+    path: Path,
+    identity: str,
+    make_it: Callable[[], tuple[Mapping[str, Tensor], Mapping[str, float]]],
+    *,
+    force: bool = False,
+) -> Stored:
+    """Return what `path` holds; if it does not exist, make it and write it there as a whole.
+
+    Args:
+        path: the file.
+        identity: what it was made from, in words; a file of another identity is refused.
+        make_it: returns tensors and numbers.
+        force: make it even if `path` exists, which stays as it is until then.
+
+    Raises:
+        DataError: the file is damaged, foreign, of another identity, or holds code.
+        StoreError: it cannot be written.
+    """
+    if force or not path.exists():
+        tensors, numbers = make_it()
+        tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+        content = {
+            "format": FORMAT,
+            "made_of": identity,
+            "tensors": tensors,
+            "numbers": {name: float(value) for name, value in numbers.items()},
+            "digest": digest_of(tensors),
+        }
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, buffer.getvalue())
+        except OSError as error:
+            raise StoreError(f"cannot write '{path}': {error.strerror or error}; free space or permissions") from error
+    return _read(path, identity)
+
+
+def cached(head: str, identity: Mapping[str, object], make_it: Callable[[], Mapping[str, Tensor]]) -> Stored:
+    """Return tensors that follow from `identity`, kept in the user's cache; made where there are none, or damaged ones.
+
+    Raises:
+        StoreError: they cannot be written.
+    """
+    text = json.dumps(identity, sort_keys=True)
+    path = place(head, text)
+    try:
+        return kept(path, text, lambda: (make_it(), {}))
+    except DataError:
+        return kept(path, text, lambda: (make_it(), {}), force=True)
+
+
+def place(head: str, identity: str, data_dir: Path | None = None) -> Path:
+    """Return where the file of `identity` lies or will lie: in `pretrained/` of the user's folder, or of the cache.
+
+    Args:
+        head: how its name begins.
+        identity: what it is made from, in words.
+        data_dir: the user's folder, if any; it goes first, where it holds such a file.
+    """
+    key = hashlib.sha256(f"{FORMAT} {identity}".encode()).hexdigest()[:16]
+    name = f"{head}-{key}.pt"
+    own = None if data_dir is None else data_dir / "pretrained" / name
+    return own if own is not None and own.exists() else cache_folder() / "pretrained" / name
+
+
+def _read(path: Path, identity: str) -> Stored:
+    require_file(path)
+    again = "Remove the file and make it again (data make)"
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged or hostile file can raise anything; nothing in it was executed
+        code = "Unsupported" in str(error) or "weights_only" in str(error).lower()
+        why = "it holds more than tensors, which could be code, and was not opened" if code else "it is damaged"
+        raise DataError(f"{path}: not a network of otbench: {why}. {again}") from error
+    known = isinstance(content, dict) and content.get("format") == FORMAT
+    if not (known and _are(content.get("tensors"), Tensor) and _are(content.get("numbers"), float)):
+        raise DataError(f"{path}: not a network of otbench, or of another version. {again}")
+    if content.get("made_of") != identity:
+        raise DataError(f"{path}: made from other data or settings than its name says. {again}")
+    tensors = content["tensors"]
+    if content.get("digest") != digest_of(tensors):
+        raise DataError(f"{path}: wrong checksum of its tensors: the file was changed or damaged. {again}")
+    return Stored(tensors, content["numbers"], str(content["digest"]))
+
+
+def _are(values: object, kind: type) -> bool:
+    return isinstance(values, dict) and all(isinstance(k, str) and isinstance(v, kind) for k, v in values.items())
+
+
+def digest_of(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of tensors and their names, hexadecimal; it does not depend on their order."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,337 @@
+"""From what a user asks to the list of runs: names, presets, grids, devices and limits, all checked before any run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from otbench.config import Config, Value, build_config
+from otbench.errors import PluginError, UsageError
+from otbench.harness.messages import Planned
+from otbench.harness.selection import Selection, as_grid, integers, parse
+from otbench.names import hint
+from otbench.plugins.registry import Entry, Registry
+from otbench.records.record import RunSpec
+from otbench.registration import PRESETS, Registration
+from otbench.task import Task
+
+HARD_LIMITS = {"smoke": 600.0, "quick": 3600.0, "full": 86_400.0, "paper": 604_800.0}
+"""Wall-clock seconds after which a run's process is ended, unless `hard_limit` says otherwise."""
+MAX_RUNS = 100_000
+_KERNELS = ("nets", "ops", "metrics")
+_PLUGIN_FOLDERS = ("otbench.solvers.", "otbench.baselines.", "otbench.datasets.")
+_PACKAGE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks for, as typed. See `otbench run --help` for the meaning of each field."""
+
+    solvers: str
+    task: str
+    dim: str | None = None
+    seeds: str = "0"
+    steps: int | None = None
+    time_limit: float | None = None
+    hard_limit: float | None = None
+    device: str = "auto"
+    threads: int | None = None
+    preset: str = "quick"
+    jobs: int = 1
+    data_dir: Path | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All runs of a request.
+
+    Attributes:
+        runs: in the order of solvers, instances and seeds; the executor shuffles them.
+        closed_form: names whose runs of one instance may share a process.
+        has_full: whether every solver declares the preset whose numbers may stand beside published ones.
+        notes: what the user should know (plugins left out, presets missing).
+    """
+
+    runs: tuple[Planned, ...]
+    closed_form: frozenset[str]
+    has_full: bool
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class _Solver:
+    entry: Entry
+    note: Registration
+    grids: list[Mapping[str, str]] = field(default_factory=list)
+
+
+def make_plan(request: Request, registry: Registry) -> Plan:
+    """Check `request` and return its runs, sanity baselines included.
+
+    Raises:
+        UsageError: a name, parameter, preset, device or number is wrong.
+        PluginError: a file asked for by name cannot be imported.
+        DataError: a task's input is missing or wrong.
+    """
+    _check_numbers(request)
+    notes = [f"{problem.where}: left out: {problem.reason}" for problem in registry.problems]
+    seeds = integers(request.seeds, option="--seeds")
+    tasks = parse(request.task, option="--task")
+    chosen = _chosen_solvers(request, registry, notes)
+    device, device_class = resolve_device(request.device)
+    cores = os.cpu_count() or 1
+    threads = request.threads or max(1, min(4, cores) // request.jobs)
+
+    runs: dict[str, Planned] = {}
+    closed_form: set[str] = set()
+    for selection in tasks:
+        task_entry = registry.find(selection.name, "task")
+        task_note = registry.load(task_entry)
+        configs = _task_configs(selection, task_note, request, notes)
+        _check_size(len(configs) * len(seeds) * sum(len(solver.grids) for solver in chosen))
+        for config in configs:
+            task = _task_class(task_note)(config, data_dir=request.data_dir)
+            task.check()
+            inputs = {f"input {path.name}": _file_digest(path.resolve()) for path in task.inputs()}
+            rows = [*chosen, *_controls(task, chosen, registry, notes)]
+            closed_form |= {row.note.name for row in rows if row.note.closed_form}
+            for solver in rows:
+                source = _source(solver, task_entry, registry) | inputs
+                source_hash = _digest(json.dumps(source, sort_keys=True).encode())
+                for typed in solver.grids:
+                    solver_config, steps = _solver_config(solver, typed, request)
+                    for seed in seeds:
+                        spec = RunSpec(
+                            kind="baseline" if solver.note.kind == "baseline" else "solver",
+                            solver=solver.note.name,
+                            solver_config=solver_config.model_dump(),
+                            task=task_note.name,
+                            task_config=config.model_dump(),
+                            preset=request.preset,
+                            seed=seed,
+                            steps=steps,
+                            time_limit=None if solver.note.kind == "baseline" else request.time_limit,
+                            device=device,
+                            threads=threads,
+                            hard_limit=request.hard_limit or _hard_limit(request),
+                        )
+                        run_id = spec.run_id(source_hash, device_class)
+                        command = _command(spec, typed, task_note, request)
+                        label = _typed(spec.solver, typed)
+                        runs[run_id] = Planned(id=run_id, spec=spec, label=label, source=source, command=command)
+    has_full = all("full" in solver.note.presets for solver in chosen if solver.note.kind == "solver")
+    return Plan(tuple(runs.values()), frozenset(closed_form), has_full, tuple(notes))
+
+
+def _controls(task: Task[Config], chosen: Sequence[_Solver], registry: Registry, notes: list[str]) -> Iterator[_Solver]:
+    """Yield the baselines that this task always shows and that nobody asked for."""
+    for name in task.controls():
+        if all(solver.note.name != name for solver in chosen):
+            try:
+                entry = registry.find(name, "baseline")
+                yield _Solver(entry, registry.load(entry), [{}])
+            except (PluginError, UsageError) as error:
+                note = f"left out: {error}"
+                notes += [note] if note not in notes else []
+
+
+def _check_size(runs: int) -> None:
+    if runs > MAX_RUNS:
+        raise UsageError(f"the grid has more than {MAX_RUNS} runs; make it smaller")
+
+
+def _check_numbers(request: Request) -> None:
+    if request.preset not in PRESETS:
+        raise UsageError(f"unknown preset '{request.preset}'{hint(request.preset, PRESETS, 'presets')}")
+    for option, value, most in (
+        ("--steps", request.steps, 10**12),
+        ("--threads", request.threads, 1024),
+        ("--jobs", request.jobs, 1024),
+    ):
+        if value is not None and not 1 <= value <= most:
+            raise UsageError(f"{option} {value}: must be at least 1 and at most {most}")
+    for option, limit in (("--time-limit", request.time_limit), ("--hard-limit", request.hard_limit)):
+        if limit is not None and not 0 < limit < float("inf"):
+            raise UsageError(f"{option} {limit:g}: must be a positive number of seconds")
+
+
+def _chosen_solvers(request: Request, registry: Registry, notes: list[str]) -> list[_Solver]:
+    """Return the solvers asked for, then the baselines that always stand beside them."""
+    chosen: dict[str, _Solver] = {}
+
+    def add(entry: Entry, typed: Sequence[Mapping[str, str]], *, required: bool) -> None:
+        try:
+            note = registry.load(entry)
+            if note.kind == "solver" and request.preset not in note.presets:
+                raise UsageError(
+                    f"{entry.name} declares no preset '{request.preset}'; it has: {', '.join(note.presets)}"
+                )
+        except (PluginError, UsageError) as error:
+            if required:
+                raise
+            notes.append(f"left out: {error}")
+            return
+        chosen.setdefault(entry.name, _Solver(entry, note)).grids += typed
+
+    for selection in parse(request.solvers, option="--solvers"):
+        if selection.name == "all":
+            if selection.grid:
+                raise UsageError("--solvers all takes no parameters; name the solver whose parameters you set")
+            for entry in registry.entries("solver", "baseline"):
+                add(entry, [{}], required=False)
+        else:
+            _check_size(selection.size)
+            add(registry.find(selection.name, "solver", "baseline"), selection.points(), required=True)
+    for entry in registry.entries("baseline"):
+        if entry.name not in chosen:
+            add(entry, [{}], required=False)
+            if entry.name in chosen and not chosen[entry.name].note.always:
+                del chosen[entry.name]
+    return list(chosen.values())
+
+
+def _task_configs(selection: Selection, note: Registration, request: Request, notes: list[str]) -> list[Config]:
+    grid = dict(selection.grid)
+    if request.dim is not None:
+        if "dim" not in note.config.model_fields:
+            raise UsageError(f"--dim: task {note.name} has no parameter 'dim'")
+        if "dim" in grid:
+            raise UsageError("--dim and dim=... in --task say the same thing twice; give one of them")
+        grid["dim"] = tuple(str(value) for value in integers(request.dim, option="--dim"))
+    replaced = {other for key in grid for other in _task_class(note).replaces.get(key, ())}
+    preset = note.presets.get(request.preset, {})
+    preset, said = _task_class(note).choose(preset, typed=frozenset(grid), data_dir=request.data_dir)
+    notes += said
+    preset = {key: value for key, value in preset.items() if key not in grid and key not in replaced}
+    full = as_grid(preset) | grid
+    wanted = Selection(note.name, full)
+    _check_size(wanted.size)
+    return [build_config(note.config, point, owner=f"task {note.name}") for point in wanted.points()]
+
+
+def _task_class(note: Registration) -> type[Task[Config]]:
+    assert issubclass(note.cls, Task)
+    return note.cls
+
+
+def _solver_config(solver: _Solver, typed: Mapping[str, str], request: Request) -> tuple[Config, int | None]:
+    preset: dict[str, Value] = {}
+    for key, value in solver.note.presets.get(request.preset, {}).items():
+        if isinstance(value, Sequence) and not isinstance(value, str):
+            raise PluginError(f"{solver.note.name}: preset '{request.preset}' holds a list for '{key}'")
+        preset[key] = value
+    steps = preset.pop("steps", None)
+    config = build_config(solver.note.config, preset | dict(typed), owner=f"{solver.note.kind} {solver.note.name}")
+    if solver.note.kind == "baseline":
+        return config, None
+    if request.steps is not None:
+        return config, request.steps
+    return config, None if request.time_limit is not None or steps is None else int(steps)
+
+
+def _hard_limit(request: Request) -> float:
+    if request.time_limit is None:
+        return HARD_LIMITS[request.preset]
+    return 2 * request.time_limit + 600
+
+
+def _command(spec: RunSpec, typed: Mapping[str, str], task: Registration, request: Request) -> str:
+    """Return the command that repeats one run."""
+    defaults = {name: field.default for name, field in task.config.model_fields.items()}
+    preset = task.presets.get(request.preset, {})
+    config = spec.task_config
+    task_values = {k: v for k, v in config.items() if v is not None and (v != defaults[k] or k in preset)}
+    words = ["python", "bench.py", "--solvers", _typed(spec.solver, typed), "--task", _typed(spec.task, task_values)]
+    words += ["--preset", spec.preset, "--seeds", str(spec.seed), "--threads", str(spec.threads)]
+    words += ["--device", spec.device]
+    if request.steps is not None:
+        words += ["--steps", str(request.steps)]
+    if request.time_limit is not None:
+        words += ["--time-limit", f"{request.time_limit:g}"]
+    return shlex.join(words)
+
+
+def _typed(name: str, values: Mapping[str, object]) -> str:
+    inside = ",".join(f"{key}={value}" for key, value in values.items())
+    return f"{name}[{inside}]" if inside else name
+
+
+def _source(solver: _Solver, task: Entry, registry: Registry) -> dict[str, str]:
+    """Return the hash of each piece of code that makes the numbers: solver, what it builds on, task, kernels."""
+    hashes = {}
+    for cls in solver.note.cls.__mro__:
+        if cls.__module__.startswith(_PLUGIN_FOLDERS):
+            path = Path(str(sys.modules[cls.__module__].__file__))
+            hashes[f"{path.parent.name}/{path.name}"] = _file_digest(path)
+    for entry in (solver.entry, task):
+        module = sys.modules[entry.module]  # loaded by now
+        path = entry.path or Path(str(module.__file__))
+        name = f"{path.parent.name}/{path.name}" if entry.origin == "built in" else path.name
+        hashes[name] = _file_digest(path)
+    return hashes | {"kernels": _kernels_digest()}
+
+
+@cache
+def _file_digest(path: Path) -> str:
+    return _digest(path.read_bytes())
+
+
+@cache
+def _kernels_digest() -> str:
+    files = sorted(path for folder in _KERNELS for path in (_PACKAGE / folder).rglob("*.py"))
+    return _digest(b"".join(str(path.relative_to(_PACKAGE)).encode() + path.read_bytes() for path in files))
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def resolve_device(text: str) -> tuple[str, str]:
+    """Return (device, class of device): `cpu`, or `cuda:N` and the card's name.
+
+    `auto` takes the first GPU if there is one. A GPU is looked at from a process of its own, because this one must
+    never touch CUDA.
+
+    Raises:
+        UsageError: the device is not of a known kind, or not there.
+    """
+    if text == "cpu":
+        return "cpu", "cpu"
+    if not re.fullmatch("auto|cuda(:[0-9]{1,3})?", text):
+        raise UsageError(f"--device {text}: use cpu, cuda, cuda:N or auto")
+    names = _gpus() if text != "auto" or _driver_present() else ()
+    if text == "auto":
+        return ("cuda:0", names[0]) if names else ("cpu", "cpu")
+    number = int(text[5:]) if ":" in text else 0
+    if number < len(names):
+        return f"cuda:{number}", names[number]
+    have = f"this machine has {len(names)} GPU(s)" if names else "no CUDA GPU can be used here"
+    raise UsageError(f"--device {text}: {have}; use --device cpu, or install a driver and a CUDA build of torch")
+
+
+def _driver_present() -> bool:
+    return any(Path(path).exists() for path in ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg"))
+
+
+@cache
+def _gpus() -> tuple[str, ...]:
+    code = (
+        "import json, torch; "
+        "n = torch.cuda.device_count() if torch.cuda.is_available() else 0; "
+        "print(json.dumps([torch.cuda.get_device_name(i) for i in range(n)]))"
+    )
+    try:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+        names = json.loads(done.stdout.strip().splitlines()[-1])
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return ()
+    return tuple(str(name) for name in names)

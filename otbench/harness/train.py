@@ -1,0 +1,305 @@
+"""The one training loop that every solver goes through: budget, clocks, curve, divergence, checkpoint.
+
+The harness owns the loop, so that these are the same for everyone. Evaluation, validation and checkpoints are done
+with the training clock stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from otbench.config import Config
+from otbench.errors import DivergedError, StoreError
+from otbench.harness.measure import PeakMemory, StepClock, synchronize
+from otbench.records.record import CurvePoint, Times
+from otbench.solver import HasValidate, Solver, StepInfo
+
+WARMUP_STEPS = 3
+"""First steps of a run (allocation, autotuning): trained with, timed apart."""
+CHECK_EVERY = {"cpu": 10, "cuda": 50}
+"""Steps between two looks at the loss, which are the harness's only reads from the device."""
+CHECKPOINT_SECONDS = 60.0
+PROGRESS_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Training length: steps, or seconds on the training clock, or whichever ends first.
+
+    With neither, a solver runs until it says done.
+    """
+
+    steps: int | None = None
+    seconds: float | None = None
+
+
+class InterruptedTraining(Exception):  # noqa: N818  (a request, not an error)
+    """Raised when the stop signal came; a checkpoint was written."""
+
+
+@dataclass
+class Progress:
+    """Where training is: shared by the loop, the solver's schedules and the display."""
+
+    budget: Budget
+    step: int = 0
+    seconds: float = 0.0
+
+    def __call__(self) -> float:
+        """Return the used share of the budget, in [0, 1]; by steps alone (repeatable) unless seconds are limited."""
+        by_steps = self.step / self.budget.steps if self.budget.steps else 0.0
+        by_seconds = self.seconds / self.budget.seconds if self.budget.seconds else 0.0
+        return min(1.0, max(by_steps, by_seconds))
+
+
+@dataclass
+class Training:
+    """What the loop measured."""
+
+    curve: list[CurvePoint] = field(default_factory=list)
+    times: Times = field(default_factory=Times)
+    steps: int = 0
+    check_every: int = 1
+    resumed: int = 0
+
+
+class Trainer:
+    """Runs one solver to the end of its budget."""
+
+    def __init__(
+        self,
+        solver: Solver[Config],
+        progress: Progress,
+        *,
+        evaluate: Callable[[], Mapping[str, float]],
+        memory: PeakMemory,
+        checkpoint: Path | None = None,
+        stop: Callable[[], bool] = lambda: False,
+        report: Callable[[Training, Progress], None] = lambda training, progress: None,
+    ) -> None:
+        """Prepare a run.
+
+        Args:
+            solver: what to train.
+            progress: the counter that the solver's schedules read; its budget ends the run.
+            evaluate: scores the current maps; called at step 0, at log-spaced steps and not at the end.
+            memory: peak meter, started and stopped around training segments.
+            checkpoint: where to keep the state of an unfinished run; None = nowhere.
+            stop: asked at every step; True ends the run with a checkpoint.
+            report: called now and then with the curve so far, the clock running: it must be quick.
+        """
+        self.training = Training(check_every=CHECK_EVERY[solver.context.device.type])
+        self._solver = solver
+        self._progress = progress
+        self._evaluate = evaluate
+        self._memory = memory
+        self._checkpoint = checkpoint
+        self._stop = stop
+        self._report = report
+        self._clock = StepClock(solver.context.device)
+        self._cpu_s = 0.0
+        self._segment_cpu = 0.0
+        self._validate_s = 0.0
+        self._validate_every = solver.validate_every if isinstance(solver, HasValidate) else 0
+        self._next_point = 1
+
+    def run(self) -> Training:
+        """Train until the budget is used or the solver says done; return the measurements.
+
+        Raises:
+            DivergedError: the loss is not finite; `self.training` keeps the curve so far.
+            InterruptedTraining: `stop()` said so.
+            StoreError: the checkpoint cannot be written.
+        """
+        self._resume()
+        if self._progress.step == 0:
+            self._point({})
+        budget, training, progress, clock = self._progress.budget, self.training, self._progress, self._clock
+        last_report = last_checkpoint = time.perf_counter()
+        self._start()
+        done = budget.steps == 0
+        while not done:
+            clock.begin()
+            info = self._solver.step()
+            clock.end()
+            progress.step += 1
+            progress.seconds = clock.seconds
+            done = (
+                info.done
+                or progress.step == budget.steps
+                or (budget.seconds is not None and progress.seconds >= budget.seconds)
+            )
+            point_due = progress.step >= self._next_point and not done
+            if done or point_due or progress.step % training.check_every == 0 or progress.step <= WARMUP_STEPS:
+                self._look(info)
+            now = time.perf_counter()
+            if now - last_report > PROGRESS_SECONDS:
+                self._summarise()
+                self._report(training, progress)
+                last_report = now
+            validation_due = self._validate_every and progress.step % self._validate_every == 0 and not done
+            stopping = self._stop() and not done
+            checkpoint_due = self._checkpoint is not None and now - last_checkpoint > CHECKPOINT_SECONDS and not done
+            if point_due or validation_due or stopping or checkpoint_due:
+                self._pause()
+                if point_due:
+                    self._point(info.scalars)
+                if validation_due:
+                    done = self._validate()
+                if stopping or checkpoint_due:
+                    self._save()
+                    last_checkpoint = time.perf_counter()
+                if stopping:
+                    raise InterruptedTraining
+                self._start()
+        self._pause()
+        return training
+
+    def _start(self) -> None:
+        self._memory.start()
+        self._segment_cpu = time.process_time()
+
+    def _pause(self) -> None:
+        self._clock.flush()
+        self._cpu_s += time.process_time() - self._segment_cpu
+        self._memory.stop()
+        self._progress.seconds = self._clock.seconds
+        self._summarise()
+
+    def _look(self, info: StepInfo) -> None:
+        loss = _number(info.loss)
+        self._clock.flush()
+        if not math.isfinite(loss):
+            self._pause()
+            raise DivergedError(f"the loss is {loss} at step {self._progress.step}")
+
+    def _point(self, scalars: Mapping[str, Tensor | float]) -> None:
+        """Evaluate, the clock stopped."""
+        metrics = {name: float(value) for name, value in self._evaluate().items()}
+        self.training.curve.append(
+            CurvePoint(
+                step=self._progress.step,
+                train_s=self._progress.seconds,
+                metrics=metrics,
+                scalars={name: _number(value) for name, value in scalars.items()},
+            )
+        )
+        self._next_point = max(self._progress.step + 1, 2 * self._progress.step)
+
+    def _validate(self) -> bool:
+        """Let the solver look at its validation pool, the clock stopped; return True if it says that it is done."""
+        assert isinstance(self._solver, HasValidate)
+        begin = time.perf_counter()
+        verdict = self._solver.validate()
+        synchronize(self._solver.context.device)
+        self._validate_s += time.perf_counter() - begin
+        return verdict.done
+
+    def _summarise(self) -> None:
+        durations = np.frombuffer(self._clock.durations, dtype=np.float64)
+        warm, rest = durations[:WARMUP_STEPS], durations[WARMUP_STEPS:]
+        times = Times(
+            warmup_s=float(warm.sum()),
+            train_s=float(rest.sum()),
+            train_cpu_s=self._cpu_s,
+            validate_s=self._validate_s,
+        )
+        if len(durations):
+            p10, median, p90 = np.quantile(rest if len(rest) else warm, [0.1, 0.5, 0.9]) * 1000
+            times.step_ms, times.step_ms_p10, times.step_ms_p90 = float(median), float(p10), float(p90)
+        self.training.times = times
+        self.training.steps = self._progress.step
+
+    def _save(self) -> None:
+        if self._checkpoint is None:
+            return
+        state = {
+            "solver": self._solver.state_dict(),
+            "step": self._progress.step,
+            "seconds": self._progress.seconds,
+            "durations": torch.tensor(self._clock.durations, dtype=torch.float64),
+            "cpu_s": self._cpu_s,
+            "validate_s": self._validate_s,
+            "next_point": self._next_point,
+            "curve": [point.model_dump() for point in self.training.curve],
+            "resumed": self.training.resumed,
+            "drawn": [self._solver.problem.source.drawn, self._solver.problem.target.drawn],
+            "random": _random_state(),
+        }
+        temporary = self._checkpoint.with_suffix(".tmp")
+        try:
+            self._checkpoint.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(state, temporary)
+            temporary.replace(self._checkpoint)
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise StoreError(f"cannot write the checkpoint '{self._checkpoint}': {error}") from error
+
+    def _resume(self) -> None:
+        if self._checkpoint is None or not self._checkpoint.exists():
+            return
+        try:
+            state = torch.load(self._checkpoint, map_location=self._solver.context.device, weights_only=True)
+            self._solver.load_state_dict(state["solver"])
+        except Exception:  # a torn checkpoint is no loss of a result: begin again
+            self._checkpoint.unlink(missing_ok=True)
+            raise CheckpointError(str(self._checkpoint)) from None
+        self._progress.step = state["step"]
+        self._progress.seconds = state["seconds"]
+        self._clock.extend(state["durations"].tolist())
+        self._cpu_s, self._validate_s = state["cpu_s"], state["validate_s"]
+        self._next_point = state["next_point"]
+        self.training.curve = [CurvePoint.model_validate(point) for point in state["curve"]]
+        self.training.resumed = state["resumed"] + 1
+        self._solver.problem.source.drawn, self._solver.problem.target.drawn = state["drawn"]
+        _set_random_state(state["random"])
+
+
+def _number(value: Tensor | float) -> float:
+    return float(value.detach()) if isinstance(value, Tensor) else float(value)
+
+
+class CheckpointError(Exception):
+    """A checkpoint could not be read; it was removed, and the run must begin again with a fresh solver."""
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the global random states of Python, NumPy and torch, for third-party code that draws from them."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002  (the global state is the point)
+    torch.manual_seed(seed)
+
+
+def _random_state() -> dict[str, object]:
+    name, keys, *rest = np.random.get_state()  # noqa: NPY002
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+    return {
+        "python": random.getstate(),
+        "numpy": [str(name), torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest],
+        "torch": torch.get_rng_state(),
+        "cuda": cuda,
+    }
+
+
+def _set_random_state(state: dict[str, object]) -> None:
+    python, numpy, cpu, cuda = state["python"], state["numpy"], state["torch"], state["cuda"]
+    assert isinstance(python, tuple)
+    assert isinstance(numpy, list)
+    assert isinstance(cpu, Tensor)
+    assert isinstance(cuda, list)
+    random.setstate(python)
+    np.random.set_state((numpy[0], numpy[1].cpu().numpy().astype(np.uint32), *numpy[2:]))  # noqa: NPY002
+    torch.set_rng_state(cpu.cpu())
+    if cuda:
+        torch.cuda.set_rng_state_all([one.cpu() for one in cuda])

@@ -1,0 +1,1 @@
+"""Solvers, baselines and tasks: found by name, and checked for their authors."""

@@ -1,0 +1,379 @@
+"""The figures of a report: against dimension, accuracy against training time, time to a target.
+
+What they share with other figures, their text and their files, is in `otbench.report.figures.canvas`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from otbench.records.record import MetricInfo, Record, Status
+from otbench.report.figures.canvas import Drawing, legend_below, safe_text, save, theme
+from otbench.report.figures.style import DASHES, Dashes, Style, style
+from otbench.report.rows import IDENTITY, Number, Row, Section, number
+from otbench.report.tables import FRACTIONS, Family, target, time_to
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+
+_PANELS = 12
+"""Panels of one figure at most."""
+_ROWS = 24
+"""Rows drawn in one figure at most: more cannot be told apart. Tables hold them all."""
+_PANEL = (3.5, 2.9)
+"""Width and height of a panel in inches."""
+
+
+@dataclass
+class _Line:
+    label: str
+    look: Style
+    dashes: Dashes
+    points: list[tuple[float, float]]
+    bars: list[float] = field(default_factory=list)
+    hollow: bool = False
+
+
+def drawings(family: Family, formats: Iterable[str]) -> Iterator[Drawing]:
+    """Yield the figures of a family in `formats` (svg, pdf, png); one without anything to show is left out."""
+    wanted = list(formats)
+    for name, title, make in (
+        ("by-dimension", "accuracy, training time and memory by dimension", _by_dimension),
+        ("curves", "accuracy against training time", _curves),
+        ("time-to-target", "training time to a part of identity's score", _time_to_target),
+    ):
+        drawing = Drawing(f"{family.slug}--{name}", f"{family.title}: {title}")
+        with theme():
+            figure = make(family, drawing)
+            if figure is not None:
+                save(figure, drawing, wanted)
+                yield drawing
+
+
+# --------------------------------------------------------------------------------------------------------- the figures
+
+
+def _by_dimension(family: Family, drawing: Drawing) -> Figure | None:
+    """First metric, training time and peak memory against dimension; published accuracy hollow and dotted."""
+    if not family.sizes or not family.metrics:
+        return None
+    metric = family.metrics[0]
+    panels = [
+        (_with_unit(metric.label, metric.unit), metric.name, 1.0),
+        ("training time (s)", "train_s", 1.0),
+        ("peak memory (MB)", "memory", 1e-6),
+    ]
+    rows, drawing.left_out = _rows(family)
+    figure, axes = _figure(len(panels))
+    for axis, (label, key, scale) in zip(axes, panels, strict=True):
+        lines = []
+        for row_label, row in rows.items():
+            if row.kind == "baseline" and key != metric.name:
+                continue
+            found = [(x, n) for x, n in _numbers(family, row, key) if drawable(n.mean)]
+            lines.append(_line(row_label, rows, [(x, n.mean * scale) for x, n in found]))
+            lines[-1].bars = [0.0 if n.half is None or not drawable(n.half) else n.half * scale for _, n in found]
+        if key == metric.name:
+            lines += _published_lines(family, metric, rows)
+        _draw(axis, lines, log_y=_log(lines) and not (key == metric.name and metric.higher_is_better))
+        _dimension_axis(axis, family)
+        axis.set_ylabel(safe_text(label), parse_math=False)
+    _legend(figure, axes, rows)
+    return figure
+
+
+def _curves(family: Family, drawing: Drawing) -> Figure | None:
+    """First metric against training time, one panel per section: mean over seeds, with the range of the seeds."""
+    members = [section for section in family.sections if section.metrics][:_PANELS]
+    rows, drawing.left_out = _rows(family)
+    drawing.left_out += max(0, len(family.sections) - _PANELS)
+    made: list[tuple[Section, list[_Line], list[_Line], list[list[tuple[float, float, float]]]]] = []
+    for section in members:
+        metric = section.metrics[0]
+        lines, floors, bands = [], [], []
+        for row in section.rows:
+            if row.label not in rows or row.kind == "published":
+                continue
+            if row.kind == "baseline":
+                if metric.name in row.numbers and drawable(row.numbers[metric.name].mean):
+                    floors.append(_line(row.label, rows, [(0.0, row.numbers[metric.name].mean)]))
+                continue
+            curve = _mean_curve([r for r in row.records if r.status is Status.OK], metric.name)
+            lines.append(_line(row.label, rows, [(x, y) for x, y, _, _ in curve]))
+            bands.append([(x, low, high) for x, _, low, high in curve])
+        if any(line.points for line in lines):
+            made.append((section, lines, floors, bands))
+    if not made:
+        return None
+    figure, axes = _figure(len(made))
+    for axis, (section, lines, floors, bands) in zip(axes, made, strict=True):
+        metric = section.metrics[0]
+        log_y = _log([*lines, *floors]) and not metric.higher_is_better
+        for line, band in zip(lines, bands, strict=True):
+            xs, low, high = ([point[k] for point in band] for k in range(3))
+            axis.fill_between(xs, low, high, color=line.look.colour, alpha=0.18, linewidth=0)
+        _draw(axis, lines, log_x=True, log_y=log_y)
+        for floor in floors:
+            axis.axhline(floor.points[0][1], color=floor.look.colour, linestyle=floor.dashes, linewidth=1.0, zorder=1)
+        axis.set_xlabel("training time (s)")
+        axis.set_ylabel(safe_text(_with_unit(metric.label, metric.unit)), parse_math=False)
+        axis.set_title(_panel_title(family, section), parse_math=False)
+    _legend(figure, axes, {k: v for k, v in rows.items() if v.kind != "published"})
+    return figure
+
+
+def _time_to_target(family: Family, drawing: Drawing) -> Figure | None:
+    """Seconds to parts of identity's score against dimension; a cross where a run ended without reaching it."""
+    if not family.sizes:
+        return None
+    rows, drawing.left_out = _rows(family)
+    rows = {label: row for label, row in rows.items() if row.kind == "solver"}
+    panels: list[tuple[float, list[_Line], list[_Line]]] = []
+    for part in FRACTIONS:
+        reached, missed = [], []
+        for label in rows:
+            points, crosses = [], []
+            for size, section in zip(family.sizes, family.sections, strict=True):
+                goal = target(section, part)
+                here = next((r for r in section.rows if r.kind == "solver" and r.label == label), None)
+                if goal is None or here is None:
+                    continue
+                good = [record for record in here.records if record.status is Status.OK]
+                times = [time for record in good if (time := time_to(record, *goal)) is not None]
+                if good and len(times) == len(good):
+                    points.append((size, number(times).mean))
+                elif good:
+                    ends = [record.times.train_s or 0.0 for record in good]
+                    crosses.append((size, number(ends).mean))
+            reached.append(_line(label, rows, points))
+            missed.append(_line(label, rows, crosses))
+        if any(line.points for line in [*reached, *missed]):
+            panels.append((part, reached, missed))
+    if not panels:
+        return None
+    figure, axes = _figure(len(panels))
+    for axis, (part, reached, missed) in zip(axes, panels, strict=True):
+        _draw(axis, reached, log_y=_log([*reached, *missed]))
+        for line in missed:
+            axis.plot(
+                *_columns([p for p in line.points if drawable(p[1])]),
+                linestyle="none",
+                marker="x",
+                color=line.look.colour,
+                markersize=7,
+            )
+        if axis.get_yscale() == "log":
+            _ticks(axis.yaxis, axis.get_ylim())  # again, with the crosses
+        _dimension_axis(axis, family)
+        axis.set_ylabel(f"time to {part:g} of identity (s)")
+        if any(line.points for line in missed):
+            axis.set_title("cross: not reached by the end of the run", fontsize="small")
+    _legend(figure, axes, rows)
+    return figure
+
+
+# -------------------------------------------------------------------------------------------------------------- pieces
+
+
+def _rows(family: Family) -> tuple[dict[str, Row], int]:
+    """Return one row per label to draw, and how many are left out.
+
+    Sanity rows come first; one that is far above identity (a constant map) would only stretch the scale.
+    """
+    found: dict[str, Row] = {}
+    metric = family.metrics[0].name if family.metrics else ""
+    for section in family.sections:
+        scale = next((r.numbers[metric].mean for r in section.rows if r.label == IDENTITY and metric in r.numbers), 0.0)
+        for row in section.rows:
+            value = row.numbers.get(metric)
+            if row.kind == "baseline" and (value is None or value.mean > 3 * scale > 0):
+                continue
+            if row.kind != "published" and row.numbers:
+                found.setdefault(row.label, row)
+    ordered = sorted(found.items(), key=lambda item: (item[1].kind != "baseline", item[0]))
+    return dict(ordered[:_ROWS]), max(0, len(ordered) - _ROWS)
+
+
+def _line(label: str, rows: Mapping[str, Row], points: list[tuple[float, float]]) -> _Line:
+    return _Line(label, style(rows[label].solver), _dashes(label, rows), points)
+
+
+def _dashes(label: str, rows: Mapping[str, Row]) -> Dashes:
+    """Return a line style: rows of one solver differ by it, and sanity rows, which have no markers."""
+    row = rows[label]
+    if row.kind == "baseline":
+        same = [name for name, other in rows.items() if other.kind == "baseline"]
+        return DASHES[1 + same.index(label) % (len(DASHES) - 1)]
+    same = [name for name, other in rows.items() if other.kind == "solver" and other.solver == row.solver]
+    return DASHES[same.index(label) % len(DASHES)]
+
+
+def _numbers(family: Family, row: Row, key: str) -> Iterator[tuple[float, Number]]:
+    for size, section in zip(family.sizes, family.sections, strict=True):
+        for other in section.rows:
+            if (other.kind, other.label, other.source) == (row.kind, row.label, row.source) and key in other.numbers:
+                yield size, other.numbers[key]
+
+
+def _published_lines(family: Family, metric: MetricInfo, rows: Mapping[str, Row]) -> list[_Line]:
+    """Return the published rows of the solvers drawn."""
+    drawn = {row.solver for row in rows.values()}
+    found = {(r.label, r.source): r for s in family.sections for r in s.rows if r.kind == "published"}
+    return [
+        _Line(
+            row.label, style(row.solver), ":", [(x, n.mean) for x, n in _numbers(family, row, metric.name)], hollow=True
+        )
+        for row in found.values()
+        if row.solver in drawn
+    ]
+
+
+def _mean_curve(records: Sequence[Record], metric: str) -> list[tuple[float, float, float, float]]:
+    """Return time, mean, least and greatest over the seeds at the steps that all seeds share; of one seed otherwise."""
+    curves = []
+    for record in records:
+        points = {
+            point.step: (point.train_s, point.metrics[metric])
+            for point in record.curve
+            if drawable(point.metrics.get(metric, math.nan)) and drawable(point.train_s) and point.train_s > 0
+        }
+        if points:
+            curves.append(points)
+    if not curves:
+        return []
+    shared = set(curves[0]).intersection(*curves)
+    if len(shared) < 2:
+        curves, shared = curves[:1], set(curves[0])
+    out = []
+    for step in sorted(shared):
+        values = [curve[step][1] for curve in curves]
+        time = number([curve[step][0] for curve in curves]).mean
+        out.append((time, number(values).mean, min(values), max(values)))
+    return out
+
+
+def drawable(value: float) -> bool:
+    """Say whether `value` can stand on an axis beside sensible ones."""
+    return value == 0 or 1e-30 < abs(value) < 1e30
+
+
+def _figure(panels: int) -> tuple[Figure, list[Axes]]:
+    from matplotlib.figure import Figure
+
+    columns = min(panels, 3 if panels != 4 else 2)
+    lines = math.ceil(panels / columns)
+    figure = Figure(figsize=(_PANEL[0] * columns, _PANEL[1] * lines), layout="constrained")
+    axes = [figure.add_subplot(lines, columns, index + 1) for index in range(panels)]
+    return figure, axes
+
+
+def _draw(axis: Axes, lines: Sequence[_Line], *, log_x: bool = False, log_y: bool) -> None:
+    """Draw `lines`; on a logarithmic axis what is not positive is left out."""
+    import pandas as pd
+    import seaborn as sns
+
+    drawn: list[_Line] = []
+    points: list[tuple[float, float, str]] = []
+    for line in lines:
+        bars = line.bars or [0.0] * len(line.points)
+        kept = [
+            (x, y, bar)
+            for (x, y), bar in zip(line.points, bars, strict=True)
+            if drawable(x) and drawable(y) and (x > 0 or not log_x) and (y > 0 or not log_y)
+        ]
+        if not kept:
+            continue
+        xs, ys, half = (list(column) for column in zip(*kept, strict=True))
+        if any(half):
+            low = [min(bar, 0.9 * abs(y)) if log_y else bar for bar, y in zip(half, ys, strict=True)]
+            axis.errorbar(
+                xs, ys, yerr=[low, half], fmt="none", ecolor=line.look.colour, elinewidth=0.8, capsize=2, alpha=0.7
+            )
+        points += [(x, y, str(len(drawn))) for x, y in zip(xs, ys, strict=True)]
+        drawn.append(line)
+    if drawn:
+        before = len(axis.get_lines())
+        names = [str(index) for index in range(len(drawn))]
+        data = pd.DataFrame(points, columns=["x", "y", "line"])
+        colours = [line.look.colour for line in drawn]
+        options = {"estimator": None, "errorbar": None, "legend": False}
+        sns.lineplot(data, x="x", y="y", hue="line", hue_order=names, palette=colours, ax=axis, **options)
+        for artist, line in zip(axis.get_lines()[before:], drawn, strict=True):
+            artist.set(linestyle=line.dashes, marker=line.look.marker or "none", linewidth=0.9 if line.hollow else 1.4)
+            artist.set(markersize=_marker_size(line.look) - line.hollow, markeredgewidth=0.8 if line.hollow else 0.5)
+            artist.set(markerfacecolor="white" if line.hollow else line.look.colour)
+            artist.set(markeredgecolor=line.look.colour if line.hollow else "white")
+        axis.set(xlabel="", ylabel="")
+    if log_x:
+        axis.set_xscale("log")
+        _ticks(axis.xaxis, axis.get_xlim())
+    if log_y:
+        axis.set_yscale("log")
+        _ticks(axis.yaxis, axis.get_ylim())
+    axis.grid(visible=True, which="major", linewidth=0.4, color="#dddddd")
+    sns.despine(ax=axis)
+
+
+def _ticks(axis: Axis, limits: tuple[float, float]) -> None:
+    """Label a logarithmic axis with plain numbers: powers of ten, with more between them where there are few."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+    low, high = limits
+    ratio = high / low if 0 < low < high < math.inf else math.inf
+    subs = (1.0, 2.0, 5.0) if ratio < 100 else (1.0,)
+    axis.set_major_locator(MaxNLocator(4) if ratio < 5 else LogLocator(subs=subs))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())  # hundreds of marks, half of the size of a file
+
+
+def _marker_size(look: Style) -> float:
+    """Return a size at which all markers look equally large: crosses and stars have less ink."""
+    return 7.5 if look.marker in ("P", "X", "*", "p", "d") else 5.5
+
+
+def _log(lines: Iterable[_Line]) -> bool:
+    values = [y for line in lines for _, y in line.points if drawable(y)]
+    return bool(values) and all(y >= 0 for y in values) and any(y > 0 for y in values)
+
+
+def _dimension_axis(axis: Axes, family: Family) -> None:
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(family.sizes, [f"{size:g}" for size in family.sizes])
+    axis.set_xticks([], minor=True)
+    axis.set_xlabel("dimension")
+
+
+def _legend(figure: Figure, axes: Sequence[Axes], rows: Mapping[str, Row]) -> None:
+    from matplotlib.lines import Line2D
+
+    handles, labels = [], []
+    for label, row in rows.items():
+        look, dashes = style(row.solver), _dashes(label, rows)
+        handles.append(Line2D([], [], color=look.colour, linestyle=dashes, marker=look.marker or None))
+        handles[-1].set(markersize=_marker_size(look))
+        handles[-1].set(markeredgecolor="white", markeredgewidth=0.5)
+        labels.append(safe_text(label))
+    if any(artist.get_markerfacecolor() == "white" for axis in axes for artist in axis.get_lines()):
+        handles.append(Line2D([], [], color="#555555", linestyle=":", marker="o", markersize=5))
+        handles[-1].set(markerfacecolor="white")
+        labels.append("published")
+    legend_below(figure, handles, labels, columns=round(figure.get_figwidth() / 1.6))
+
+
+def _panel_title(family: Family, section: Section) -> str:
+    if not family.sizes:
+        return ""
+    return f"d = {family.sizes[family.sections.index(section)]:g}"
+
+
+def _with_unit(label: str, unit: str) -> str:
+    return f"{label} ({unit})" if unit else label
+
+
+def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    return [x for x, _ in points], [y for _, y in points]

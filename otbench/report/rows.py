@@ -1,0 +1,331 @@
+"""From records to rows: what every report shows, before it is drawn.
+
+One section is one instance under one preset; one row is one solver with one setting, over its seeds. Sanity rows come
+first, published numbers last, and only beside presets that may be compared with them. Where a run is recorded more
+than once (of two states of the code), the newest record counts. Texts out of records lose their control characters
+here, once for all reports; each report escapes the rest in its own way.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+
+import pandas as pd
+
+from otbench.config import Value
+from otbench.records.record import MetricInfo, Record, Status
+
+COMPARABLE = ("full", "paper")
+"""Presets whose rows may stand beside published numbers."""
+ABOVE_IDENTITY = "!"
+WORSE_THAN_START = "v"
+NEVER_MOVED = "~"
+LEGEND = {
+    ABOVE_IDENTITY: "ends above identity: worse than doing nothing",
+    WORSE_THAN_START: "ends worse than it began",
+    NEVER_MOVED: "holds a network whose weights never moved",
+}
+IDENTITY = "identity"
+"""The baseline that does nothing."""
+START = "start"
+"""Column: the solver's own score at step 0, in the section's first metric."""
+READS = "reads_label"
+"""Column: 1 where the maps are given the class of the point that they move, else 0."""
+
+
+@dataclass(frozen=True)
+class Number:
+    """A mean over seeds.
+
+    Attributes:
+        mean: arithmetic mean.
+        half: half width of the 95 % t-interval of the mean; None for one seed.
+        n: number of seeds.
+    """
+
+    mean: float
+    half: float | None
+    n: int
+
+
+@dataclass
+class Row:
+    """One solver with one setting on one instance.
+
+    Attributes:
+        label: the solver as typed.
+        kind: baseline, solver or published.
+        numbers: by column key; a missing one does not apply.
+        marks: `!` above identity, `v` worse than its own start, `~` a network that never moved.
+        failures: "seed 1: diverged: ..." for runs that are not ok.
+        source: where a published row is from.
+        note: footnote of a published row.
+        solver: registered name; of a published row the solver that implements it, or empty.
+        records: what the row is made of; nothing for a published row.
+    """
+
+    label: str
+    kind: str
+    solver: str = ""
+    numbers: dict[str, Number] = field(default_factory=dict)
+    marks: str = ""
+    failures: list[str] = field(default_factory=list)
+    source: str = ""
+    note: str = ""
+    records: list[Record] = field(default_factory=list)
+
+    @property
+    def status(self) -> str:
+        """What became of a row without numbers: the status of its first failed run."""
+        bad = next((record for record in self.records if record.status is not Status.OK), None)
+        return str(bad.status) if bad is not None and not self.numbers else ""
+
+
+@dataclass
+class Section:
+    """One instance under one preset.
+
+    Attributes:
+        config: the task's parameters.
+    """
+
+    task: str
+    instance: str
+    preset: str
+    device: str
+    metrics: list[MetricInfo]
+    rows: list[Row]
+    config: dict[str, Value] = field(default_factory=dict)
+
+    @property
+    def comparable(self) -> bool:
+        """Whether these numbers may stand beside published ones."""
+        return self.preset in COMPARABLE and not self.stand_in
+
+    @property
+    def stand_in(self) -> bool:
+        """Whether the data are a part of the published ones, or a demonstration: no preset makes them comparable."""
+        facts = [record.facts for row in self.rows for record in row.records]
+        return any(bool(fact.get("partial") or fact.get("demo")) for fact in facts)
+
+    @property
+    def start(self) -> MetricInfo | None:
+        """The first metric as it was before the first step: a column of its own."""
+        return self.metrics[0].model_copy(update={"name": START, "label": "at step 0"}) if self.metrics else None
+
+
+def sections(records: Iterable[Record]) -> list[Section]:
+    """Group `records` into sections, in the order of task, preset and instance."""
+    grouped: dict[tuple[object, ...], list[Record]] = {}
+    for record in records:
+        spec = record.spec
+        config = tuple((k, _groupable(v)) for k, v in sorted(spec.task_config.items()))
+        grouped.setdefault((spec.task, spec.preset, _device(record), config), []).append(record)
+    ordered = sorted(grouped.items(), key=lambda item: [_sortable(part) for part in item[0]])
+    return [_section(group) for _, group in ordered]
+
+
+def plain(text: str, limit: int = 200) -> str:
+    """Return `text` on one line, cut at `limit`, without control characters and turns of the reading direction."""
+    clean = " ".join("".join(" " if unicodedata.category(c)[0] == "C" else c for c in text[: 4 * limit]).split())
+    return clean if len(clean) <= limit else clean[: limit - 1] + "…"
+
+
+def _device(record: Record) -> str:
+    return plain(str(record.environment.get("device") or record.spec.device))
+
+
+def _groupable(value: Value) -> float | str:
+    """Return `value` as something equal to itself: a nan is not."""
+    return value if isinstance(value, (int, float)) and math.isfinite(real(value)) else str(value)
+
+
+def real(value: float) -> float:
+    """Return `value` as a float; a whole number too large for one as infinity."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def _sortable(value: object) -> tuple[int, float, str] | tuple[tuple[int, float, str], ...]:
+    if isinstance(value, tuple):
+        return tuple(_sortable(part) for part in value)  # type: ignore[misc]
+    if isinstance(value, (int, float)):
+        return (0, real(value), "")
+    return (1, 0.0, str(value))
+
+
+def _section(records: Sequence[Record]) -> Section:
+    first = next((r for r in records if r.metric_info), records[0])
+    rows = _grouped(records)
+    identity = _identity([record for (_, label), group in rows.items() if label == IDENTITY for record in group])
+    made = [_row(label, kind, group, first.metric_info, identity) for (kind, label), group in rows.items()]
+    made.sort(key=lambda row: (row.kind != "baseline", row.label))
+    if any(record.reads_label for row in made for record in row.records):  # else nobody asks
+        for row in (row for row in made if row.numbers):
+            row.numbers[READS] = number([float(r.reads_label) for r in row.records if r.status is Status.OK])
+    section = Section(
+        task=plain(first.spec.task),
+        instance=plain(first.instance or _instance_words(first)),
+        preset=plain(first.spec.preset),
+        device=_device(first),
+        metrics=[
+            metric.model_copy(update={"label": plain(metric.label, 40), "unit": plain(metric.unit, 40)})
+            for metric in first.metric_info
+            if metric.primary and any(metric.name in row.numbers for row in made)
+        ],
+        rows=made,
+        config=first.spec.task_config,
+    )
+    if section.comparable and first.published is not None:
+        section.rows += _published_rows(first.published.table, tuple(sorted(first.published.where.items())))
+    return section
+
+
+def _grouped(records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
+    """Return the records of each row, by kind and label.
+
+    Runs of different lengths are never averaged; where a label has several lengths, they are told apart. Of one seed
+    the newest record counts: an older one was made by an older state of the code.
+    """
+    by_length: dict[tuple[str, str, int | None, float | None], dict[int, Record]] = {}
+    lengths: dict[tuple[str, str], int] = {}
+    for record in sorted(records, key=lambda r: (r.spec.seed, r.created, r.id)):
+        spec = record.spec
+        name = (spec.kind, plain(record.label, 80) or plain(spec.solver, 80) or "(no name)")
+        key = (*name, spec.steps, spec.time_limit)
+        if key not in by_length:
+            lengths[name] = lengths.get(name, 0) + 1
+        by_length.setdefault(key, {})[spec.seed] = record
+    rows: dict[tuple[str, str], list[Record]] = {}
+    for (kind, label, steps, limit), newest in by_length.items():
+        if lengths[kind, label] > 1:
+            length = ([f"{steps} steps"] if steps is not None else []) + ([f"{limit:g} s"] if limit is not None else [])
+            label = f"{label} ({', '.join(length) or 'until done'})"
+        rows.setdefault((kind, label), []).extend(newest.values())
+    return rows
+
+
+def _instance_words(record: Record) -> str:
+    return ", ".join(f"{key} = {value}" for key, value in record.spec.task_config.items() if value is not None)
+
+
+def _identity(records: Iterable[Record]) -> dict[str, float]:
+    """Return the mean metrics of the identity row, against which marks are given."""
+    values = [r.metrics for r in records if r.status is Status.OK]
+    shared = set(values[0]).intersection(*values) if values else set()
+    return {name: number([v[name] for v in values]).mean for name in shared}
+
+
+def _row(
+    label: str, kind: str, records: Sequence[Record], metrics: Sequence[MetricInfo], identity: Mapping[str, float]
+) -> Row:
+    row = Row(label, kind, records[0].spec.solver, records=list(records))
+    good = [record for record in records if record.status is Status.OK]
+    row.failures = [
+        plain(f"seed {record.spec.seed}: {record.status}: {record.reason}", 400)
+        for record in records
+        if record.status is not Status.OK
+    ]
+    values: dict[str, list[float]] = {}
+    first = next((metric.name for metric in metrics if metric.primary), "")
+    for record in good:
+        start = record.start.get(first) if kind == "solver" else None
+        for key, value in {**_columns(record), START: start}.items():
+            if value is not None:
+                values.setdefault(key, []).append(real(value))
+    row.numbers = {key: number(column) for key, column in values.items()}
+    if kind == "solver":
+        marked = [metric for metric in metrics if metric.marked]
+        if any(_worse(r.metrics, identity, metric) for r in good for metric in marked):
+            row.marks += ABOVE_IDENTITY
+        if any(_worse(r.metrics, r.start, metric) for r in good for metric in marked):
+            row.marks += WORSE_THAN_START
+        if any(not moved for r in good for moved in r.counts.networks_moved.values()):
+            row.marks += NEVER_MOVED
+    return row
+
+
+def _worse(values: Mapping[str, float], reference: Mapping[str, float], metric: MetricInfo) -> bool:
+    if metric.name not in values or metric.name not in reference:
+        return False
+    sign = -1 if metric.higher_is_better else 1
+    return sign * values[metric.name] > sign * reference[metric.name]
+
+
+def _columns(record: Record) -> dict[str, float | None]:
+    times, memory, counts = record.times, record.memory, record.counts
+    training = None if times.train_s is None else times.train_s + (times.warmup_s or 0.0)
+    on_gpu = memory.cuda_peak_allocated is not None
+    return {
+        **record.metrics,
+        "steps": counts.steps,
+        "samples": counts.samples,
+        "train_s": training,
+        "step_ms": times.step_ms,
+        "infer_fwd_ms": None if times.infer_fwd_s is None else 1000 * times.infer_fwd_s,
+        "infer_bwd_ms": None if times.infer_bwd_s is None else 1000 * times.infer_bwd_s,
+        "memory": memory.cuda_peak_allocated if on_gpu else memory.rss_above_imports,
+        "stored_bytes": counts.stored_bytes,
+        "parameters": counts.parameters,
+        "directions": counts.directions,
+    }
+
+
+def number(values: Sequence[float]) -> Number:
+    """Return mean and 95 % t-interval of `values`."""
+    n = len(values)
+    try:
+        mean = math.fsum(values) / n
+    except (OverflowError, ValueError):  # beyond the largest float; infinities of both signs
+        mean = sum(values) / n
+    if n == 1 or not math.isfinite(mean):
+        return Number(mean, None, n)
+    spread = math.hypot(*(value - mean for value in values)) / math.sqrt(n - 1)
+    half = _quantile(n) * spread / math.sqrt(n)
+    return Number(mean, half if math.isfinite(half) else None, n)
+
+
+@cache
+def _quantile(n: int) -> float:
+    """Return the 0.975 quantile of Student's t with n - 1 degrees of freedom."""
+    from scipy.stats import t
+
+    return float(t.ppf(0.975, n - 1))
+
+
+@cache
+def published_table(name: str) -> pd.DataFrame:
+    """Return results/published/`name`.csv: one number per row, with source and note."""
+    text = resources.files("otbench.published").joinpath(f"{name}.csv")
+    with text.open(encoding="utf-8") as file:
+        return pd.read_csv(file, keep_default_na=False)
+
+
+@cache
+def _published_rows(name: str, where: tuple[tuple[str, Value], ...]) -> list[Row]:
+    """Return the rows of the table that a record names; none where there is no such table or column."""
+    if not re.fullmatch(r"\w{1,60}", name, re.ASCII):
+        return []
+    try:
+        table = published_table(name)
+    except FileNotFoundError:
+        return []
+    if not {column for column, _ in where} <= set(table.columns):
+        return []
+    for column, value in where:
+        table = table[table[column].astype(str) == str(value)]
+    rows = []
+    for (method, source), group in table.groupby(["method", "source"], sort=False):
+        row = Row(str(method), "published", str(group["solver"].iloc[0]), source=str(source))
+        row.numbers = {str(r["metric"]): Number(float(r["value"]), None, 0) for _, r in group.iterrows()}
+        row.note = " ".join(dict.fromkeys(note for note in group["note"].astype(str) if note))
+        rows.append(row)
+    return rows

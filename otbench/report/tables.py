@@ -1,0 +1,442 @@
+"""The tables of a report, before they are written as LaTeX, Markdown or HTML.
+
+Sections that differ in the task's parameter `dim` alone are a family: its accuracy stands in one table by dimension.
+Every table says what it holds; how that looks is the business of the writers.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from otbench.records.record import MetricInfo, Record, Status
+from otbench.report.columns import HARNESS, READS_LABEL, Column, metric_column, written
+from otbench.report.files import Slugs
+from otbench.report.rows import IDENTITY, LEGEND, READS, Number, Row, Section, number
+
+SIZE = "dim"
+"""The task parameter that tables and figures are drawn against; `--dim` sets it."""
+FRACTIONS = (0.1, 0.01)
+"""Targets of the time to a target, as parts of the score of doing nothing."""
+_EFFICIENCY = tuple(column for column in HARNESS if column.best is not None)
+_FAILURES_SHOWN = 3
+_ROUNDING = 1e-6
+"""Relative difference below which two scores count as equal."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell.
+
+    Attributes:
+        mean: the number as written, or a word in its place ("diverged", "not reached"); empty: nothing to show.
+        half: half width of the interval as written; may be empty.
+        value: what the cell is sorted by; None is last.
+        rank: 1 best, 2 second, 0 neither.
+        marks: keys of `LEGEND`.
+        notes: footnotes, as indices into the table's notes.
+        row: what the number is made of; None for an empty cell.
+    """
+
+    mean: str = ""
+    half: str = ""
+    value: float | None = None
+    rank: int = 0
+    marks: str = ""
+    notes: tuple[int, ...] = ()
+    row: Row | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether a word stands in place of a number."""
+        return bool(self.mean) and self.value is None
+
+
+@dataclass
+class Line:
+    """One line of a table; `group` is 0 for sanity rows, 1 for solvers with their published rows, 2 for the others."""
+
+    label: str
+    kind: str
+    group: int
+    cells: list[Cell]
+    marks: str = ""
+    source: int | None = None
+    notes: tuple[int, ...] = ()
+    row: Row | None = None
+
+
+@dataclass
+class Table:
+    """One table.
+
+    Attributes:
+        slug: name of its file and anchor.
+        title: what is shown.
+        context: of which instance, preset and device.
+        columns: without the first, which holds the method.
+        lines: in the order of printing.
+        notes: footnotes, in the order of their letters.
+        sources: where published lines are from; `Line.source` counts from 1.
+        seeds: "n = 3 seeds".
+        unranked: labels of metrics in which doing nothing is as good as the best solver.
+    """
+
+    slug: str
+    title: str
+    context: str
+    columns: list[Column]
+    lines: list[Line]
+    notes: list[str] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
+    seeds: str = ""
+    unranked: list[str] = field(default_factory=list)
+
+    def legend(self, best: str, second: str) -> list[str]:
+        """Return what marks and emphasis mean, the latter in the words of the writer."""
+        used = {mark for line in self.lines for mark in line.marks + "".join(cell.marks for cell in line.cells)}
+        text = [f"{mark} {meaning}." for mark, meaning in LEGEND.items() if mark in used]
+        if any(cell.rank for line in self.lines for cell in line.cells):
+            text.append(f"{best}: best solver, {second}: second; sanity rows and rows with failed runs are not ranked.")
+        if self.unranked:
+            text.append(f"Not ranked, as doing nothing is as good there: {', '.join(self.unranked)}.")
+        return text
+
+
+@dataclass
+class Family:
+    """Sections that differ in their size alone, or one section by itself.
+
+    Attributes:
+        sizes: one per section; empty where the section has none, or there is one only.
+    """
+
+    slug: str
+    title: str
+    context: str
+    sections: list[Section]
+    sizes: list[float]
+
+    @property
+    def metrics(self) -> list[MetricInfo]:
+        """The metrics of all sections, each once."""
+        return list({metric.name: metric for section in self.sections for metric in section.metrics}.values())
+
+
+def families(sections: Iterable[Section], slugs: Slugs) -> list[Family]:
+    """Group `sections`; the order is that of the first section of each family."""
+    grouped: dict[tuple[object, ...], dict[float, Section]] = {}
+    for index, section in enumerate(sections):
+        size = section.config.get(SIZE)
+        rest = tuple(sorted((key, repr(value)) for key, value in section.config.items() if key != SIZE))
+        key: tuple[object, ...] = (section.task, section.preset, section.device, rest)
+        usable = isinstance(size, (int, float)) and not isinstance(size, bool) and 0 < size < 1e15
+        number_ = float(size) if usable and isinstance(size, (int, float)) else math.nan
+        if not usable or number_ in grouped.get(key, {}):
+            key = (*key, index)
+        grouped.setdefault(key, {})[number_] = section
+    return [_family(by_size, slugs) for by_size in grouped.values()]
+
+
+def _family(by_size: Mapping[float, Section], slugs: Slugs) -> Family:
+    members = [by_size[size] for size in sorted(by_size)]
+    first = members[0]
+    parts = [section.instance.split(", ") for section in members]
+    common = ", ".join(part for part in parts[0] if all(part in other for other in parts)) or "all"
+    context = f"preset {first.preset}, {first.device}"
+    if not first.comparable:
+        context += "; not comparable with published numbers"
+    return Family(
+        slug=slugs.make(first.task, common, first.preset, first.device),
+        title=f"{first.task}: {common}",
+        context=context,
+        sections=members,
+        sizes=sorted(by_size) if len(members) > 1 else [],
+    )
+
+
+def tables(family: Family, slugs: Slugs) -> list[Table]:
+    """Return the tables of a family for print: accuracy by dimension or in full, time to targets, efficiency."""
+    made: list[Table] = []
+    if family.sizes:
+        made += [_by_size(family, metric, slugs) for metric in family.metrics]
+        made += [table for part in FRACTIONS if (table := _targets(family, part, slugs)) is not None]
+    else:
+        made += [accuracy(section, family.context, slugs) for section in family.sections if section.metrics]
+    made += [t for section in family.sections if (t := efficiency(section, family.context, slugs)) is not None]
+    return made
+
+
+def accuracy(section: Section, context: str, slugs: Slugs, *, everything: bool = False) -> Table:
+    """Return the table of a section: its metrics and the score at step 0, with `everything` the harness's columns."""
+    metrics = [*section.metrics, section.start] if section.start else []
+    columns = [metric_column(metric) for metric in metrics]
+    columns += [READS_LABEL] if any(READS in row.numbers for row in section.rows) else []
+    if everything:
+        columns += [column for column in HARNESS if any(column.key in row.numbers for row in section.rows)]
+    title = "all columns" if everything else "accuracy"
+    return _of_section(section, title, context, columns, section.rows, slugs)
+
+
+def efficiency(section: Section, context: str, slugs: Slugs) -> Table | None:
+    """Return step time, training time, inference both ways, memory, stored bytes and parameters; None for nothing."""
+    rows = [row for row in section.rows if row.kind != "published"]
+    columns = [column for column in _EFFICIENCY if any(column.key in row.numbers for row in rows)]
+    return _of_section(section, "efficiency", context, columns, rows, slugs) if columns else None
+
+
+def time_to(record: Record, metric: MetricInfo, target: float) -> float | None:
+    """Return the training seconds at the first evaluation that is as good as `target`; None if none is."""
+    sign = -1 if metric.higher_is_better else 1
+    for point in record.curve:
+        value = point.metrics.get(metric.name, math.nan)
+        if point.step > 0 and sign * value <= sign * target and math.isfinite(point.train_s):
+            return point.train_s
+    return None
+
+
+def target(section: Section, part: float) -> tuple[MetricInfo, float] | None:
+    """Return the first metric, and the target in it: `part` of the score of doing nothing; None where there is none."""
+    if not section.metrics or section.metrics[0].higher_is_better:
+        return None
+    metric = section.metrics[0]
+    for row in section.rows:
+        if row.kind == "baseline" and row.label == IDENTITY and metric.name in row.numbers:
+            value = part * row.numbers[metric.name].mean
+            return (metric, value) if 0 < value < math.inf else None
+    return None
+
+
+# ------------------------------------------------------------------------------------------------------------ building
+
+
+class _Notes:
+    """Footnotes of one table; the same text is one note."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+
+    @property
+    def texts(self) -> list[str]:
+        return list(self._numbers)
+
+    def add(self, text: str) -> tuple[int, ...]:
+        return (self._numbers.setdefault(text, len(self._numbers)),) if text else ()
+
+
+def _of_section(
+    section: Section, title: str, context: str, columns: list[Column], rows: Sequence[Row], slugs: Slugs
+) -> Table:
+    notes = _Notes()
+    sources = _sources(rows)
+    lines = []
+    for row, group in _ordered(rows):
+        if row.kind == "published":
+            cells = [_published(row.numbers.get(column.key), row) for column in columns]
+            line = Line(row.label, row.kind, group, cells, source=sources.index(row.source) + 1, row=row)
+            line.notes = notes.add(f"{row.label}, published: {row.note}" if row.note else "")
+        else:
+            cells = [_cell(row.numbers.get(column.key), column, row) for column in columns]
+            if row.status and cells:
+                cells[0] = Cell(row.status, row=row)
+            line = Line(row.label, row.kind, group, cells, marks=row.marks, row=row)
+            line.notes = notes.add(_failures(row.label, row))
+        lines.append(line)
+    made = Table(
+        slugs.make(section.task, section.instance, section.preset, section.device, title),
+        title,
+        f"{section.task}: {section.instance} ({context})",
+        columns,
+        lines,
+        notes.texts,
+        sources,
+    )
+    return _finished(made)
+
+
+def _by_size(family: Family, metric: MetricInfo, slugs: Slugs) -> Table:
+    column = metric_column(metric)
+    rows = {(row.kind, row.label, row.source): row for section in family.sections for row in section.rows}
+    by_section = [{(row.kind, row.label, row.source): row for row in s.rows} for s in family.sections]
+    wanted = [
+        (key, row)
+        for key, row in rows.items()
+        if row.kind != "published" or any(metric.name in found[key].numbers for found in by_section if key in found)
+    ]
+    sources = _sources(row for _, row in wanted)
+    heads = [Column(metric.name, f"d = {size:g}", best=column.best) for size in family.sizes]
+    notes = _Notes()
+    lines = []
+    keys = {id(row): key for key, row in wanted}
+    for row, group in _ordered([row for _, row in wanted]):
+        found = [section.get(keys[id(row)]) for section in by_section]
+        if row.kind == "published":
+            cells = [_published(here.numbers.get(metric.name) if here else None, here) for here in found]
+            line = Line(row.label, row.kind, group, cells, source=sources.index(row.source) + 1, row=row)
+            line.notes = notes.add(_published_note(row.label, found, family.sizes, metric.name))
+        else:
+            cells = [
+                _size_cell(here, column, notes, f"{row.label}, d = {size:g}") if here else Cell()
+                for here, size in zip(found, family.sizes, strict=True)
+            ]
+            line = Line(row.label, row.kind, group, cells, row=row)
+        lines.append(line)
+    unit = f" ({metric.unit})" if metric.unit else ""
+    made = Table(
+        slugs.make(family.slug, metric.label, "by-dimension"),
+        f"{metric.label}{unit} by dimension",
+        f"{family.title} ({family.context})",
+        heads,
+        lines,
+        notes.texts,
+        sources,
+    )
+    return _finished(made)
+
+
+def _size_cell(row: Row, column: Column, notes: _Notes, name: str) -> Cell:
+    made = _cell(row.numbers.get(column.key), column, row, marks=row.marks, notes=notes.add(_failures(name, row)))
+    return Cell(row.status, notes=made.notes, row=row) if row.status else made
+
+
+def _targets(family: Family, part: float, slugs: Slugs) -> Table | None:
+    column = Column("time", "time", "s", best="low", most=3)
+    goals = [target(section, part) for section in family.sections]
+    solvers = [{row.label: row for row in s.rows if row.kind == "solver"} for s in family.sections]
+    lines = []
+    for label in sorted({label for rows in solvers for label in rows}):
+        cells = [
+            _time_cell(rows[label], goal, column) if label in rows and goal is not None else Cell()
+            for rows, goal in zip(solvers, goals, strict=True)
+        ]
+        if any(cell.mean for cell in cells):
+            lines.append(Line(label, "solver", 1, cells, row=next(c.row for c in cells if c.row is not None)))
+    if not lines:
+        return None
+    metric = next(goal[0] for goal in goals if goal is not None)
+    made = Table(
+        slugs.make(family.slug, "time-to", f"{part:g}"),
+        f"training time (s) to {part:g} of identity's {metric.label}",
+        f"{family.title} ({family.context})",
+        [Column("time", f"d = {size:g}", best="low") for size in family.sizes],
+        lines,
+    )
+    return _finished(made)
+
+
+def _time_cell(row: Row, goal: tuple[MetricInfo, float], column: Column) -> Cell:
+    good = [record for record in row.records if record.status is Status.OK]
+    if not good:
+        return Cell(row.status, row=row)
+    times = [time_to(record, *goal) for record in good]
+    reached = [time for time in times if time is not None]
+    if len(reached) < len(good):
+        word = "not reached" if not reached else f"{len(reached)} of {len(good)} seeds"
+        return Cell(word, row=row)
+    return _cell(number(reached), column, row)
+
+
+def _cell(value: Number | None, column: Column, row: Row, *, marks: str = "", notes: tuple[int, ...] = ()) -> Cell:
+    if value is None:
+        return Cell(notes=notes, row=row)
+    mean, half = written(value, column)
+    return Cell(mean, half, value.mean * column.scale, marks=marks, notes=notes, row=row)
+
+
+def _published(value: Number | None, row: Row | None) -> Cell:
+    """Return a published number as its paper prints it."""
+    return Cell() if value is None else Cell(f"{value.mean:g}", value=value.mean, row=row)
+
+
+def _published_note(label: str, rows: Sequence[Row | None], sizes: Sequence[float], metric: str) -> str:
+    """Return the footnotes of a published line as one; where only numbers differ, the text is said once."""
+    texts: dict[tuple[str, ...], list[tuple[float, list[str]]]] = {}
+    for row, size in zip(rows, sizes, strict=True):
+        if row is not None and row.note and metric in row.numbers:
+            words = re.split(r"(?<![\w.])(\d+(?:\.\d+)?)(?![\w.])", row.note)  # text, number, text, ...
+            texts.setdefault(tuple(words[::2]), []).append((size, words[1::2]))
+    parts = []
+    for template, found in texts.items():
+        columns = ["/".join(dict.fromkeys(values)) for values in zip(*(numbers for _, numbers in found), strict=True)]
+        text = "".join(a + b for a, b in zip(template, [*columns, ""], strict=True))
+        parts.append(f"d = {', '.join(f'{size:g}' for size, _ in found)}: {text}")
+    return f"{label}, published: " + "; ".join(parts) if parts else ""
+
+
+def _failures(name: str, row: Row) -> str:
+    if not row.failures:
+        return ""
+    more = len(row.failures) - _FAILURES_SHOWN
+    return f"{name}: " + "; ".join(row.failures[:_FAILURES_SHOWN]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _sources(rows: Iterable[Row]) -> list[str]:
+    return list(dict.fromkeys(row.source for row, _ in _ordered(list(rows)) if row.source))
+
+
+def _ordered(rows: Sequence[Row]) -> list[tuple[Row, int]]:
+    """Return rows with their groups: sanity rows, each solver followed by its published rows, published rows alone."""
+    baselines = sorted((row for row in rows if row.kind == "baseline"), key=lambda row: row.label)
+    solvers = sorted((row for row in rows if row.kind == "solver"), key=lambda row: row.label)
+    published = [row for row in rows if row.kind == "published"]
+    last = {row.solver: row for row in solvers}
+    ordered = [(row, 0) for row in baselines]
+    for row in solvers:
+        ordered.append((row, 1))
+        if last[row.solver] is row:
+            ordered += [(other, 1) for other in published if other.solver == row.solver]
+    return ordered + [(row, 2) for row in published if row.solver not in last]
+
+
+def _finished(table: Table) -> Table:
+    """Rank the cells of each column, and say how many seeds there are."""
+    for index, column in enumerate(table.columns):
+        if column.best is not None:
+            _rank(table, index, -1 if column.best == "high" else 1, against_nothing=column.metric)
+    counts: dict[int, int] = {}
+    for line in table.lines:
+        for cell in line.cells:
+            if cell.row is not None and cell.value is not None and line.kind != "published":
+                good = sum(record.status is Status.OK for record in cell.row.records)
+                counts[good] = counts.get(good, 0) + 1
+    if counts:
+        least, most = min(counts), max(counts)
+        table.seeds = f"n = {least}" + (f" to {most}" if most > least else "") + (" seeds" if most > 1 else " seed")
+        if least == 1 < most and any(column.interval for column in table.columns):
+            table.seeds += "; numbers without ± are of one seed"
+    return table
+
+
+def _rank(table: Table, index: int, sign: int, *, against_nothing: bool) -> None:
+    """Rank solvers; not in a metric in which doing nothing is as good as the best of them (a p-value, an inverse)."""
+
+    def eligible(line: Line) -> bool:
+        cell = line.cells[index]
+        return (
+            line.kind == "solver"
+            and cell.value is not None
+            and math.isfinite(cell.value)
+            and cell.row is not None
+            and not cell.row.failures
+        )
+
+    def key(line: Line) -> float:
+        return sign * (line.cells[index].value or 0.0)
+
+    lines = [line for line in table.lines if eligible(line)]
+    if len(lines) < 2:
+        return
+    best, second = ([*sorted({key(line) for line in lines}), math.inf])[:2]
+    idle = [line.cells[index].value for line in table.lines if line.kind == "baseline" and line.label == IDENTITY]
+    reach = best + _ROUNDING * abs(best)
+    if against_nothing and any(value is not None and sign * value <= reach for value in idle):
+        table.unranked.append(table.columns[index].label)
+        return
+    ties = sum(key(line) == best for line in lines)
+    for line in lines:
+        rank = {best: 1, second: 2}.get(key(line), 0)
+        if rank == 1 or (rank == 2 and ties == 1):
+            old = line.cells[index]
+            line.cells[index] = Cell(old.mean, old.half, old.value, rank, old.marks, old.notes, old.row)

@@ -1,0 +1,356 @@
+"""`otbench.cli`: the commands, their screens and their exit codes, as a user meets them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from otbench.cli import main
+from otbench.cli.common import default_out
+from otbench.harness.plan import Plan, Request, make_plan
+from otbench.plugins.registry import Registry
+
+Cli = Callable[..., tuple[int, str, str]]
+
+HEAVY = ("torch", "scipy", "pandas", "ot", "numpy")
+
+
+def planned(toy: str, **asked: object) -> Plan:
+    return make_plan(Request(**({"solvers": "toyshift", "task": "toy"} | asked)), Registry([Path(toy)]))  # type: ignore[arg-type]
+
+
+def solver_runs(plan: Plan) -> list[tuple[str, dict[str, object], int]]:
+    return [(run.label, dict(run.spec.task_config), run.spec.seed) for run in plan.runs if run.spec.kind == "solver"]
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory, run_cli: Cli, toy: str) -> tuple[Path, tuple[int, str, str]]:
+    """Records of a good and a failing solver beside the baselines, and what the command that made them printed."""
+    folder = tmp_path_factory.mktemp("records")
+    words = ("--solvers", "toyshift,toyraise", "--task", "toy", "--preset", "smoke", "--device", "cpu")
+    return folder, run_cli("--plugin", toy, *words, "--threads", 1, "--out", folder)
+
+
+# ---------------------------------------------------------------------------------------------------- light commands
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["list"], ["run", "--help"], ["list", "tasks"], []])
+def test_help_and_list_import_nothing_heavy(words: list[str], root: Path, toy: str) -> None:
+    if "list" in words:
+        words = [*words, "--plugin", toy]
+    code = (
+        "import sys\nfrom otbench.cli import main\n"
+        f"try: main({words!r})\nexcept SystemExit: pass\n"
+        f"print('heavy:', [name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.splitlines()[-1] == "heavy: []"
+    assert done.stderr == ""
+
+
+def test_help_names_every_command_and_option(cli: Cli) -> None:
+    code, out, _ = cli("--help")
+    assert code == 0
+    for command in ("run", "table", "list", "show", "check", "report"):
+        assert re.search(rf"^\s+{command}\s", out, re.MULTILINE)
+    code, out, _ = cli("run", "--help")
+    assert code == 0
+    for option in ("solvers", "task", "dim", "seeds", "preset", "steps", "time-limit", "device", "threads", "config"):
+        assert f"--{option} " in out
+    for option in ("out", "force", "jobs", "dry-run", "plugin", "data-dir", "hard-limit"):
+        assert f"--{option}" in out
+
+
+def test_no_words_at_all_print_the_help(cli: Cli) -> None:
+    assert cli()[0] == 0
+    assert "usage:" in cli()[1]
+
+
+def test_list_names_what_there_is_by_kind(cli: Cli, toy: str) -> None:
+    code, out, err = cli("list", "--plugin", toy)
+    assert (code, err) == (0, "")
+    assert re.search(r"^toyshift\s+Learns the shift .*\(plugin\)", out, re.MULTILINE)
+    assert re.search(r"^identity\s+\S", out, re.MULTILINE)
+    code, out, _ = cli("list", "tasks", "--plugin", toy)
+    assert code == 0
+    assert "toy " in out
+    assert "toyshift" not in out
+
+
+def test_show_says_all_about_a_solver(cli: Cli, toy: str) -> None:
+    code, out, _ = cli("show", "toyshift", "--plugin", toy)
+    assert code == 0
+    assert "solvers that learn a shift" in out
+    assert re.search(r"^reference +none", out, re.MULTILINE)
+    assert re.search(r"^supports +\S", out, re.MULTILINE)
+    assert re.search(r"^gives +forward map, inverse map", out, re.MULTILINE)
+    source = re.search(r"^source +(\S+):(\d+)", out, re.MULTILINE)
+    assert source is not None
+    assert source[1] == toy
+    assert "ToyShift" in "".join(Path(toy).read_text(encoding="utf-8").splitlines()[int(source[2]) - 1 :][:2])
+    assert re.search(r"^lr +float +0\.1 +> 0, < 10 +step size", out, re.MULTILINE)
+    assert re.search(r"^nap +float +0 +>= 0 +s +time to sleep", out, re.MULTILINE)
+    assert re.search(r"^smoke +steps=20", out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in Registry().entries()])
+def test_show_works_for_everything_built_in(name: str, cli: Cli) -> None:
+    code, out, err = cli("show", name)
+    assert (code, err) == (0, "")
+    assert out.startswith(f"{name}  (")
+    assert "\nreference  " in out
+    assert re.search(r"\nsource     \S+\.py:\d+", out)
+    assert "paper " in out or "(baseline" in out
+
+
+# ------------------------------------------------------------------------------------------------- what will be run
+
+
+def test_run_is_the_default_command(cli: Cli, toy: str, tmp_path: Path) -> None:
+    words = ("--plugin", toy, "--solvers", "toyshift", "--task", "toy", "--dry-run", "--out", tmp_path / "none")
+    assert cli(*words) == cli("run", *words)
+    assert cli(*words)[0] == 0
+    assert not (tmp_path / "none").exists(), "a dry run writes nothing"
+
+
+def test_the_sanity_rows_always_stand_beside(toy: str) -> None:
+    assert [run.spec.solver for run in planned(toy).runs] == ["toyshift", "constant", "identity", "linear"]
+
+
+def test_a_baseline_asked_for_by_name_is_run_once(toy: str) -> None:
+    runs = planned(toy, solvers="identity,toyshift,identity").runs
+    assert [run.spec.solver for run in runs] == ["identity", "toyshift", "constant", "linear"]
+
+
+def test_all_takes_every_solver_that_has_the_preset(toy: str) -> None:
+    names = {run.spec.solver for run in planned(toy, solvers="all", preset="smoke").runs}
+    assert {entry.name for entry in Registry([Path(toy)]).entries("solver", "baseline")} == names
+    plan = planned(toy, solvers="all", preset="full")
+    assert "toyshift" not in {run.spec.solver for run in plan.runs}
+    assert any("toyshift declares no preset 'full'" in note for note in plan.notes)
+
+
+def test_grids_run_over_all_combinations(toy: str) -> None:
+    plan = planned(toy, solvers="toyshift[lr=0.1|0.2]", task="toy[dim=2|3,shift=1|2]", seeds="0,4-5")
+    runs = solver_runs(plan)
+    assert len(runs) == len(set(map(str, runs))) == 2 * 4 * 3
+    assert ("toyshift[lr=0.2]", {"dim": 3, "shift": 2.0}, 5) in runs
+
+
+def test_one_solver_with_two_settings_is_two_rows_and_the_same_setting_twice_is_one(toy: str) -> None:
+    labels = [label for label, *_ in solver_runs(planned(toy, solvers="toyshift,toyshift[lr=0.2],toyshift"))]
+    assert labels == ["toyshift", "toyshift[lr=0.2]"]
+
+
+def test_dim_is_short_for_the_parameter_of_the_task(toy: str) -> None:
+    assert solver_runs(planned(toy, dim="2,8,32")) == solver_runs(planned(toy, task="toy[dim=2|8|32]"))
+
+
+def test_what_is_typed_wins_over_the_preset(toy: str) -> None:
+    assert {config["dim"] for _, config, _ in solver_runs(planned(toy, task="toy[dim=5]"))} == {5}
+    assert [run.spec.steps for run in planned(toy, preset="smoke").runs if run.spec.kind == "solver"] == [20]
+    assert [run.spec.steps for run in planned(toy, steps=7).runs if run.spec.kind == "solver"] == [7]
+    (timed,) = [run.spec for run in planned(toy, time_limit=3.0).runs if run.spec.kind == "solver"]
+    assert (timed.steps, timed.time_limit) == (None, 3.0)
+    assert timed.hard_limit > 3
+
+
+def test_a_request_is_planned_the_same_way_each_time_and_a_setting_changes_the_id(toy: str) -> None:
+    ids = [run.id for run in planned(toy).runs]
+    assert ids == [run.id for run in planned(toy).runs]
+    assert ids == [run.id for run in planned(toy, solvers="toyshift[lr=0.1]").runs], "a default written out is the same"
+    assert ids[0] != planned(toy, solvers="toyshift[lr=0.2]").runs[0].id
+    assert ids[0] != planned(toy, threads=9).runs[0].id
+
+
+def test_a_run_knows_the_command_that_repeats_it(toy: str) -> None:
+    import shlex
+
+    run = planned(toy, solvers="toyshift[lr=0.2|0.3]", task="toy[dim=2|3,shift=2.5]", seeds="1-2", steps=9).runs[3]
+    words = shlex.split(run.command)[2:]
+    asked = {words[i].removeprefix("--").replace("-", "_"): words[i + 1] for i in range(0, len(words), 2)}
+    again = planned(toy, **(asked | {"steps": int(asked["steps"]), "threads": int(asked["threads"])})).runs[0]
+    assert again.id == run.id
+
+
+def test_dry_run_prints_runs_budgets_and_costs(cli: Cli, toy: str, tmp_path: Path) -> None:
+    words = ("--solvers", "toyshift[lr=0.1|0.2]", "--task", "toy", "--dim", "2,3", "--seeds", "0-1", "--dry-run")
+    code, out, _ = cli("--plugin", toy, *words, "--preset", "smoke", "--out", tmp_path)
+    assert code == 0
+    assert re.search(r"^toyshift\[lr=0\.2\] +toy\[dim=3,shift=1\.0\] +1 +20 steps +not known", out, re.MULTILINE)
+    assert "20 runs, 0 of them recorded" in out
+
+
+# ---------------------------------------------------------------------------------------------------------- TOML file
+
+
+def dry(cli: Cli, toy: str, config: Path, *words: str) -> str:
+    code, out, err = cli("--plugin", toy, "--dry-run", "--config", config, *words)
+    assert (code, err) == (0, "")
+    return out
+
+
+def test_every_option_can_stand_in_a_file_and_the_command_line_wins(cli: Cli, toy: str, tmp_path: Path) -> None:
+    config = tmp_path / "a.toml"
+    config.write_text(
+        f'solvers = ["toyshift[lr=0.2]", "toynan"]\ntask = "toy"\ndim = [2, 3]\nseeds = 1\npreset = "smoke"\n'
+        f'steps = 30\ntime-limit = 5\nhard_limit = 50.5\ndevice = "cpu"\nthreads = 1\njobs = 2\n'
+        f'data-dir = "{tmp_path}"\nout = "{tmp_path}/out"\n'
+    )
+    out = dry(cli, toy, config)
+    assert re.search(r"^toyshift\[lr=0\.2\] +toy\[dim=3,shift=1\.0\] +1 +5 s or 30 steps", out, re.MULTILINE)
+    assert "toynan" in out
+    assert "at most 50.5 s" in out
+    out = dry(cli, toy, config, "--solvers", "toyshift", "--steps", "9")
+    assert "9 steps" in out
+    assert "toynan" not in out
+
+
+def test_a_file_may_give_one_seed_or_many(cli: Cli, toy: str, tmp_path: Path) -> None:
+    config = tmp_path / "a.toml"
+    for text, runs in (("0", 4), ('"0-2"', 12), ("[0, 5]", 8)):
+        config.write_text(f'solvers = "toyshift"\ntask = "toy"\nseeds = {text}\nout = "{tmp_path}"\n')
+        assert f"{runs} runs, 0 of them" in dry(cli, toy, config)
+
+
+def test_records_go_to_the_checkout_unless_said_otherwise(root: Path) -> None:
+    assert default_out() == root / "results" / "local"
+
+
+# ------------------------------------------------------------------------------------------------ runs, tables, exits
+
+
+def test_a_failed_row_is_exit_code_1_and_in_the_table(recorded: tuple[Path, tuple[int, str, str]]) -> None:
+    folder, (code, out, err) = recorded
+    assert code == 1
+    assert "Traceback" not in out + err
+    assert re.search(r"^ toyraise +error", out, re.MULTILINE)
+    assert "ValueError: planted failure" in out
+    assert re.search(r"^ toyshift +\d", out, re.MULTILINE)
+    assert "preset smoke, cpu" in out
+    assert "not comparable with published numbers" in out
+    assert len(list(folder.glob("*.json"))) == 5
+
+
+def test_away_from_a_terminal_progress_is_plain_lines(recorded: tuple[Path, tuple[int, str, str]]) -> None:
+    _, (_, out, _) = recorded
+    assert "\x1b" not in out
+    assert "\r" not in out
+    assert "5 runs to do" in out.splitlines()[0]
+    assert "toyshift on toy: started" in out
+    assert re.search(r"^\[\d/5\] toyshift on toy: ok", out, re.MULTILINE)
+    assert re.search(r"^\[\d/5\] toyraise on toy: error: ValueError", out, re.MULTILINE)
+
+
+def test_recorded_runs_are_not_repeated_and_all_ok_is_exit_code_0(
+    recorded: tuple[Path, tuple[int, str, str]], cli: Cli, toy: str
+) -> None:
+    words = ("--solvers", "toyshift", "--task", "toy", "--preset", "smoke", "--device", "cpu", "--threads", 1)
+    code, out, _ = cli("--plugin", toy, *words, "--out", recorded[0])
+    assert code == 0
+    assert "0 runs to do, 4 already recorded" in out
+    assert re.search(r"^ toyshift +\d", out, re.MULTILINE)
+    code, out, _ = cli("--plugin", toy, *words, "--out", recorded[0], "--dry-run")
+    assert code == 0
+    assert "4 runs, 4 of them recorded" in out
+
+
+def test_table_prints_the_records_again(recorded: tuple[Path, tuple[int, str, str]], cli: Cli) -> None:
+    folder, (_, printed, _) = recorded
+    code, out, err = cli("table", folder)
+    assert (code, err) == (0, "")
+    assert len(out.splitlines()) > 10
+    assert out.strip() in printed
+
+
+def test_table_takes_only_what_is_asked_for(recorded: tuple[Path, tuple[int, str, str]], cli: Cli) -> None:
+    code, out, _ = cli("table", recorded[0], "--solvers", "identity,toyshift", "--task", "toy", "--preset", "smoke")
+    assert code == 0
+    rows = re.findall(r"^ (\w+) +[\d-]", out, re.MULTILINE)
+    assert rows == ["identity", "toyshift"]
+
+
+def test_table_passes_over_a_torn_file_and_names_it(
+    recorded: tuple[Path, tuple[int, str, str]], cli: Cli, tmp_path: Path
+) -> None:
+    for path in recorded[0].glob("*.json"):
+        (tmp_path / path.name).write_bytes(path.read_bytes()[: -100 if "toyraise" in path.name else None])
+    code, out, err = cli("table", tmp_path)
+    assert code == 0
+    assert "toyshift" in out
+    (line,) = err.splitlines()
+    assert "toyraise" in line
+    assert "passed over" in line
+
+
+def on_a_terminal(words: list[str], columns: int) -> tuple[int, str]:
+    """Run the program on a pseudo terminal; return exit code and all that it wrote."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    env = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES", "NO_COLOR", "CI")}
+    env |= {"TERM": "xterm-256color", "OMP_NUM_THREADS": "1"}
+    program = subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, env=env)
+    os.close(theirs)
+    written = b""
+    while True:
+        try:
+            part = os.read(ours, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not part:
+            break
+        written += part
+    os.close(ours)
+    return program.wait(timeout=60), written.decode()
+
+
+def test_on_a_terminal_of_80_columns_progress_is_live_and_nothing_is_cut_off(
+    recorded: tuple[Path, tuple[int, str, str]], root: Path, toy: str
+) -> None:
+    words = ["--plugin", toy, "--solvers", "toyshift[lr=0.05,nap=0.02]", "--task", "toy", "--preset", "smoke"]
+    words += ["--device", "cpu", "--threads", "1", "--steps", "60", "--out", str(recorded[0])]
+    code, written = on_a_terminal([sys.executable, str(root / "bench.py"), *words], 80)
+    assert code == 0, written
+    assert "Traceback" not in written
+    assert "\x1b[" in written, "no live display"
+    screen = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written)
+    live = [line for line in re.split(r"[\r\n]+", screen) if "━" in line]
+    assert any(re.search(r"step \d+, error fwd [\d.]+", line) for line in live)
+    assert all(len(line) <= 80 and re.search(r"\d:\d\d:\d\d *$", line) for line in live), "a line wraps or is cut off"
+    table = screen[screen.index("toy: d = 2") :]
+    assert re.search(r"^ toyshift\[lr=0\.05,nap=0\.02\] +[\d.]+ +[\d.]+", table, re.MULTILINE)
+    assert "…" not in table
+
+
+def test_a_reader_that_leaves_early_is_no_error(root: Path) -> None:
+    command = f"'{sys.executable}' '{root}/bench.py' list | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode in (0, 1)
+    assert done.stderr == ""
+
+
+def test_main_takes_the_words_of_the_process(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["bench.py", "list", "tasks"])
+    assert main() == 0
+    assert "gaussian" in capsys.readouterr().out
+
+
+def test_a_runs_identity_covers_the_files_its_solver_builds_on() -> None:
+    made = make_plan(Request(solvers="hjpinn,mmv1", task="gaussian", device="cpu", threads=1), Registry())
+    source = {run.spec.solver: set(run.source) for run in made.runs}
+    assert source["hjpinn"] == {"solvers/hjpinn.py", "solvers/ncf.py", "datasets/gaussian.py", "kernels"}
+    assert source["mmv1"] == {"solvers/mmv1.py", "solvers/_paired.py", "datasets/gaussian.py", "kernels"}

@@ -1,0 +1,54 @@
+"""Noise learnt from few seeds: against simulation, and against what is known in closed form."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from otbench.compare.statistics import ASSUMED, Spread, common, deviation, difference_test, holm, mean, moderated
+
+
+def test_holm_is_as_printed_in_textbooks() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_the_test_is_students_when_nothing_is_known_of_others() -> None:
+    half, p = difference_test(1.2, Spread(0.5, 4.0), 3)
+    error = 0.5 * math.sqrt(2 / 3)
+    assert half == pytest.approx(stats.t.ppf(0.975, 4) * error)
+    assert p == pytest.approx(2 * stats.t.sf(1.2 / error, 4))
+    assert difference_test(1.0, Spread(math.inf, 4.0), 3)[1] == 1.0
+    assert difference_test(1.0, Spread(math.nan, 4.0), 3)[1] == 1.0
+
+
+def test_common_finds_the_parameters_that_numbers_were_drawn_with() -> None:
+    generator = np.random.default_rng(0)
+    size, freedom, own = 0.3, 4.0, 2
+    variances = size**2 * freedom / generator.chisquare(freedom, 4000)
+    samples = variances * generator.chisquare(own, 4000) / own
+    found = common([Spread(math.sqrt(v), own) for v in samples])
+    assert found.size == pytest.approx(size, rel=0.05)
+    assert found.freedom == pytest.approx(freedom, rel=0.2)
+
+
+def test_few_cells_fall_back_on_the_assumption() -> None:
+    assert common([Spread(0.1, 2)] * 3) == ASSUMED
+    assert common([Spread(0.1, 0)] * 30) == ASSUMED
+    assert common([Spread(0.0, 2), Spread(math.inf, 2)] * 30) == ASSUMED
+
+
+def test_moderation_weighs_by_degrees_of_freedom() -> None:
+    assert moderated(Spread(0.2, 2.0), Spread(0.4, 6.0)).size == pytest.approx(math.sqrt((2 * 0.04 + 6 * 0.16) / 8))
+    assert moderated(Spread(0.0, 0.0), Spread(0.4, 6.0)) == Spread(pytest.approx(0.4), 6.0)  # type: ignore[arg-type]
+
+
+def test_mean_and_deviation_stay_in_the_floats() -> None:
+    assert mean([1.7e308, 1.7e308]) == pytest.approx(1.7e308)
+    assert deviation([5.0]) == 0.0
+    assert deviation([1.0, 3.0]) == pytest.approx(math.sqrt(2))
+    assert deviation([1e200, -1e200]) == math.inf

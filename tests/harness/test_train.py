@@ -1,0 +1,200 @@
+"""The loop: budget, schedules, curve with the clock stopped, divergence, bit-equal resume, little overhead."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from otbench.errors import DivergedError, StoreError
+from otbench.harness.measure import PeakMemory
+from otbench.harness.train import Budget, CheckpointError, InterruptedTraining, Progress, Trainer, seed_everything
+from otbench.problem import PoolMeasure, Problem, QuadraticCost
+from otbench.samplers import EpochSampler
+from otbench.solver import Config, Context, Solver, StepInfo
+
+CPU = torch.device("cpu")
+
+
+class Walker(Solver[Config]):
+    """Fits a shift with Adam on batches of an epoch sampler; noisy, so that order and generator matter."""
+
+    def __init__(self, problem: Problem, config: Config, context: Context) -> None:
+        super().__init__(problem, config, context)
+        self.net = nn.Linear(1, 2, bias=False)
+        nn.init.zeros_(self.net.weight)
+        self.optimiser = torch.optim.Adam(self.net.parameters(), lr=0.1)
+        self.batches = EpochSampler(problem.source, 7, context.generator)
+        self.seen: list[float] = []
+
+    def step(self) -> StepInfo:
+        x = self.batches.next().x
+        noise = torch.randn(2, generator=self.context.generator) + torch.randn(2)  # own and global randomness
+        loss = (self.net.weight[:, 0] - 1 + 0.1 * noise + x.mean(0)).square().sum()
+        self.optimiser.zero_grad()
+        loss.backward()
+        for group in self.optimiser.param_groups:
+            group["lr"] = 0.1 * (1 - self.context.progress())
+        self.optimiser.step()
+        self.seen.append(self.context.progress())
+        return StepInfo(loss.detach(), {"twice": 2 * loss.detach()})
+
+    def forward_map(self, x: Tensor, label: Tensor | None = None, *, generator: object = None) -> Tensor:
+        return x + self.net.weight.detach()[:, 0]
+
+    def stored_modules(self) -> dict[str, nn.Module]:
+        return {"net": self.net}
+
+
+def problem() -> Problem:
+    generator = torch.Generator().manual_seed(1)
+    pool = PoolMeasure(torch.randn(50, 2, generator=generator))
+    return Problem(pool, PoolMeasure(torch.zeros(50, 2)), QuadraticCost(), CPU, torch.float32)
+
+
+def make(cls: type[Walker], budget: Budget, **options: object) -> tuple[Walker, Trainer, Progress]:
+    seed_everything(5)
+    progress = Progress(budget)
+    solver = cls(problem(), Config(), Context(CPU, torch.float32, torch.Generator().manual_seed(3), progress))
+    arguments: dict[str, object] = {"evaluate": lambda: {"weight": float(solver.net.weight.detach().sum())}}
+    trainer = Trainer(solver, progress, memory=PeakMemory(CPU), **(arguments | options))
+    return solver, trainer, progress
+
+
+def test_a_step_budget_gives_that_many_steps_and_a_schedule_from_0_to_1() -> None:
+    solver, trainer, progress = make(Walker, Budget(steps=100))
+    training = trainer.run()
+    assert training.steps == len(solver.seen) == 100
+    assert solver.seen == [i / 100 for i in range(100)]
+    assert progress() == 1.0
+
+
+def test_the_curve_begins_at_step_0_and_is_log_spaced() -> None:
+    _, trainer, _ = make(Walker, Budget(steps=1000))
+    steps = [point.step for point in trainer.run().curve]
+    assert steps[:4] == [0, 1, 2, 4]
+    assert steps == sorted(set(steps))
+    ratios = [b / a for a, b in itertools.pairwise(steps[4:])]
+    assert all(ratio == 2 for ratio in ratios)
+    assert "twice" in trainer.training.curve[-1].scalars
+
+
+def test_evaluation_is_not_on_the_training_clock() -> None:
+    def slow() -> dict[str, float]:
+        time.sleep(0.05)
+        return {}
+
+    _, trainer, progress = make(Walker, Budget(steps=20), evaluate=slow)
+    begin = time.perf_counter()
+    training = trainer.run()
+    wall = time.perf_counter() - begin
+    evaluations = len(training.curve)
+    assert training.times.train_s is not None
+    assert training.times.warmup_s is not None
+    assert evaluations >= 5
+    assert training.times.train_s + training.times.warmup_s <= wall - 0.05 * evaluations
+    assert math.isclose(progress.seconds, training.times.train_s + training.times.warmup_s, rel_tol=1e-6)
+
+
+def test_a_time_budget_ends_training_and_drives_the_schedule() -> None:
+    class Slow(Walker):
+        def step(self) -> StepInfo:
+            time.sleep(0.01)
+            return super().step()
+
+    solver, trainer, progress = make(Slow, Budget(seconds=0.3))
+    trainer.run()
+    assert 5 <= len(solver.seen) <= 30
+    assert solver.seen == sorted(solver.seen)
+    assert 0.5 < solver.seen[-1] < 1.0
+    assert progress() == 1.0
+    assert 0.3 <= progress.seconds < 0.5
+
+
+def test_done_ends_training() -> None:
+    class Once(Walker):
+        def step(self) -> StepInfo:
+            return StepInfo(0.0, done=True)
+
+    _, trainer, _ = make(Once, Budget())
+    assert trainer.run().steps == 1
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_is_divergence_and_the_curve_stays(bad: float) -> None:
+    class Bad(Walker):
+        def step(self) -> StepInfo:
+            info = super().step()
+            return StepInfo(bad) if len(self.seen) == 55 else info
+
+    _, trainer, _ = make(Bad, Budget(steps=100))
+    trainer._solver.problem.source.drawn = 0
+    # seen at the next look, or not at all if the loss recovers by then: looks are every `check_every` steps
+    trainer.training.check_every = 5
+    with pytest.raises(DivergedError, match="step 55"):
+        trainer.run()
+    assert [point.step for point in trainer.training.curve][:3] == [0, 1, 2]
+    assert trainer.training.steps == 55
+
+
+def stop_at(step: int, progress: list[Progress]) -> Callable[[], bool]:
+    return lambda: progress[0].step == step
+
+
+def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path: Path) -> None:
+    whole, trainer, _ = make(Walker, Budget(steps=60))
+    unbroken = trainer.run()
+
+    checkpoint = tmp_path / "deep" / "run.pt"
+    place: list[Progress] = []
+    _, trainer, progress = make(Walker, Budget(steps=60), checkpoint=checkpoint, stop=stop_at(23, place))
+    place.append(progress)
+    with pytest.raises(InterruptedTraining):
+        trainer.run()
+    assert checkpoint.exists()
+    torch.manual_seed(999)  # a new process has other global states
+    second, trainer, progress = make(Walker, Budget(steps=60), checkpoint=checkpoint)
+    resumed = trainer.run()
+    assert progress.step == 60
+    assert torch.equal(second.net.weight, whole.net.weight)
+    assert [p.metrics for p in resumed.curve] == [p.metrics for p in unbroken.curve]
+    assert [p.step for p in resumed.curve] == [p.step for p in unbroken.curve]
+    assert second.problem.source.drawn == whole.problem.source.drawn
+    assert resumed.resumed == 1
+
+
+def test_a_torn_checkpoint_is_removed_and_said(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "run.pt"
+    checkpoint.write_bytes(b"torn")
+    _, trainer, _ = make(Walker, Budget(steps=5), checkpoint=checkpoint)
+    with pytest.raises(CheckpointError):
+        trainer.run()
+    assert not checkpoint.exists()
+
+
+def test_a_checkpoint_that_cannot_be_written_is_a_store_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    _, trainer, _ = make(Walker, Budget(steps=5), checkpoint=tmp_path / "file" / "run.pt", stop=lambda: True)
+    with pytest.raises(StoreError, match="checkpoint"):
+        trainer.run()
+
+
+def test_validation_can_stop_a_run_on_its_own_clock() -> None:
+    class Validating(Walker):
+        validate_every = 5
+
+        def validate(self) -> StepInfo:
+            time.sleep(0.02)
+            return StepInfo(0.0, done=len(self.seen) >= 10)
+
+    _, trainer, _ = make(Validating, Budget(steps=1000))
+    training = trainer.run()
+    assert training.steps == 10
+    assert training.times.validate_s is not None
+    assert training.times.validate_s >= 0.02

@@ -1,0 +1,119 @@
+"""The test kit: it passes what is right, and names what is wrong in the author's words."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from otbench.plugins.check import check
+from otbench.plugins.registry import Registry
+from otbench.registration import Registration
+from otbench.solver import StepInfo
+
+ROOT = Path(__file__).resolve().parents[2]
+TEMPLATE = ROOT / "solvers" / "_template.py"
+TOY = ROOT / "tests" / "helpers" / "plugins" / "toy.py"
+
+
+def run(note: Registration) -> tuple[bool, str]:
+    out = io.StringIO()
+    held = check(note, device="cpu", out=Console(file=out, width=200))
+    return held, out.getvalue()
+
+
+def note(name: str, path: Path = TOY, **changes: object) -> Registration:
+    registry = Registry([path])
+    found = registry.load(registry.find(name))
+    made = type("Changed", (found.cls,), {"__doc__": "A changed solver.", **changes})
+    return Registration(**(vars(found) | {"cls": made}))
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("otbench.plugins.check.RUN_SECONDS", 0.5)
+
+
+def test_the_template_passes_its_own_kit() -> None:
+    held, out = run(note("template", TEMPLATE))
+    assert held, out
+    assert "all checks hold" in out
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in Registry().entries("solver", "baseline")])
+def test_built_in_methods_pass(name: str) -> None:
+    registry = Registry()
+    held, out = run(registry.load(registry.find(name)))
+    assert held, out
+
+
+@pytest.mark.parametrize("name", ["ncf", "hjpinn", "fixedpoint"])
+def test_exact_potentials_give_exact_maps(name: str) -> None:
+    registry = Registry()
+    _, out = run(registry.load(registry.find(name)))
+    assert "ok      exact potential" in out
+    assert "offers no" not in out
+
+
+def _global_noise(self: object) -> StepInfo:
+    self.net.by.data += torch.randn(2)  # type: ignore[attr-defined]
+    return StepInfo(1.0)
+
+
+def _writes_into_the_pool(self: object) -> StepInfo:
+    self.problem.source.pool.add_(1)  # type: ignore[attr-defined]
+    return StepInfo(1.0)
+
+
+def _looks_around(self: object) -> StepInfo:
+    import gc
+
+    from otbench.task import Instance
+
+    self.stolen = [item for item in gc.get_objects() if issubclass(type(item), Instance)]  # type: ignore[attr-defined]
+    return StepInfo(1.0)
+
+
+def _hidden_counter(self: object) -> StepInfo:
+    self.count += 1  # type: ignore[attr-defined]  # a plain number, which the default state does not hold
+    self.net.by.data += 0.1 / self.count  # type: ignore[attr-defined]
+    return StepInfo(1.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "finding"),
+    [
+        ({"step": lambda self: None}, "must return a StepInfo"),
+        ({"step": lambda self: StepInfo(float("nan"))}, "'loss' is nan"),
+        ({"step": lambda self: StepInfo(self.net.by.sum())}, "'loss' must be detached"),
+        ({"forward_map": lambda self, x, label=None, generator=None: x[:, :1]}, "the shape must be kept"),
+        ({"forward_map": lambda self, x, label=None, generator=None: x + self.net.by}, "carries a graph"),
+        ({"forward_map": lambda self, x, label=None, generator=None: x.add_(1)}, "changed its input in place"),
+        ({"forward_map": lambda self, x, label=None, generator=None: x.double()}, "became torch.float64"),
+        ({"forward_map": lambda self, x, label=None, generator=None: x.float()}, "context.dtype is float64"),
+        ({"step": _global_noise}, "draw from context.generator"),
+        ({"step": _hidden_counter}, "state_dict() misses something"),
+        ({"step": _writes_into_the_pool}, "changed the training pool"),
+        ({"step": _looks_around}, "truth or test data"),
+        ({"step": lambda self: StepInfo(1.0)}, "no better than doing nothing"),
+        ({"stored_modules": lambda self: {"net": 1}}, "must map names to torch modules"),
+    ],
+)
+def test_what_is_wrong_is_named(changes: dict[str, object], finding: str) -> None:
+    held, out = run(note("toyshift", **changes))
+    assert not held
+    assert finding in out
+
+
+def test_evaluation_that_disturbs_training_is_named() -> None:
+    def forward_map(self: object, x: Tensor, label: object = None, generator: object = None) -> Tensor:
+        torch.rand(1, generator=self.context.generator)  # type: ignore[attr-defined]
+        return x + self.net.by.detach()  # type: ignore[attr-defined]
+
+    held, out = run(note("toyshift", forward_map=forward_map))
+    assert not held
+    assert "applying the maps changes how training goes on" in out

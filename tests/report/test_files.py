@@ -1,0 +1,493 @@
+"""`otbench report`: all formats from the same rows, nothing trusted or written outside the folder, the same bytes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import shutil
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from otbench.errors import StoreError, UsageError
+from otbench.plugins.registry import Registry
+from otbench.records.record import Record
+from otbench.report.build import FORMATS, compile_latex, parse_formats
+from otbench.report.figures.canvas import legend_below, theme
+from otbench.report.figures.style import _listed, style
+from otbench.report.files import Folder, Slugs
+from otbench.report.latex import document, escape, fragment, letter
+from otbench.report.markdown import markdown_escape
+from otbench.report.rows import Section, plain, sections
+from otbench.report.tables import families, tables, time_to
+
+from ..helpers.report_records import HOSTILE, hostile, record, small, write
+
+Cli = Callable[..., tuple[int, str, str]]
+LIGHT = "latex,markdown,csv"
+"""Formats that need no figures."""
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("store"), small())
+
+
+@pytest.fixture(scope="module")
+def bad_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("bad"), hostile())
+
+
+def made(records: list[dict[str, object]]) -> list[Section]:
+    return sections([Record.model_validate(one) for one in records])
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def parsed(html: str) -> tuple[list[str], list[tuple[str, str]]]:
+    """Return all tags and all attributes of a page."""
+    tags: list[str] = []
+    attributes: list[tuple[str, str]] = []
+
+    class Parser(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            tags.append(tag)
+            attributes.extend((name, value or "") for name, value in attrs)
+
+    parser = Parser()
+    parser.feed(html)
+    parser.close()
+    return tags, attributes
+
+
+# ------------------------------------------------------------------------------------------------------------- content
+
+
+def test_accuracy_by_dimension_has_published_beside_measured_best_and_second_marks_and_failures() -> None:
+    slugs = Slugs()
+    (family,) = families(made(small()), slugs)
+    assert family.sizes == [2, 8, 32]
+    forward = tables(family, slugs)[0]
+    assert [column.label for column in forward.columns] == ["d = 2", "d = 8", "d = 32"]
+    labels = [(line.label, line.group) for line in forward.lines]
+    assert labels[:2] == [("identity", 0), ("linear", 0)]
+    assert labels[labels.index(("fixedpoint", 1)) + 1] == ("ImplicitOT", 1)
+    assert labels[labels.index(("ncf", 1)) + 1] == ("NCF", 1)
+    ranks = {line.label: [cell.rank for cell in line.cells] for line in forward.lines if line.kind == "solver"}
+    assert ranks == {"fixedpoint": [1, 1, 1], "ncf": [2, 2, 2], "a_plugin": [0, 0, 0]}
+    plugin = next(line for line in forward.lines if line.label == "a_plugin")
+    assert [cell.marks for cell in plugin.cells] == ["!v", "!v", "!v"]
+    (note,) = plugin.cells[2].notes
+    assert forward.notes[note] == "a_plugin, d = 32: seed 2: diverged: the loss is nan at step 40"
+    assert forward.seeds == "n = 1 to 3 seeds; numbers without ± are of one seed"
+    assert forward.sources[0].startswith("Park")
+
+
+def test_nobody_is_best_where_doing_nothing_is_as_good() -> None:
+    info = [{"name": "far", "label": "far", "primary": True}, {"name": "p", "label": "p", "higher_is_better": True}]
+    info[1]["primary"] = True
+    rows = {"identity": (5.0, 0.002), "ncf": (1.0, 0.002), "fixedpoint": (2.0, 0.001)}
+    records = [
+        record(name, 8, 0, 0.1, metrics={"far": far, "p": p}, metric_info=info, start={}, curve=[], published=None)
+        for name, (far, p) in rows.items()
+    ]
+    slugs = Slugs()
+    (family,) = families(made(records), slugs)
+    accuracy = tables(family, slugs)[0]
+    ranks = {line.label: [cell.rank for cell in line.cells] for line in accuracy.lines}
+    assert {label: rank[:2] for label, rank in ranks.items()} == {
+        "identity": [0, 0],
+        "fixedpoint": [2, 0],
+        "ncf": [1, 0],
+    }
+    assert "Not ranked, as doing nothing is as good there: p." in accuracy.legend("bold", "italic")
+
+
+def test_a_legend_stays_within_its_figure() -> None:
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    for labels, columns in ((["a", "b", "c"], 3), (["a label of many letters", "b"] * 3, 1)):
+        with theme():
+            figure = Figure(figsize=(3.5, 2), layout="constrained")
+            legend_below(figure, [Line2D([], []) for _ in labels], labels, columns=3)
+            (legend,) = figure.legends
+            assert legend.get_window_extent().width <= figure.bbox.width
+            assert legend._ncols == columns
+
+
+def test_a_row_whose_runs_all_failed_says_so_in_its_cell() -> None:
+    records = small()
+    for one in records:
+        if one["label"] == "ncf":
+            one["status"], one["reason"] = "timeout", "the hard limit"
+    slugs = Slugs()
+    (family,) = families(made(records), slugs)
+    line = next(line for line in tables(family, slugs)[0].lines if line.label == "ncf")
+    assert [cell.mean for cell in line.cells] == ["timeout"] * 3
+    assert all(cell.failed and cell.notes for cell in line.cells)
+
+
+def test_the_newest_record_of_a_seed_counts_and_lengths_are_never_mixed() -> None:
+    first = record("ncf", 8, 0, 0.5, created="2026-01-01T00:00:00+00:00")
+    again = record("ncf", 8, 0, 0.25, created="2026-02-01T00:00:00+00:00", id="again")
+    longer = record("ncf", 8, 0, 0.125, id="longer")
+    longer["spec"] = {**longer["spec"], "steps": 200}  # type: ignore[dict-item]
+    (section,) = made([again, first])
+    (row,) = [row for row in section.rows if row.kind == "solver"]
+    assert (row.numbers["uvp_fwd"].mean, row.numbers["uvp_fwd"].n) == (0.25, 1)
+    (section,) = made([again, first, longer])
+    rows = {row.label: row.numbers["uvp_fwd"].mean for row in section.rows if row.kind == "solver"}
+    assert rows == {"ncf (100 steps)": 0.25, "ncf (200 steps)": 0.125}
+
+
+def test_the_time_to_a_target_is_that_of_the_first_evaluation_at_or_below_it() -> None:
+    one = Record.model_validate(record("ncf", 8, 0, 0.0))  # 5 / 4**k at 0.1 * 2**k seconds
+    metric = one.metric_info[0]
+    assert time_to(one, metric, 5 / 16) == pytest.approx(0.4)
+    assert time_to(one, metric, 5 / 17) == pytest.approx(0.8)
+    assert time_to(one, metric, 1e-9) is None
+
+
+def test_a_seed_that_misses_the_target_is_spelled_out() -> None:
+    records = [record("identity", dim, 0, 5.0, curve=[]) for dim in (2, 8)]
+    records += [record("ncf", dim, seed, 0.001) for dim in (2, 8) for seed in (0, 1)]
+    records[-1]["curve"] = []
+    slugs = Slugs()
+    (family,) = families(made(records), slugs)
+    table = next(table for table in tables(family, slugs) if "0.01 of identity" in table.title)
+    assert [cell.mean for cell in table.lines[0].cells] == ["1.60", "1 of 2 seeds"]
+
+
+# ---------------------------------------------------------------------------------------------------------- the command
+
+
+def test_report_writes_every_format(store: Path, cli: Cli, tmp_path: Path) -> None:
+    code, out, err = cli("report", store, "--out", tmp_path / "new" / "reports")
+    assert code == 0
+    assert "files in" in out
+    files = tree(tmp_path / "new" / "reports")
+    head = "gaussian-released-pair-full-cpu"
+    for name in (
+        "index.html",
+        "tables.md",
+        "numbers.csv",
+        "latex/report.tex",
+        f"latex/{head}-uvp-fwd-by-dimension.tex",
+    ):
+        assert name in files
+    for figure in ("by-dimension", "curves", "time-to-target"):
+        for ending in ("svg", "pdf", "png"):
+            assert f"figures/{head}--{figure}.{ending}" in files
+    assert "efficiency" in " ".join(files)
+    if shutil.which("pdflatex"):
+        assert files["tables.pdf"].startswith(b"%PDF")
+        assert err == ""
+    else:
+        assert "tables.pdf: left out: there is no pdflatex here" in err
+
+
+def test_the_same_records_give_the_same_bytes(store: Path, cli: Cli, tmp_path: Path) -> None:
+    formats = "latex,svg,png,markdown,csv,html"
+    for name in ("one", "two"):
+        assert cli("report", store, "--out", tmp_path / name, "--format", formats)[0] == 0
+    one, two = tree(tmp_path / "one"), tree(tmp_path / "two")
+    assert list(one) == list(two)
+    assert [name for name in one if one[name] != two[name]] == []
+
+
+def test_formats_are_those_asked_for(store: Path, cli: Cli, tmp_path: Path) -> None:
+    assert cli("report", store, "--out", tmp_path, "--format", " CSV , markdown")[0] == 0
+    assert set(tree(tmp_path)) == {"numbers.csv", "tables.md"}
+    assert parse_formats("html,latex") == ["latex", "html"]
+    assert parse_formats(",".join(FORMATS)) == list(FORMATS)
+
+
+def test_only_what_is_asked_for_is_reported(store: Path, cli: Cli, tmp_path: Path) -> None:
+    words = ("--solvers", "ncf,identity", "--task", "gaussian", "--preset", "full", "--format", LIGHT)
+    assert cli("report", store, *words, "--out", tmp_path)[0] == 0
+    text = (tmp_path / "tables.md").read_text()
+    assert "| ncf |" in text
+    assert "fixedpoint" not in text
+    assert "--solvers ncf,identity --task gaussian --preset full" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--format", "latx"], "unknown format 'latx'; did you mean 'latex'?"),
+        (["--format", "docx,csv"], "unknown format 'docx'; formats: latex, pdf"),
+        (["--format", " , "], "no format is named"),
+        (["--solvers", "nfc"], "did you mean 'ncf'?"),
+        (["--fromat", "csv"], "did you mean '--format'?"),
+        (["--out", "a_file"], "cannot write 'a_file"),
+        (["--out", "a_file/x"], "cannot write 'a_file/x"),
+        (["--out", "/proc/nothing"], "cannot write '/proc/nothing"),
+    ],
+)
+def test_wrong_words_are_one_message(
+    words: list[str], message: str, store: Path, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a_file").write_text("no folder")
+    code, out, err = cli("report", store, *words)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert len(err.splitlines()) == 1
+
+
+def test_an_empty_or_missing_folder_is_one_message_and_writes_nothing(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for folder in ("empty", "missing"):
+        code, _, err = cli("report", tmp_path / folder, "--out", tmp_path / "reports")
+        assert code == 2
+        assert len(err.splitlines()) == 1
+        assert folder in err
+    assert not (tmp_path / "reports").exists()
+
+
+# --------------------------------------------------------------------------------------------------------------- LaTeX
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_latex_escapes_have_no_command_left(text: str) -> None:
+    safe = escape(plain(text))
+    assert safe.isascii() or re.fullmatch(r"[ -~À-ÿ]*", safe)
+    commands = set(re.findall(r"\\([a-zA-Z]+|.)", safe))
+    assert commands <= {
+        *("textbackslash", "textasciicircum", "textasciitilde", "textless", "textgreater", "textbar", "symbol"),
+        *("textquotesingle", "textasciigrave", "pm", "times", "textendash", "dots", "textsuperscript", *"{}$&#%_"),
+    }  # fmt: skip
+    assert "--" not in safe
+    assert "^^" not in safe
+
+
+def test_a_fragment_says_how_it_is_made_again_and_cannot_leave_its_comment() -> None:
+    slugs = Slugs()
+    (family,) = families(made(small()), slugs)
+    table = tables(family, slugs)[0]
+    text = fragment(table, "otbench report a\n\\input{x}")
+    assert text.splitlines()[0] == r"% Made by otbench; made again by: otbench report a?\input{x}"
+    for command in (r"\toprule", r"\midrule", r"\bottomrule", r"\textbf{", r"\underline{", r"\label{tab:", r"$\pm$"):
+        assert command in text
+    assert r"a\_plugin" in text
+    assert r"\textit{ImplicitOT} [1]" in text
+    assert text.count(r"\midrule") == 3  # head; sanity rows; solvers with their published rows
+
+
+def test_symbols_in_the_name_of_a_metric_stay_symbols() -> None:
+    """Escaped symbols hold braces, which pandas takes for places to fill in."""
+    info = [{"name": "gap", "label": "|S(T(x))-x|^2 {n} < 3", "unit": "%", "primary": True}]
+    changes = {"metrics": {"gap": 0.5}, "start": {}, "curve": [], "metric_info": info, "published": None}
+    slugs = Slugs()
+    (family,) = families(made([record("ncf", 8, 0, 0.1, **changes)]), slugs)
+    text = fragment(tables(family, slugs)[0], "otbench report")
+    assert escape("|S(T(x))-x|^2 {n} < 3 (%)") in text
+
+
+def test_letters_of_footnotes() -> None:
+    assert [letter(k) for k in (0, 25, 26, 51, 52, 701, 702)] == ["a", "z", "aa", "az", "ba", "zz", "aaa"]
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed: LaTeX is not compiled")
+@pytest.mark.parametrize("which", ["small", "hostile"])
+def test_pdflatex_compiles_the_document_and_every_fragment(
+    which: str, store: Path, bad_store: Path, cli: Cli, tmp_path: Path
+) -> None:
+    folder = store if which == "small" else bad_store
+    assert cli("report", folder, "--format", "latex", "--out", tmp_path)[0] == 0
+    sources = {path.name: path.read_text() for path in (tmp_path / "latex").iterdir()}
+    assert compile_latex(sources).startswith(b"%PDF")
+    fragments = sorted(set(sources) - {"report.tex"})
+    assert len(fragments) > 5
+    for name in fragments if which == "small" else fragments[:3]:  # the document above holds them all
+        alone = (
+            r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}\input{" + name + r"}\end{document}"
+        )
+        assert compile_latex({name: sources[name], "alone.tex": alone}, "alone.tex").startswith(b"%PDF")
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed: LaTeX is not compiled")
+def test_a_table_of_many_pages_is_continued() -> None:
+    slugs = Slugs()
+    records = [record("ncf", 8, 0, 0.1 + k, label=f"ncf[lr={k}]", id=str(k)) for k in range(900)]
+    (family,) = families(made(records), slugs)
+    text = fragment(tables(family, slugs)[0], "otbench report")
+    assert "Continued, part 26 of 26" in text
+    assert text.count(r"\label") == 1
+    assert compile_latex({"x.tex": text, "report.tex": document(["x"], "otbench report")}).startswith(b"%PDF")
+
+
+def test_without_pdflatex_the_message_says_what_to_install(
+    store: Path, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UsageError, match="texlive"):
+        compile_latex({"report.tex": ""})
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed: LaTeX is not compiled")
+def test_a_failure_of_pdflatex_is_told_in_its_own_words() -> None:
+    with pytest.raises(UsageError, match="Undefined control sequence"):
+        compile_latex({"report.tex": r"\documentclass{article}\begin{document}\nosuch\end{document}"})
+
+
+# ----------------------------------------------------------------------------------------------------- Markdown and CSV
+
+
+def test_csv_has_every_number_unrounded(store: Path, cli: Cli, tmp_path: Path) -> None:
+    assert cli("report", store, "--format", "csv", "--out", tmp_path)[0] == 0
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "numbers.csv").read_text())))
+    (row,) = [
+        r for r in rows if (r["instance"], r["method"], r["quantity"]) == ("d = 8, released pair", "ncf", "uvp_fwd")
+    ]
+    values = [one["metrics"]["uvp_fwd"] for one in small() if one["id"] in row["records"].split()]  # type: ignore[index]
+    assert float(row["mean"]) == pytest.approx(sum(values) / 3, rel=1e-11)
+    assert (row["n"], row["unit"]) == ("3", "%")
+    assert {r["quantity"] for r in rows} >= {"uvp_bwd", "cosine", "step_ms", "memory", "stored_bytes", "parameters"}
+
+
+def test_no_cell_of_a_spreadsheet_is_a_formula(bad_store: Path, cli: Cli, tmp_path: Path) -> None:
+    assert cli("report", bad_store, "--format", "csv", "--out", tmp_path)[0] == 0
+    for row in csv.reader(io.StringIO((tmp_path / "numbers.csv").read_text())):
+        for cell in row:
+            assert not re.match(r"[=+@\t]|-(?![\d.]|inf)", cell), cell
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_markdown_escapes(text: str) -> None:
+    safe = markdown_escape(plain(text))
+    assert "<" not in safe
+    assert not re.search(r"(?<!\\)[|`*_\[]", safe)
+    assert not re.search(r"(?<!\\)://", safe)
+
+
+# -------------------------------------------------------------------------------------------------------------- figures
+
+
+def test_listed_solvers_differ_in_their_markers_and_strangers_from_them() -> None:
+    listed = _listed()
+    looks = [look for look in listed.values() if look.marker]
+    assert len({look.marker for look in looks}) == len(looks)  # readable without colour
+    for name in ("mine", "yours", "中文", "x" * 5000):
+        assert style(name) == style(name)
+        assert style(name) not in looks
+    for look in looks:
+        red, green, blue = (int(look.colour[k : k + 2], 16) / 255 for k in (1, 3, 5))
+        assert 0.2126 * red + 0.7152 * green + 0.0722 * blue < 0.72, look  # dark enough for white paper
+
+
+def test_all_that_comes_with_the_program_has_a_style() -> None:
+    registry = Registry()
+    for entry in registry.entries("solver"):
+        assert _listed()[entry.name].marker, entry.name
+    for entry in registry.entries("baseline"):
+        assert not _listed()[entry.name].marker, entry.name
+
+
+def test_figures_embed_their_fonts_and_hold_no_date(store: Path, cli: Cli, tmp_path: Path) -> None:
+    assert cli("report", store, "--format", "pdf,svg", "--out", tmp_path)[0] == 0
+    pdfs = sorted((tmp_path / "figures").glob("*.pdf"))
+    assert len(pdfs) == 3
+    for path in pdfs:
+        data = path.read_bytes()
+        assert b"/FontFile2" in data  # TrueType, fonttype 42
+        assert b"/Type3" not in data
+        assert b"CreationDate" not in data
+    for path in (tmp_path / "figures").glob("*.svg"):
+        assert b"<dc:date>" not in path.read_bytes()
+
+
+# -------------------------------------------------------------------------------------------------------------- hostile
+
+
+def test_hostile_records_break_nothing(bad_store: Path, cli: Cli, tmp_path: Path) -> None:
+    target = tmp_path / "out" / "reports"
+    code, _, err = cli("report", bad_store, "--format", "latex,svg,markdown,csv,html", "--out", target)
+    assert (code, err) == (0, "")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["reports"]
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+", part) for name in tree(target) for part in name.split("/"))
+    for path in (target / "figures").glob("*.svg"):
+        root = ElementTree.fromstring(path.read_text())  # well-formed
+        assert not [node for node in root.iter() if node.tag.rpartition("}")[2] in ("script", "foreignObject", "image")]
+    tags, attributes = parsed((target / "index.html").read_text())
+    assert (tags.count("script"), tags.count("style")) == (1, 1)
+    assert not set(tags) & {"iframe", "object", "embed", "form", "base", "svg"}
+    assert not [name for name, _ in attributes if name.startswith("on") or name in ("style", "srcset", "srcdoc")]
+    # no file of this store has the name that its record gives itself, so that there is nothing to link to
+    assert {value[0] for name, value in attributes if name == "href" and value != "data:,"} == {"#"}
+    assert {value[:19] for name, value in attributes if name == "src"} == {"data:image/svg+xml,"}
+    code, out, _ = cli("table", bad_store)
+    assert code == 0
+    assert "\x1b]" not in out
+
+
+def test_a_name_never_leaves_the_folder(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "out")
+    for name in ("../x", "/etc/x", "a/../../x", "", ".", "..", "a//b", "a\\b", "a\0b", "-rf", ".hidden"):
+        with pytest.raises(ValueError):
+            folder.write(name, "text")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out" / "latex").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StoreError, match="leads out"):
+        folder.write("latex/x.tex", "text")
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_slugs_are_safe_short_and_unique() -> None:
+    slugs = Slugs()
+    names = [slugs.make(text) for text in [*HOSTILE, *HOSTILE, "a" * 500, "a" * 501]]
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch(r"[a-z0-9-]{1,90}", name) for name in names)
+
+
+# ------------------------------------------------------------------------------------------------- committed, and large
+
+
+def test_the_committed_reports_are_up_to_date(
+    root: Path, run_cli: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    if not (root / "reports").is_dir():
+        pytest.skip("reports/ is not in this checkout")
+    words = ("report", "results/reference", "--format", LIGHT, "--out", tmp_path)
+    assert run_cli(*words, cwd=root, program=(sys.executable, "bench.py"))[0] == 0
+
+    def text(folder: Path) -> dict[str, list[str]]:  # without the figures, which are not drawn here
+        return {
+            name: [line for line in data.decode().splitlines() if line and not line.startswith("![")]
+            for name, data in tree(folder).items()
+            if name.endswith((".tex", ".md", ".csv"))
+        }
+
+    assert text(root / "reports") == text(tmp_path), "run the command of docs/reproduce.md again"
+    assert sum(map(len, tree(root / "reports").values())) < 2_000_000
+
+
+@pytest.mark.slow
+def test_ten_thousand_records_take_about_ten_seconds_each(
+    cli: Cli, tmp_path: Path, record_property: Callable[..., None]
+) -> None:
+    records = [
+        record(f"solver{k}" if k else "identity", 2**power, seed, (k + 5) * 2**power / 100)
+        for k in range(20)
+        for power in range(1, 11)
+        for seed in range(50)
+    ]
+    store = write(tmp_path / "store", records)
+    assert len(list(store.iterdir())) == 10_000
+    for words in (["table", store], ["report", store, "--out", tmp_path / "reports"]):
+        begin = time.process_time()
+        assert cli(*words)[0] == 0
+        seconds = time.process_time() - begin
+        record_property(str(words[0]), seconds)
+        assert seconds < 20, f"{words[0]}: {seconds:.1f} s of processor time"
+    assert json.loads((store / "00000.json").read_text())["id"]

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from otbench.report.rows import published_table
+
+IDENTITY = {2: 5.15, 4: 4.65, 8: 5.08, 16: 8.48, 32: 9.26, 64: 7.94}
+"""UVP of the identity map on the released pairs, in %."""
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    return published_table("gaussian")
+
+
+def test_columns_and_completeness(table: pd.DataFrame) -> None:
+    assert list(table.columns) == ["method", "solver", "dim", "metric", "value", "unit", "source", "note"]
+    assert set(table["metric"]) == {"uvp_fwd"}
+    assert set(table["unit"]) == {"%"}
+    assert (table["source"] != "").all()
+    assert not table.duplicated(["method", "dim", "source"]).any()
+    for _, group in table.groupby(["method", "source"]):
+        assert list(group["dim"]) == list(IDENTITY)
+
+
+@pytest.mark.parametrize(
+    ("method", "values"),
+    [
+        ("NCF", [0.010, 0.021, 0.086, 0.146, 0.436, 0.858]),
+        ("ImplicitOT", [0.013, 0.016, 0.046, 0.053, 0.054, 0.0822]),
+    ],
+)
+def test_headline_rows(table: pd.DataFrame, method: str, values: list[float]) -> None:
+    assert list(table[table["method"] == method]["value"]) == values
+
+
+def test_every_number_worse_than_identity_says_so(table: pd.DataFrame) -> None:
+    for _, row in table.iterrows():
+        worse = row["value"] > IDENTITY[row["dim"]]
+        assert worse == ("worse than the identity map" in row["note"])
+        assert (row["value"] > 100) == ("and the constant map" in row["note"])
+
+
+def test_footnotes(table: pd.DataFrame) -> None:
+    assert table[table["method"] == "NOT"]["note"].str.contains("flagged").all()
+    assert table[table["method"] == "ImplicitOT"]["note"].str.contains("clamps the network").all()
+    disputed = table[(table["method"] == "MM:R") & (table["dim"] == 8)]
+    assert sorted(disputed["value"]) == [0.012, 0.117]
+    assert disputed["note"].str.contains("disagree").all()
+    assert not table["method"].str.contains("identity|constant|floor").any()  # those are ours, not published
+
+
+def test_parameter_counts_of_the_uci_sets() -> None:
+    counts = published_table("uci")
+    assert list(counts.columns) == ["method", "solver", "set", "metric", "value", "unit", "source", "note"]
+    assert set(counts["metric"]) == {"parameters"}
+    assert (counts["source"] != "").all()
+    for _, group in counts.groupby("method"):
+        assert list(group["set"]) == ["power", "gas", "hepmass", "miniboone", "bsds300"]
+        assert group["value"].min() > 1000
+    assert list(counts[counts["method"] == "NCF"]["value"]) == [8250, 8900, 13060, 29840, 156000]
+
+
+def test_image_rows_are_of_known_metrics_and_name_their_space() -> None:
+    table = published_table("mnist")
+    assert set(table["metric"]) == {"accuracy", "accuracy_bwd", "fd_pixel", "fid_inception"}
+    assert set(table["pair"]) == {"fmnist-mnist", "transfer", "shift"}
+    assert (table["source"] != "").all()
+    assert (table["note"] != "").all()
+    assert not table.duplicated(["method", "pair", "metric", "source"]).any()
+    headline = table[(table["pair"] == "fmnist-mnist") & (table["metric"] == "accuracy")].set_index("method")["value"]
+    assert headline[["NCF", "ImplicitOT", "GNOT with noise"]].tolist() == [83.42, 96.0, 83.72]
