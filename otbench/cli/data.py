@@ -9,21 +9,24 @@ import argparse
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from otbench.cli.common import AddCommand, registry_of
-from otbench.data.sources import DataSource, size
 from otbench.errors import DataError, PluginError, UsageError
 from otbench.names import did_you_mean
-from otbench.plugins.registry import Registry
-from otbench.task import Task
 
-Action: TypeAlias = Callable[[Sequence[DataSource], str | None, Path | None], Sequence[str]]
+if TYPE_CHECKING:
+    from otbench.data.sources import DataSource
+    from otbench.plugins.registry import Registry
+
+Action: TypeAlias = Callable[["Sequence[DataSource]", "str | None", "Path | None"], Sequence[str]]
 """Takes all sources, the name typed (or None) and the user's folder; returns lines."""
 
 
 def sources(registry: Registry) -> list[DataSource]:
     """Return the sources of all tasks that can be loaded, in the order of their names."""
+    from otbench.task import Task
+
     found: dict[str, DataSource] = {}
     for entry in registry.entries("task"):
         try:
@@ -59,6 +62,8 @@ def _chosen(known: Sequence[DataSource], name: str) -> DataSource:
 
 
 def _list(known: Sequence[DataSource], name: str | None, data_dir: Path | None) -> list[str]:
+    from otbench.data.sources import size
+
     lines = []
     for source in known if name is None else [_chosen(known, name)]:
         place = source.find(data_dir)
