@@ -1,0 +1,404 @@
+"""Numbers that the README, the rules and the pages of the reference runs quote follow from the committed records.
+
+A sentence is written here with formulas in the place of its numbers, and must stand in the page as it comes out. A cell
+of a table must agree with its formula to half a unit of the last digit that is printed.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from statistics import mean, stdev
+
+import pytest
+from scipy.stats import t as student
+
+from otbench.records.record import Record, Status
+from otbench.records.store import Store
+from otbench.report.rows import published_table
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+RULES = ROOT / "docs" / "rules.md"
+REFERENCE = ROOT / "results" / "reference"
+UCI, MNIST = REFERENCE / "uci" / "README.md", REFERENCE / "mnist" / "README.md"
+
+SETS = ("miniboone", "power", "bsds300")
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
+Runs = dict[int, Record]
+"""Runs of one solver with one setting on one instance, by seed."""
+
+
+# Pages
+
+
+def says(page: Path, sentence: str) -> bool:
+    """Whether `page` holds `sentence`, wherever its lines break."""
+    return " ".join(sentence.split()) in re.sub(r"\s+(\* )?", " ", page.read_text(encoding="utf-8"))
+
+
+def tables(page: Path, heading: str) -> list[tuple[list[str], dict[str, list[str]]]]:
+    """Return the tables below `heading`: titles of the columns, and the cells of each row by its label."""
+    section = page.read_text(encoding="utf-8").split(f"# {heading}\n", 1)[1].split("\n#", 1)[0]
+    found = []
+    for block in re.findall(r"(?:^\|.*\n?)+", section, re.MULTILINE):
+        lines = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in block.splitlines()]
+        found.append((lines[0][1:], {cells[0]: cells[1:] for cells in lines[2:]}))
+    return found
+
+
+def name(label: str) -> str:
+    """Return the solver that a row's label names."""
+    return label.split("`")[1]
+
+
+def shows(cell: str, *values: float) -> bool:
+    """Whether the numbers in `cell` are `values`, each to half a unit of its last printed digit."""
+    numbers = NUMBER.findall(re.sub(r"(?<=\d) (?=\d{3}\b)", "", cell))
+    return len(numbers) == len(values) and all(map(agrees, numbers, values))
+
+
+def agrees(text: str, value: float) -> bool:
+    unit = 10.0 ** int(Decimal(text).as_tuple().exponent)
+    return abs(float(text) - value) <= 0.5 * unit * (1 + 1e-9)
+
+
+# Records
+
+
+@cache
+def records(folder: str = "") -> tuple[Record, ...]:
+    found = sorted(Store(REFERENCE / folder).all(), key=lambda record: record.created)
+    return tuple(record for record in found if record.status is Status.OK)
+
+
+def runs(where: Callable[[Record], bool], folder: str = "") -> Runs:
+    """Return the newest record of each seed."""
+    return {record.spec.seed: record for record in records(folder) if where(record)}
+
+
+@cache
+def gaussian(solver: str, dim: int) -> Runs:
+    """Return runs on a published pair."""
+    config = {"dim": dim, "pair": "released"}
+    return runs(lambda r: r.spec.solver == solver and config.items() <= r.spec.task_config.items())
+
+
+@cache
+def uci(solver: str, table: str) -> Runs:
+    return runs(lambda r: r.spec.solver == solver and r.spec.task_config["set"] == table, "uci")
+
+
+def mnist(solver: str, config: dict[str, str], steps: int | None = None) -> Record:
+    """Return the one run of `solver` on this instance, with a limit of time, or of `steps` steps."""
+
+    def asked(run: Record) -> bool:
+        return run.spec.solver == solver and config.items() <= run.spec.task_config.items() and run.spec.steps == steps
+
+    (run,) = (run for run in records("mnist") if asked(run))
+    return run
+
+
+def values(of: Runs, metric: str) -> list[float]:
+    return [of[seed].metrics[metric] for seed in sorted(of)]
+
+
+def half(of: Iterable[float]) -> float:
+    """Return half of the 95 % t-interval of the mean."""
+    numbers = list(of)
+    n = len(numbers)
+    return float(student.ppf(0.975, n - 1)) * stdev(numbers) / math.sqrt(n)
+
+
+# Gaussian pairs
+
+DIMS = (2, 4, 8, 32)
+TITLES, GAUSSIAN = tables(README, "Gaussian pairs")[0]
+
+
+@pytest.mark.parametrize("label", GAUSSIAN)
+def test_gaussian_table(label: str) -> None:
+    for dim, cell in zip(DIMS, GAUSSIAN[label], strict=False):
+        found = gaussian(name(label), dim)
+        if cell == "-":
+            assert not found
+        else:
+            assert sorted(found) == ([0] if dim == 32 else [0, 1, 2])
+            assert shows(cell, mean(values(found, "uvp_fwd"))), (dim, cell)
+
+
+def test_gaussian_table_has_every_solver_of_the_records() -> None:
+    assert {name(label) for label in GAUSSIAN} == {r.spec.solver for r in records()} - {"constant"}
+
+
+def test_published_column_of_the_gaussian_table() -> None:
+    """A second source is quoted where it disagrees."""
+    table = published_table("gaussian")
+    table = table[~table["source"].str.startswith("papernotes") | table["note"].str.contains("disagree")]
+    for label, cells in GAUSSIAN.items():
+        rows = table[table["solver"] == name(label)]
+        quoted = cells[-1].partition(":")[0].split(",") if cells[-1] else []
+        assert len(quoted) == (len(DIMS) if len(rows) else 0)
+        for dim, cell in zip(DIMS, quoted, strict=False):
+            assert shows(cell, *rows[rows["dim"] == dim]["value"]), (label, dim, cell)
+
+
+def differences(solver: str, other: str, dim: int) -> list[float]:
+    """Return by how much `solver` ends above `other` on each pool."""
+    return [a - b for a, b in zip(*(values(gaussian(s, dim), "uvp_fwd") for s in (solver, other)), strict=True)]
+
+
+def test_small_differences_are_told_apart_on_the_same_pool() -> None:
+    halves = [
+        half(values(gaussian(name(label), dim), "uvp_fwd"))
+        for label in GAUSSIAN
+        for dim in DIMS[:3]
+        if name(label) != "identity" and gaussian(name(label), dim)
+    ]
+    assert says(README, f"mean over three pools is ±{min(halves):.3f} to ±{max(halves):.3f}.")
+    a, b, c = differences("ncf", "mmr", 4), differences("fixedpoint", "mmv1", 4), differences("mmr", "fixedpoint", 2)
+    assert says(
+        README,
+        f"At d = 4, `ncf` - `mmr` is {mean(a):.4f} ± {half(a):.4f} and `fixedpoint` - `mmv1` is"
+        f" {mean(b):.4f} ± {half(b):.4f}",
+    )
+    assert says(README, f"At d = 2, `mmr` - `fixedpoint` is {mean(c):.4f} ± {half(c):.4f}")
+    assert half(a) < mean(a)
+    assert half(b) < mean(b)
+    assert half(c) > mean(c)
+
+
+def test_linear_is_no_lower_bound() -> None:
+    best, linear = (gaussian(solver, 2)[0].metrics["uvp_fwd"] for solver in ("mmv1", "linear"))
+    assert best < linear
+    assert says(README, f"at d = 2, seed 0, `mmv1` ends at {best:.4f} where `linear` has {linear:.4f}.")
+
+
+def test_identity_in_the_population_and_as_measured() -> None:
+    r"""$E|x - T(x)|^2 / \mathrm{Var}(\nu) = W_2^2 / \mathrm{tr}\,\Sigma_1$."""
+    facts = {dim: gaussian("ncf", dim)[0].facts for dim in DIMS}
+    exact = {dim: 100 * float(f["w2_squared"] or 0) / float(f["trace1"] or 1) for dim, f in facts.items()}
+    assert says(
+        README,
+        f"Its exact value, over the whole source, is {exact[2]:.2f} at d = 2, {exact[4]:.2f}, {exact[8]:.2f} and"
+        f" {exact[32]:.2f} at d = 4, 8, 32",
+    )
+    measured = mean(values(gaussian("identity", 2), "uvp_fwd"))
+    assert says(RULES, f"{exact[2]:.2f} % on the released pair at d = 2, and {measured:.2f} % on our test points.")
+
+
+def test_budgets_of_the_gaussian_table() -> None:
+    shown = [
+        run
+        for label in GAUSSIAN
+        for dim in DIMS
+        for run in gaussian(name(label), dim).values()
+        if run.spec.kind == "solver"
+    ]
+    samples = [run.counts.samples / 1e6 for run in shown]
+    wall = [(run.times.train_s or 0) + (run.times.warmup_s or 0) for run in shown]
+    cpu = [run.times.train_cpu_s or 0 for run in shown]
+    drew = f"drew {min(samples):.0f} to {max(samples):.0f} million samples"
+    trained = f"trained for {min(wall):.0f} to {max(wall):.0f} seconds"
+    assert says(README, f"{drew} and {trained}.")
+    assert says(RULES, f"{drew}, and {trained}, of which {min(cpu):.0f} to {max(cpu):.0f} on the processor")
+
+
+# Tables of data
+
+
+def parameters(solver: str, table: str) -> int:
+    (number,) = {run.counts.parameters for run in uci(solver, table).values()}
+    assert number is not None
+    return number
+
+
+UCI_ROWS = tables(README, "Tables of data")[0][1]
+
+
+@pytest.mark.parametrize("label", UCI_ROWS)
+def test_uci_table(label: str) -> None:
+    size, *cells = UCI_ROWS[label]
+    if size:
+        assert shows(size, *(parameters(name(label), table) / 1000 for table in SETS))
+    for k, (table, side) in enumerate((table, side) for table in SETS for side in ("fwd", "bwd")):
+        if cells[k] == "see below":
+            continue
+        found = [1e4 * value for value in values(uci(name(label), table), f"mmd_{side}")]
+        assert len(found) == 3
+        assert shows(cells[k], mean(found), *([half(found)] if "±" in cells[k] else [])), (table, side, cells[k])
+
+
+def test_uci_rows_are_not_like_for_like() -> None:
+    fixedpoint = {r.label for table in SETS for r in uci("fixedpoint", table).values()}
+    assert fixedpoint == {"fixedpoint[batch_size=512,lr=1e-2,weight_decay=0.3]"}
+    assert says(README, f"`fixedpoint` ran with `{fixedpoint.pop()[11:-1]}`, the others as shipped.")
+    for table in SETS:
+        assert all(r.label == solver for solver in ("ncf", "otflow") for r in uci(solver, table).values())
+        validates = {"validate_every" in r.spec.solver_config for r in uci("fixedpoint", table).values()}
+        assert validates == {table != "power"}
+    size = {s: parameters(s, "bsds300") for s in ("otflow", "ncf", "fixedpoint")}
+    assert 7 <= max(size.values()) / min(size.values()) < 8
+    power = [[1e4 * v for v in values(uci("fixedpoint", "power"), f"mmd_{side}")] for side in ("fwd", "bwd")]
+    forward, backward = (f"{mean(v):.1f} ± {half(v):.1f}" for v in power)
+    assert says(README, f"Its runs on POWER ({forward} and {backward})")
+
+
+def sampled(solver: str, table: str, side: str) -> float:
+    """Return half of the interval that the sample of test points leaves, mean over seeds."""
+    found = uci(solver, table)
+    low, high = (mean(values(found, f"mmd_{end}_{side}")) for end in ("low", "high"))
+    return (high - low) / 2
+
+
+def test_what_held_out_rows_leave_open() -> None:
+    miniboone, power, bsds300 = (
+        sorted(1e4 * sampled(solver, table, "fwd") for solver in ("ncf", "fixedpoint")) for table in SETS
+    )
+    assert f"{miniboone[0]:.0f}" == f"{miniboone[1]:.0f}"
+    assert says(
+        README,
+        f"They leave another ±{miniboone[0]:.0f} (MINIBOONE), ±{power[0]:.1f} to ±{power[1]:.1f} (POWER) and"
+        f" ±{bsds300[0]:.0f} to ±{bsds300[1]:.0f} (BSDS300) on the forward numbers",
+    )
+
+
+def test_otflow_on_bsds300() -> None:
+    otflow, constant, linear = (uci(solver, "bsds300") for solver in ("otflow", "constant", "linear"))
+    assert min(values(otflow, "mmd_fwd")) > max(values(constant, "mmd_fwd"))
+    assert says(README, "On BSDS300 `otflow` ends above `constant`")
+    assert max(values(otflow, "nll")) < min(values(linear, "nll"))
+    assert not any("nll" in r.metrics for s in ("ncf", "fixedpoint") for r in uci(s, "bsds300").values())
+
+
+def test_uci_page_distances() -> None:
+    forward, backward, sizes = (table for _, table in tables(UCI, "Distances"))
+    for side, table in (("fwd", forward), ("bwd", backward)):
+        for label, cells in table.items():
+            for key, cell in zip(SETS, cells, strict=True):
+                value = mean(values(uci(name(label), key), f"mmd_{side}"))
+                assert shows(cell.rstrip("† "), value, sampled(name(label), key, side)), (label, key, cell)
+                assert cell.endswith("†") == (name(label) == "fixedpoint" and key == "power")
+    for label, cells in sizes.items():
+        for key, cell in zip(SETS, cells, strict=True):
+            assert shows(cell, parameters(name(label), key))
+
+
+def test_uci_page_other_numbers() -> None:
+    for label, cells in tables(UCI, "What the distances do not say")[0][1].items():
+        found = uci(name(label), label.partition(",")[0])
+        steps = [float(run.counts.steps) for run in found.values()]
+        columns = [[r.metrics[m] for r in found.values() if m in r.metrics] for m in ("nll", "nll_missing")]
+        columns += [values(found, "inverse_gap"), values(found, "novelty"), steps]
+        for cell, numbers in zip(cells, columns, strict=True):
+            if cell == "-":
+                assert not numbers
+            else:
+                span = (min(numbers), max(numbers)) if numbers else (0.0, 0.0)
+                assert shows(cell, *span) or (shows(cell, span[0]) and shows(cell, span[1])), (label, cell, numbers)
+
+
+def worse(solver: str, other: str, table: str, side: str) -> list[bool]:
+    """Say for each seed whether the interval of `solver` lies above that of `other`."""
+    low, high = uci(solver, table), uci(other, table)
+    return [a > b for a, b in zip(values(low, f"mmd_low_{side}"), values(high, f"mmd_high_{side}"), strict=True)]
+
+
+def test_uci_page_comparisons() -> None:
+    for table in SETS:
+        for solver in ("ncf", "fixedpoint"):
+            for side in ("fwd", "bwd"):
+                linear = min(values(uci("linear", table), f"mmd_{side}"))
+                assert max(values(uci(solver, table), f"mmd_{side}")) < linear
+            assert not any(worse(solver, "otflow", table, "fwd"))
+        assert not any(worse("ncf", "otflow", table, "bwd"))
+    assert [sum(worse("fixedpoint", "otflow", table, "bwd")) for table in SETS] == [2, 0, 1]
+    cpu = [r.times.train_cpu_s or 0 for r in records("uci") if r.spec.kind == "solver"]
+    assert says(UCI, f"of 300 seconds, training had {min(cpu):.0f} to {max(cpu):.0f} on the processor")
+
+
+# Images
+
+CODES = {"pair": "fmnist-mnist", "space": "latent"}
+UNCONDITIONAL, CONDITIONAL = CODES | {"vae": "unconditional"}, CODES | {"vae": "conditional"}
+PIXELS = {"pair": "fmnist-mnist", "space": "pixel"}
+INTERVAL = ("accuracy", "accuracy_low", "accuracy_high")
+COLUMNS = {
+    "accuracy, % (95 %)": INTERVAL,
+    "backward": ("accuracy_bwd", "accuracy_bwd_low", "accuracy_bwd_high"),
+    "FD": ("fd_classifier_decoded",),
+    "class energy": ("class_energy",),
+    "cost": ("cost",),
+    "FD pixel": ("fd_pixel",),
+    "FD pixel to decoded": ("fd_pixel_decoded",),
+    "FD classifier": ("fd_classifier",),
+    "FD classifier to decoded": ("fd_classifier_decoded",),
+}
+BOTH_WAYS = "Within MNIST, the decoder reads no label"
+
+
+@pytest.mark.parametrize(
+    ("page", "heading", "number", "config"),
+    [
+        (README, "Images", 0, UNCONDITIONAL),
+        (MNIST, "Fashion-MNIST to MNIST, the decoder reads no label", 0, UNCONDITIONAL),
+        (MNIST, "Fashion-MNIST to MNIST, encoder and decoder read the label", 0, CONDITIONAL),
+        (MNIST, BOTH_WAYS, 0, UNCONDITIONAL | {"pair": "transfer"}),
+        (MNIST, BOTH_WAYS, 1, UNCONDITIONAL | {"pair": "shift"}),
+        (MNIST, "Fashion-MNIST to MNIST, pixels", 0, PIXELS),
+    ],
+)
+def test_mnist_tables(page: Path, heading: str, number: int, config: dict[str, str]) -> None:
+    titles, table = tables(page, heading)[number]
+    full = [f"{before} {title}" if title == "to decoded" else title for before, title in pairwise(["", *titles])]
+    for label, cells in table.items():
+        run = mnist(name(label), config, 6000 if "6000 steps" in label else None)
+        for title, cell in zip(full, cells, strict=True):
+            if title == "steps":
+                assert shows(cell, run.counts.steps)
+                continue
+            metrics = [run.metrics[metric] for metric in COLUMNS[title] if metric in run.metrics]
+            assert shows(cell, *metrics) or (cell == "-" and not metrics), (label, title, cell, metrics)
+
+
+def test_mnist_rows_are_not_like_for_like() -> None:
+    told = {label: mnist(name(label), UNCONDITIONAL).reads_label for label in tables(README, "Images")[0][1]}
+    assert {name(label) for label, reads in told.items() if not reads} == {"prior_sample"}
+    assert says(README, "All maps but that of `prior_sample` are told the class of the test image")
+    assert {run.spec.seed for run in records("mnist")} == {0}
+    table = published_table("mnist")
+    accuracy = table[(table["pair"] == "fmnist-mnist") & (table["metric"] == "accuracy")].set_index("method")["value"]
+    assert says(README, f"NCF's {accuracy['NCF']:.2f} % is of a map that is not told the class")
+    assert says(README, f"ImplicitOT's {accuracy['ImplicitOT']:.2f} % is with a decoder that reads the label")
+
+
+def test_mnist_comparisons() -> None:
+    def accuracy(solver: str, config: dict[str, str], steps: int | None = None) -> float:
+        return mnist(solver, config, steps).metrics["accuracy"]
+
+    cost = {s: mnist(s, UNCONDITIONAL).metrics["cost"] for s in ("ncf", "fixedpoint", "classwise_linear")}
+    more = [100 * (cost[solver] / cost["classwise_linear"] - 1) for solver in ("ncf", "fixedpoint")]
+    assert says(MNIST, f"in all distances, at {more[0]:.0f} to {more[1]:.0f} % more cost")
+    below = accuracy("reconstruction", UNCONDITIONAL) - accuracy("fixedpoint", UNCONDITIONAL)
+    linear = accuracy("classwise_linear", UNCONDITIONAL) - accuracy("ncf", UNCONDITIONAL)
+    assert says(MNIST, f"`fixedpoint` is {below:.1f} points below the reconstructed images, `ncf` {linear:.1f} below")
+    gain = accuracy("fixedpoint", CONDITIONAL) - accuracy("classwise_linear", CONDITIONAL)
+    lost = [accuracy("classwise_linear", CONDITIONAL) - accuracy("ncf", CONDITIONAL, steps) for steps in (None, 6000)]
+    assert says(
+        MNIST,
+        f"`fixedpoint` is {gain:.1f} points better, `ncf` {lost[0]:.1f} worse after five minutes"
+        f" and {lost[1]:.1f} after 6000 steps",
+    )
+    for config in (UNCONDITIONAL, CONDITIONAL):
+        control = mnist("classwise_linear", config).metrics
+        for solver in ("ncf", "fixedpoint"):
+            found = mnist(solver, config).metrics
+            distances = [key for key in control if key.startswith(("fd_", "class_energy")) and not key.endswith("_bwd")]
+            assert all(found[key] < control[key] for key in distances)
+    prior = accuracy("prior_sample", CONDITIONAL)
+    assert says(MNIST, f"decoded as the wanted digit in {prior:.0f} % of the draws only")
