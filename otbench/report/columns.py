@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from otbench.records.record import MetricInfo
 from otbench.report.rows import READS, Number
+from otbench.reporting import Metric
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ EXPLAINED = (
 )
 
 
-def metric_column(metric: MetricInfo) -> Column:
+def metric_column(metric: Metric) -> Column:
     """Return the column of a metric."""
     return Column(
         metric.name, metric.label, metric.unit, best="high" if metric.higher_is_better else "low", metric=True

@@ -11,10 +11,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from otbench.records.record import MetricInfo, Record, Status
+from otbench.records.record import Record, Status
 from otbench.report.columns import HARNESS, READS_LABEL, Column, metric_column, written
 from otbench.report.files import Slugs
 from otbench.report.rows import IDENTITY, LEGEND, READS, Number, Row, Section, number
+from otbench.reporting import Metric
 
 SIZE = "dim"
 """The task parameter that tables and figures are drawn against; `--dim` sets it."""
@@ -120,7 +121,7 @@ class Family:
     sizes: list[float]
 
     @property
-    def metrics(self) -> list[MetricInfo]:
+    def metrics(self) -> list[Metric]:
         """The metrics of all sections, each once."""
         return list({metric.name: metric for section in self.sections for metric in section.metrics}.values())
 
@@ -187,7 +188,7 @@ def efficiency(section: Section, context: str, slugs: Slugs) -> Table | None:
     return _of_section(section, "efficiency", context, columns, rows, slugs) if columns else None
 
 
-def time_to(record: Record, metric: MetricInfo, target: float) -> float | None:
+def time_to(record: Record, metric: Metric, target: float) -> float | None:
     """Return the training seconds at the first evaluation that is as good as `target`; None if none is."""
     sign = -1 if metric.higher_is_better else 1
     for point in record.curve:
@@ -197,7 +198,7 @@ def time_to(record: Record, metric: MetricInfo, target: float) -> float | None:
     return None
 
 
-def target(section: Section, part: float) -> tuple[MetricInfo, float] | None:
+def target(section: Section, part: float) -> tuple[Metric, float] | None:
     """Return the first metric, and the target in it: `part` of the score of doing nothing; None where there is none."""
     if not section.metrics or section.metrics[0].higher_is_better:
         return None
@@ -256,7 +257,7 @@ def _of_section(
     return _finished(made)
 
 
-def _by_size(family: Family, metric: MetricInfo, slugs: Slugs) -> Table:
+def _by_size(family: Family, metric: Metric, slugs: Slugs) -> Table:
     column = metric_column(metric)
     rows = {(row.kind, row.label, row.source): row for section in family.sections for row in section.rows}
     by_section = [{(row.kind, row.label, row.source): row for row in s.rows} for s in family.sections]
@@ -326,7 +327,7 @@ def _targets(family: Family, part: float, slugs: Slugs) -> Table | None:
     return _finished(made)
 
 
-def _time_cell(row: Row, goal: tuple[MetricInfo, float], column: Column) -> Cell:
+def _time_cell(row: Row, goal: tuple[Metric, float], column: Column) -> Cell:
     good = [record for record in row.records if record.status is Status.OK]
     if not good:
         return Cell(row.status, row=row)

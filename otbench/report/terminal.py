@@ -11,9 +11,9 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from otbench.records.record import MetricInfo
 from otbench.report.columns import EXPLAINED, HARNESS, READS_LABEL, Column, metric_column, quantity
 from otbench.report.rows import LEGEND, Row, Section
+from otbench.reporting import Metric
 
 
 def print_sections(out: Console, sections: Sequence[Section], *, full_command: str | None = None) -> None:
@@ -58,7 +58,7 @@ def _tables(section: Section, out: Console) -> list[Table]:
     whole = _table(section, metrics, columns)
     if fits(whole):
         return [whole]
-    parts: list[list[MetricInfo]] = [[]]
+    parts: list[list[Metric]] = [[]]
     for metric in metrics:
         if parts[-1] and not fits(_table(section, [*parts[-1], metric], [])):
             parts.append([])
@@ -67,7 +67,7 @@ def _tables(section: Section, out: Console) -> list[Table]:
     return [*tables, _table(section, [], columns)] if columns else tables
 
 
-def _table(section: Section, metrics: Sequence[MetricInfo], columns: Sequence[Column]) -> Table:
+def _table(section: Section, metrics: Sequence[Metric], columns: Sequence[Column]) -> Table:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("method", overflow="fold", min_width=10)
     for metric in metrics:
@@ -91,7 +91,7 @@ def _sources(section: Section) -> list[str]:
     return list(dict.fromkeys(row.source for row in section.rows if row.source))
 
 
-def _cells(row: Row, section: Section, metrics: Sequence[MetricInfo], columns: Sequence[Column]) -> list[Text]:
+def _cells(row: Row, section: Section, metrics: Sequence[Metric], columns: Sequence[Column]) -> list[Text]:
     if row.kind == "published":  # as printed in the paper; of the harness's columns it can have none
         name = f"{row.label} [{_sources(section).index(row.source) + 1}]"
         values = [row.numbers.get(metric.name) for metric in metrics]

@@ -7,14 +7,15 @@ import io
 import pytest
 from rich.console import Console
 
-from otbench.records.record import Counts, Memory, MetricInfo, PublishedKey, Record, RunSpec, Status, Times
+from otbench.records.record import Counts, Memory, Record, RunSpec, Status, Times
 from otbench.report.columns import quantity
 from otbench.report.rows import Number, number, published_table, sections
 from otbench.report.terminal import print_sections
+from otbench.reporting import Metric, Published
 
 METRICS = [
-    MetricInfo(name="uvp_fwd", label="UVP fwd", unit="%", primary=True, marked=True),
-    MetricInfo(name="cosine_fwd", label="cosine", higher_is_better=True),
+    Metric(name="uvp_fwd", label="UVP fwd", unit="%", primary=True, flag_worse=True),
+    Metric(name="cosine_fwd", label="cosine", higher_is_better=True),
 ]
 
 
@@ -43,7 +44,7 @@ def record(solver: str, value: float | None, *, seed: int = 0, preset: str = "fu
         "metrics": {} if value is None else {"uvp_fwd": value},
         "start": {"uvp_fwd": 5.0},
         "metric_info": METRICS,
-        "published": PublishedKey(table="gaussian", where={"dim": 8}),
+        "published": Published(table="gaussian", where={"dim": 8}),
         "times": Times(warmup_s=1.0, train_s=9.0, step_ms=12.0, infer_fwd_s=0.5),
         "memory": Memory(rss_above_imports=123_000_000),
         "counts": Counts(steps=100, stored_bytes=35_584, networks_moved={"potential": True}),
@@ -180,7 +181,7 @@ def test_every_published_number_has_a_source() -> None:
 
 def test_many_metrics_stand_below_each_other_on_a_narrow_screen() -> None:
     names = [f"metric_{k}" for k in range(9)]
-    metrics = [MetricInfo(name=name, label=f"a rather long {name}", primary=True) for name in names]
+    metrics = [Metric(name=name, label=f"a rather long {name}", primary=True) for name in names]
     values = {name: 1234.5 + k for k, name in enumerate(names)}
     text = printed([record("ncf", None, metrics=values, metric_info=metrics)], width=80)
     assert "…" not in text

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from otbench.records.record import MetricInfo, Record, Status
+from otbench.records.record import Record, Status
 from otbench.report.figures.canvas import Drawing, legend_below, safe_text, save, theme
 from otbench.report.figures.style import DASHES, Dashes, Style, style
 from otbench.report.rows import IDENTITY, Number, Row, Section, number
 from otbench.report.tables import FRACTIONS, Family, target, time_to
+from otbench.reporting import Metric
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -220,7 +221,7 @@ def _numbers(family: Family, row: Row, key: str) -> Iterator[tuple[float, Number
                 yield size, other.numbers[key]
 
 
-def _published_lines(family: Family, metric: MetricInfo, rows: Mapping[str, Row]) -> list[_Line]:
+def _published_lines(family: Family, metric: Metric, rows: Mapping[str, Row]) -> list[_Line]:
     """Return the published rows of the solvers drawn."""
     drawn = {row.solver for row in rows.values()}
     found = {(r.label, r.source): r for s in family.sections for r in s.rows if r.kind == "published"}
