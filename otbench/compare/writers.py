@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
@@ -18,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from otbench.compare.verdict import Aspect, Comparison, Comparisons, Verdict
+from otbench.names import plain
 
 _STYLES = {
     Verdict.WORSE: "bold red",
@@ -30,14 +30,6 @@ _HEADS = ("verdict", "method", "instance", "number", "BASE", "NEW", "change", "9
 _MOST_ROWS = 200
 """A pull request cannot show more, and GitHub refuses a comment of more than 65 536 characters."""
 _MOST_REASONS = 50
-_LONGEST = 200
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\uffff]")
-
-
-def plain(text: str) -> str:
-    """Return `text` on one line, without control characters or what XML cannot hold, and not endless."""
-    text = _CONTROL.sub(" ", text)
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
 def verdict_line(compared: Comparisons) -> str:

@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from otbench.names import plain
 from otbench.records.record import Record
 from otbench.report.columns import EXPLAINED
 from otbench.report.files import Slugs
 from otbench.report.latex import letter
-from otbench.report.rows import LEGEND, Row, plain
+from otbench.report.rows import Row
 from otbench.report.tables import Cell, Family, Table, accuracy
 
 if TYPE_CHECKING:
@@ -66,7 +67,6 @@ def page(
         records=anchors.records,
         families=shown,
         anchors=anchors,
-        legend=LEGEND,
         explained=EXPLAINED,
         letter=letter,
         sortable=_sortable,

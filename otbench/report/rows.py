@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,6 +19,7 @@ from importlib import resources
 import pandas as pd
 
 from otbench.config import Value
+from otbench.names import plain
 from otbench.records.record import Record, Status
 from otbench.records.series import newest, real, series_of
 from otbench.reporting import Metric
@@ -93,6 +93,11 @@ class Row:
     records: list[Record] = field(default_factory=list)
 
     @property
+    def key(self) -> tuple[str, str, str]:
+        """What is equal for the rows of one line where several sections stand in one table."""
+        return self.kind, self.label, self.source
+
+    @property
     def status(self) -> str:
         """What became of a row without numbers: the status of its first failed run."""
         bad = next((record for record in self.records if record.status is not Status.OK), None)
@@ -119,6 +124,12 @@ class Section:
     def comparable(self) -> bool:
         """Whether these numbers may stand beside published ones."""
         return self.preset in COMPARABLE and not self.stand_in
+
+    @property
+    def context(self) -> str:
+        """Preset and device in words."""
+        note = "" if self.comparable else "; not comparable with published numbers"
+        return f"preset {self.preset}, {self.device}{note}"
 
     @property
     def stand_in(self) -> bool:
@@ -158,12 +169,6 @@ def sections(
 def _said(words: Mapping[str, str], records: Iterable[Record]) -> list[str]:
     """Return what `words` say of `records`, each thing once."""
     return list(dict.fromkeys(plain(words[record.id]) for record in records if record.id in words))
-
-
-def plain(text: str, limit: int = 200) -> str:
-    """Return `text` on one line, cut at `limit`, without control characters and turns of the reading direction."""
-    clean = " ".join("".join(" " if unicodedata.category(c)[0] == "C" else c for c in text[: 4 * limit]).split())
-    return clean if len(clean) <= limit else clean[: limit - 1] + "…"
 
 
 def _device(record: Record) -> str:

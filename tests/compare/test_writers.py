@@ -22,8 +22,9 @@ from rich.console import Console
 from otbench.compare.accept import accept
 from otbench.compare.compare import compare
 from otbench.compare.verdict import Comparisons
-from otbench.compare.writers import benchmark_json, junit, markdown, plain, print_comparison, verdict_line
+from otbench.compare.writers import benchmark_json, junit, markdown, print_comparison, verdict_line
 from otbench.errors import UsageError
+from otbench.names import plain
 from otbench.records.export import export, tidy
 from otbench.records.record import Counts, Memory, Record, RunSpec, Status, Times
 from otbench.records.store import Store

@@ -217,7 +217,7 @@ def _dashes(label: str, rows: Mapping[str, Row]) -> Dashes:
 def _numbers(family: Family, row: Row, key: str) -> Iterator[tuple[float, Number]]:
     for size, section in zip(family.sizes, family.sections, strict=True):
         for other in section.rows:
-            if (other.kind, other.label, other.source) == (row.kind, row.label, row.source) and key in other.numbers:
+            if other.key == row.key and key in other.numbers:
                 yield size, other.numbers[key]
 
 

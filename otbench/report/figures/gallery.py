@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from otbench.errors import DataError
+from otbench.names import plain
 from otbench.picture import Picture
 from otbench.records.record import Record, Status
 from otbench.records.store import read_pictures
@@ -19,7 +20,7 @@ from otbench.report.figures import panels
 from otbench.report.figures.canvas import Drawing, save, theme
 from otbench.report.figures.panels import Shown
 from otbench.report.files import Slugs
-from otbench.report.rows import IDENTITY, Row, Section, plain
+from otbench.report.rows import IDENTITY, Row, Section
 from otbench.report.tables import Family
 
 if TYPE_CHECKING:
