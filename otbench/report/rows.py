@@ -62,9 +62,9 @@ class Number:
     n: int
 
 
-@dataclass
+@dataclass(eq=False)
 class Row:
-    """One solver with one setting on one instance.
+    """One solver with one setting on one instance; equal to nothing but itself.
 
     Attributes:
         label: the solver as typed.
@@ -96,6 +96,11 @@ class Row:
     def key(self) -> tuple[str, str, str]:
         """What is equal for the rows of one line where several sections stand in one table."""
         return self.kind, self.label, self.source
+
+    @property
+    def good(self) -> list[Record]:
+        """The runs that ended well."""
+        return [record for record in self.records if record.status is Status.OK]
 
     @property
     def status(self) -> str:
@@ -189,7 +194,7 @@ def _section(records: Sequence[Record]) -> Section:
     made.sort(key=lambda row: (row.kind != "baseline", row.label))
     if any(record.reads_label for row in made for record in row.records):  # else nobody asks
         for row in (row for row in made if row.numbers):
-            row.numbers[READS] = number([float(r.reads_label) for r in row.records if r.status is Status.OK])
+            row.numbers[READS] = number([float(record.reads_label) for record in row.good])
     section = Section(
         task=plain(first.spec.task),
         instance=plain(series_of(first).instance),
@@ -241,7 +246,7 @@ def _row(
     label: str, kind: str, records: Sequence[Record], metrics: Sequence[Metric], identity: Mapping[str, float]
 ) -> Row:
     row = Row(label, kind, records[0].spec.solver, records=list(records))
-    good = [record for record in records if record.status is Status.OK]
+    good = row.good
     row.failures = [
         plain(f"seed {record.spec.seed}: {record.status}: {record.reason}", 400)
         for record in records

@@ -10,8 +10,9 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
-from otbench.records.record import Record, Status
+from otbench.records.record import Record
 from otbench.report.columns import HARNESS, READS_LABEL, Column, metric_column, written
 from otbench.report.files import Slugs
 from otbench.report.rows import IDENTITY, LEGEND, LOADED, READS, STALE, Number, Row, Section, number
@@ -225,42 +226,37 @@ def target(section: Section, part: float) -> tuple[Metric, float] | None:
 # ------------------------------------------------------------------------------------------------------------ building
 
 
-class _Notes:
-    """Footnotes of one table; the same text is one note."""
+_Notes: TypeAlias = dict[str, int]
+"""Footnotes of one table, by text, with their indices."""
 
-    def __init__(self) -> None:
-        self._numbers: dict[str, int] = {}
 
-    @property
-    def texts(self) -> list[str]:
-        return list(self._numbers)
-
-    def add(self, text: str) -> tuple[int, ...]:
-        return (self._numbers.setdefault(text, len(self._numbers)),) if text else ()
+def _noted(notes: _Notes, text: str) -> tuple[int, ...]:
+    """Return the footnote `text`, which is added to `notes` unless it is there; nothing for an empty one."""
+    return (notes.setdefault(text, len(notes)),) if text else ()
 
 
 def _of_section(
     section: Section, title: str, context: str, columns: list[Column], rows: Sequence[Row], slugs: Slugs
 ) -> Table:
-    notes = _Notes()
+    notes: _Notes = {}
     sources = _sources(rows)
     lines = []
     for row, group in _ordered(rows):
         if row.kind == "published":
             cells = [_published(row.numbers.get(column.key), row) for column in columns]
             line = Line(row.label, row.kind, group, cells, source=sources.index(row.source) + 1, row=row)
-            line.notes = notes.add(f"{row.label}, published: {row.note}" if row.note else "")
+            line.notes = _noted(notes, f"{row.label}, published: {row.note}" if row.note else "")
         else:
             cells = [_cell(row.numbers.get(column.key), column, row) for column in columns]
             if row.status and cells:
                 cells[0] = Cell(row.status, row=row)
             line = Line(row.label, row.kind, group, cells, marks=row.marks, row=row)
-            line.notes = notes.add(_failures(row.label, row))
+            line.notes = _noted(notes, _failures(row.label, row))
         lines.append(line)
     timed = any(column.unit in ("s", "ms") and not column.metric for column in columns)
     slug = slugs.make(section.task, section.instance, section.preset, section.device, title)
     where = f"{section.task}: {section.instance} ({context})"
-    return _finished(Table(slug, title, where, columns, lines, notes.texts, sources), timed=timed)
+    return _finished(Table(slug, title, where, columns, lines, list(notes), sources), timed=timed)
 
 
 def _by_size(family: Family, metric: Metric, slugs: Slugs) -> Table:
@@ -271,14 +267,14 @@ def _by_size(family: Family, metric: Metric, slugs: Slugs) -> Table:
     wanted = [row for key, row in rows.items() if row.kind != "published" or key in said]
     sources = _sources(wanted)
     heads = [Column(metric.name, f"d = {size:g}", best=column.best) for size in family.sizes]
-    notes = _Notes()
+    notes: _Notes = {}
     lines = []
     for row, group in _ordered(wanted):
         found = [section.get(row.key) for section in by_section]
         if row.kind == "published":
             cells = [_published(here.numbers.get(metric.name) if here else None, here) for here in found]
             line = Line(row.label, row.kind, group, cells, source=sources.index(row.source) + 1, row=row)
-            line.notes = notes.add(_published_note(row.label, found, family.sizes, metric.name))
+            line.notes = _noted(notes, _published_note(row.label, found, family.sizes, metric.name))
         else:
             cells = [
                 _size_cell(here, column, notes, f"{row.label}, d = {size:g}") if here else Cell()
@@ -289,11 +285,11 @@ def _by_size(family: Family, metric: Metric, slugs: Slugs) -> Table:
     title = f"{column.head} by dimension"
     slug = slugs.make(family.slug, metric.label, "by-dimension")
     where = f"{family.title} ({family.context})"
-    return _finished(Table(slug, title, where, heads, lines, notes.texts, sources), timed=False)
+    return _finished(Table(slug, title, where, heads, lines, list(notes), sources), timed=False)
 
 
 def _size_cell(row: Row, column: Column, notes: _Notes, name: str) -> Cell:
-    made = _cell(row.numbers.get(column.key), column, row, marks=row.marks, notes=notes.add(_failures(name, row)))
+    made = _cell(row.numbers.get(column.key), column, row, marks=row.marks, notes=_noted(notes, _failures(name, row)))
     return replace(made, mean=row.status) if row.status else made
 
 
@@ -320,13 +316,11 @@ def _targets(family: Family, part: float, slugs: Slugs) -> Table | None:
 
 def _time_cell(row: Row, goal: tuple[Metric, float], column: Column) -> Cell:
     marks = "".join(mark for mark in row.marks if mark in (LOADED, STALE))
-    good = [record for record in row.records if record.status is Status.OK]
-    if not good:
+    if not row.good:
         return Cell(row.status, marks=marks, row=row)
-    times = [time_to(record, *goal) for record in good]
-    reached = [time for time in times if time is not None]
-    if len(reached) < len(good):
-        word = "not reached" if not reached else f"{len(reached)} of {len(good)} seeds"
+    reached = [time for record in row.good if (time := time_to(record, *goal)) is not None]
+    if len(reached) < len(row.good):
+        word = "not reached" if not reached else f"{len(reached)} of {len(row.good)} seeds"
         return Cell(word, marks=marks, row=row)
     return _cell(number(reached), column, row, marks=marks)
 
@@ -389,12 +383,8 @@ def _finished(table: Table, *, timed: bool) -> Table:
     for index, column in enumerate(table.columns):
         if column.best is not None:
             _rank(table, index, -1 if column.best == "high" else 1, against_nothing=column.metric)
-    counts: dict[int, int] = {}
-    for line in table.lines:
-        for cell in line.cells:
-            if cell.row is not None and cell.value is not None and line.kind != "published":
-                good = sum(record.status is Status.OK for record in cell.row.records)
-                counts[good] = counts.get(good, 0) + 1
+    cells = [cell for line in table.lines for cell in line.cells if line.kind != "published"]
+    counts = {len(cell.row.good) for cell in cells if cell.row is not None and cell.value is not None}
     if counts:
         least, most = min(counts), max(counts)
         table.seeds = f"n = {least}" + (f" to {most}" if most > least else "") + (" seeds" if most > 1 else " seed")
