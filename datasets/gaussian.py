@@ -144,9 +144,9 @@ class Gaussian(Task[GaussianConfig]):
     """Gaussian to Gaussian, where the exact maps are known: checks correctness in any dimension."""
 
     metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric("uvp_fwd", "UVP fwd", "%", primary=True, marked=True),
-        Metric("uvp_bwd", "UVP bwd", "%", primary=True, marked=True),
-        Metric("uvp_mean", "UVP mean T", "%", primary=True, marked=True),
+        Metric("uvp_fwd", "UVP fwd", "%", primary=True, flag_worse=True),
+        Metric("uvp_bwd", "UVP bwd", "%", primary=True, flag_worse=True),
+        Metric("uvp_mean", "UVP mean T", "%", primary=True, flag_worse=True),
         Metric("cosine_fwd", "cosine fwd", higher_is_better=True),
         Metric("cosine_bwd", "cosine bwd", higher_is_better=True),
         Metric("cost", "cost", "data units^2"),

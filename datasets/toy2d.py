@@ -143,7 +143,7 @@ class Toy2D(Task[Toy2DConfig]):
         Metric("sliced_w2_fwd", "sliced W2 fwd", "data units", primary=True),
         Metric("cost_gap", "cost gap", "%", primary=True),
         Metric("monotone_violations", "turned pairs", "%", primary=True),
-        Metric("class_energy", "class energy", "data units", primary=True, marked=True),
+        Metric("class_energy", "class energy", "data units", primary=True, flag_worse=True),
         Metric("sliced_w2_bwd", "sliced W2 bwd", "data units"),
         Metric("energy_fwd", "energy fwd", "data units"),
         Metric("energy_bwd", "energy bwd", "data units"),

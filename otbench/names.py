@@ -1,8 +1,9 @@
-"""Lists of names as users type them, and what is said about a name that nobody knows."""
+"""Names as users type them and as strangers write them, and what is said about a name that nobody knows."""
 
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Collection, Iterable
 from itertools import islice
 
@@ -28,3 +29,9 @@ def hint(name: str, known: Collection[str], heading: str, *, most: int | None = 
         most: how many of them are named; None = all.
     """
     return did_you_mean(name, known) or f"; {heading}: {', '.join(islice(known, most)) or 'nothing'}"
+
+
+def plain(text: str, limit: int = 200) -> str:
+    """Return `text` on one line, cut at `limit`, without control characters and turns of the reading direction."""
+    clean = " ".join("".join(" " if unicodedata.category(c)[0] == "C" else c for c in text[: 4 * limit]).split())
+    return clean if len(clean) <= limit else clean[: limit - 1] + "…"

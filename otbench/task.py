@@ -19,6 +19,7 @@ from otbench.config import Config, Field, Value
 from otbench.picture import Picture
 from otbench.problem import Batch, Problem
 from otbench.registration import register_task
+from otbench.reporting import Metric, Published
 
 __all__ = [
     "Config",
@@ -37,27 +38,6 @@ if TYPE_CHECKING:
     from otbench.data.sources import DataSource
 
 ConfigT = TypeVar("ConfigT", bound=Config)
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One number that a task reports.
-
-    Attributes:
-        name: key in records ("uvp_fwd").
-        label: head of a column ("UVP fwd").
-        unit: "%", "data units"; empty for pure numbers.
-        higher_is_better: direction of improvement.
-        primary: shown in the main table; the others are in the record and in `--format csv`.
-        marked: a row whose value ends above identity's, or above its own start, is marked.
-    """
-
-    name: str
-    label: str
-    unit: str = ""
-    higher_is_better: bool = False
-    primary: bool = False
-    marked: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,19 +71,6 @@ class Outputs:
     log_prob: Tensor | None = None
     forward_mean: Tensor | None = None
     final: bool = True
-
-
-@dataclass(frozen=True)
-class Published:
-    """Which rows of a published table stand beside this instance.
-
-    Attributes:
-        table: file name in results/published, without ending.
-        where: values of key columns, such as {"dim": 8}.
-    """
-
-    table: str
-    where: Mapping[str, Value]
 
 
 class Instance(abc.ABC):

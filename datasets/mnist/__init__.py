@@ -196,7 +196,7 @@ class MNIST(Task[MNISTConfig]):
         Metric("fd_classifier", "FD classifier", primary=True),
         Metric("fd_pixel_decoded", "FD pixel, to decoded"),
         Metric("fd_classifier_decoded", "FD cl. to decoded", primary=True),
-        Metric("class_energy", "class energy", "data units", primary=True, marked=True),
+        Metric("class_energy", "class energy", "data units", primary=True, flag_worse=True),
         Metric("cost", "cost", "data units^2", primary=True),
         Metric("fid_inception", "FID Inception", primary=True),
         Metric("kid", "KID"),

@@ -160,7 +160,7 @@ class UCI(Task[UCIConfig]):
     """Standard normal to real tables: how well does the pushforward match held-out rows?"""
 
     metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric("mmd_fwd", "MMD^2 fwd", primary=True, marked=True),
+        Metric("mmd_fwd", "MMD^2 fwd", primary=True, flag_worse=True),
         Metric("mmd_bwd", "MMD^2 bwd", primary=True),
         Metric("energy_fwd", "energy fwd", primary=True),
         Metric("sliced_w2_fwd", "sliced W2 fwd", primary=True),

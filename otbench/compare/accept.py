@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from otbench.compare.series import Cell, cell_of
 from otbench.errors import StoreError, UsageError
-from otbench.records.record import Record, Status
+from otbench.records.record import Status
+from otbench.records.series import newest, series_of
 from otbench.records.store import Store, write_output
 
 
@@ -21,7 +21,7 @@ class Accepted:
 
 
 def accept(new: Store, into: Store, *, prune: bool = False) -> Accepted:
-    """Put the records of `new` into `into`, each in the place of the same cell and seed.
+    """Put the records of `new` into `into`, each in the place of the same series and seed.
 
     Accuracy curves and pictures are left out: nobody compares them, and a baseline is committed. Files keep their
     names, never those that a record claims for itself. New records are written before old ones go, so that an
@@ -46,24 +46,21 @@ def accept(new: Store, into: Store, *, prune: bool = False) -> Accepted:
         first = failed[0]
         what = f"{first.label or first.spec.solver}, seed {first.spec.seed}: {first.status}"
         raise UsageError(f"{new.folder}: {len(failed)} of {len(found)} runs failed ({what}); a baseline must be sound")
-    newest = {_run(record): (path, record) for path, record in sorted(found, key=lambda pair: pair[1].created)}
+    paths = {id(record): path for path, record in found}
+    series = newest((record for _, record in found), series_of)
+    kept = {paths[id(record)].name: record for runs in series.values() for record in runs.values()}
     old = into.files() if into.folder.is_dir() else []
     into.prepare()
-    for path, record in newest.values():
+    for name, record in kept.items():
         content = record.model_copy(update={"curve": [], "pictures": []}).model_dump_json(indent=1) + "\n"
-        write_output(into.folder / path.name, content.encode())
-    written = {path.name for path, _ in newest.values()}
-    replaced = [path for path, record in old if _run(record) in newest]
-    pruned = [path for path, record in old if prune and _run(record) not in newest]
+        write_output(into.folder / name, content.encode())
+    replaced = [path for path, record in old if record.spec.seed in series.get(series_of(record), ())]
+    pruned = [path for path, _ in old if prune and path not in replaced]
     for path in (*replaced, *pruned):
-        gone = [path.with_suffix(".npz")] + ([path] if path.name not in written else [])
+        gone = [path.with_suffix(".npz")] + ([path] if path.name not in kept else [])
         for file in gone:
             try:
                 file.unlink(missing_ok=True)
             except OSError as error:
                 raise StoreError(f"cannot remove '{file}': {error.strerror or error}") from error
-    return Accepted(len(newest), len(replaced), len(pruned), len(old) - len(replaced) - len(pruned))
-
-
-def _run(record: Record) -> tuple[Cell, int]:
-    return cell_of(record), record.spec.seed
+    return Accepted(len(kept), len(replaced), len(pruned), len(old) - len(replaced) - len(pruned))

@@ -1,62 +1,79 @@
 """Is NEW worse than BASE? Statistics and verdicts over two sets of records; no file is read or written here.
 
-Runs are paired by seed inside a *cell*: one solver as typed, on one instance, under one preset. What is done here, and
-why, stands in words in docs/track-regressions.md. Quality (`otbench.compare.quality`) is tested over all cells
+Runs are paired by seed inside a series: one solver as typed, on one instance, under one preset. What is done here, and
+why, stands in words in docs/track-regressions.md. Quality (`otbench.compare.quality`) is tested over all series
 together; memory and time (`otbench.compare.resources`) have thresholds instead of tests.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from otbench.compare.quality import Pending, compare_quality, judged
 from otbench.compare.resources import compare_memory, compare_time
-from otbench.compare.series import Cell, Runs, cells, paired
-from otbench.compare.verdict import Comparison, Kind, Outcome, Rules, Verdict
+from otbench.compare.verdict import Aspect, Comparison, Comparisons, Rules, Verdict
 from otbench.records.record import Record, Status
+from otbench.records.series import Runs, Series, newest, series_of
 
 
-def compare(base: Iterable[Record], new: Iterable[Record], rules: Rules | None = None) -> Outcome:
+def compare(base: Iterable[Record], new: Iterable[Record], rules: Rules | None = None) -> Comparisons:
     """Compare the records of `new` with those of `base` by `rules` (default: `Rules()`)."""
     rules = rules or Rules()
     before, now = list(base), list(new)
-    left, older_left = cells(before)
-    right, older_right = cells(now)
+    left, right = newest(before, series_of), newest(now, series_of)
     rows: list[Comparison] = []
     pending: list[Pending] = []
-    for one, other in paired(left, right):
+    for one, other in _paired(left, right):
         if one is None or other is None:
             rows.append(_alone(one, other))
             continue
-        made = _compare_cell(one, left[one], right[other], rules, pending)
+        made = _compare_series(one, left[one], right[other], rules, pending)
         if one.device != other.device:
             made[0] = replace(made[0], reason=_join(made[0].reason, f"{one.device} in BASE, {other.device} in NEW"))
         rows += made
     rows += judged(pending, rules)
     rank = {verdict: k for k, verdict in enumerate(Verdict)}
-    kinds = {kind: k for k, kind in enumerate(Kind)}
-    rows.sort(key=lambda row: (not row.regressed, rank[row.verdict], row.cell.order, kinds[row.kind], row.metric))
+    aspects = {aspect: k for k, aspect in enumerate(Aspect)}
+    rows.sort(key=lambda row: (not row.regressed, rank[row.verdict], row.series.order, aspects[row.aspect], row.metric))
     notes = _version_notes(before, now)
-    for name, count in (("BASE", older_left), ("NEW", older_right)):
-        if count:
+    for name, side, found in (("BASE", before, left), ("NEW", now, right)):
+        if count := len(side) - sum(map(len, found.values())):
             notes.append(f"{name}: {count} older records of the same runs passed over; the newest of each counts")
-    return Outcome(tuple(rows), rules, tuple(notes))
+    return Comparisons(tuple(rows), rules, tuple(notes))
 
 
-def _alone(one: Cell | None, other: Cell | None) -> Comparison:
+def _paired(left: Iterable[Series], right: Iterable[Series]) -> list[tuple[Series | None, Series | None]]:
+    """Pair equal series; what is left over is paired across devices where there is only one such pair."""
+    ours, theirs = dict.fromkeys(left), dict.fromkeys(right)
+    pairs: list[tuple[Series | None, Series | None]] = [(one, one) for one in ours if one in theirs]
+    lonely = [one for one in ours if one not in theirs]
+    others: dict[Series, list[Series]] = {}
+    for one in theirs:
+        if one not in ours:
+            others.setdefault(replace(one, device=""), []).append(one)
+    counts = Counter(replace(one, device="") for one in lonely)
+    for one in lonely:
+        free = others.get(replace(one, device=""), [])
+        alone = len(free) == 1 and counts[replace(one, device="")] == 1
+        pairs.append((one, free.pop() if alone else None))
+    return pairs + [(None, one) for free in others.values() for one in free]
+
+
+def _alone(one: Series | None, other: Series | None) -> Comparison:
     if one is not None:
-        return Comparison(one, Kind.STATUS, "run", "run", "", Verdict.NOTHING, reason="in BASE, not in NEW")
+        return Comparison(one, Aspect.STATUS, "run", "run", "", Verdict.NOTHING, reason="in BASE, not in NEW")
     assert other is not None
-    return Comparison(other, Kind.STATUS, "run", "run", "", Verdict.NOT_COMPARABLE, reason="in NEW, not in BASE")
+    return Comparison(other, Aspect.STATUS, "run", "run", "", Verdict.NOT_COMPARABLE, reason="in NEW, not in BASE")
 
 
-def _compare_cell(cell: Cell, base: Runs, new: Runs, rules: Rules, pending: list[Pending]) -> list[Comparison]:
-    """Compare what needs no other cell; put what does into `pending`. Returns at least one row."""
+def _compare_series(series: Series, base: Runs, new: Runs, rules: Rules, pending: list[Pending]) -> list[Comparison]:
+    """Compare what needs no other series; put what does into `pending`. Returns at least one row."""
     seeds = sorted(base.keys() & new.keys())
 
     def row(verdict: Verdict, reason: str, metric: str = "status") -> Comparison:
-        return Comparison(cell, Kind.STATUS, metric, metric, "", verdict, seeds=tuple(seeds), reason=reason)
+        return Comparison(series, Aspect.STATUS, metric, metric, "", verdict, seeds=tuple(seeds), reason=reason)
 
     if not seeds:
         return [row(Verdict.NOTHING, "BASE and NEW have no seed in common", "run")]
@@ -65,12 +82,12 @@ def _compare_cell(cell: Cell, base: Runs, new: Runs, rules: Rules, pending: list
     rows = [_status(row, base, new, seeds)]
     good = [seed for seed in seeds if base[seed].status is new[seed].status is Status.OK]
     if good:
-        said, waiting = compare_quality(cell, base, new, good, rules)
+        said, waiting = compare_quality(series, base, new, good, rules)
         rows += said
         pending += waiting
-        rows += compare_memory(cell, base, new, good)
-        if cell.kind == "solver":
-            rows += compare_time(cell, base, new, good, rules)
+        rows += compare_memory(series, base, new, good)
+        if series.kind == "solver":
+            rows += compare_time(series, base, new, good, rules)
     return rows
 
 

@@ -1,7 +1,7 @@
-"""Quality of NEW against BASE: scales, what a cell's own seeds say, and the test over all numbers together.
+"""Quality of NEW against BASE: scales, what a series' own seeds say, and the test over all numbers together.
 
 Quality is compared on a scale on which the noise of good and bad solvers is about the same, see `_scale`; its noise is
-the spread over BASE's seeds, moderated by that of the other cells (`otbench.compare.statistics`), and p-values are
+the spread over BASE's seeds, moderated by that of the other series (`otbench.compare.statistics`), and p-values are
 corrected by Holm's method over all numbers that differ at all.
 """
 
@@ -11,10 +11,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from otbench.compare.series import Cell, Runs
 from otbench.compare.statistics import Spread, common, deviation, difference_test, exp, holm, mean, moderated
-from otbench.compare.verdict import Comparison, Kind, Rules, Verdict
-from otbench.records.record import MetricInfo, Record, Status
+from otbench.compare.verdict import Aspect, Comparison, Rules, Verdict
+from otbench.records.record import Record, Status
+from otbench.records.series import Runs, Series
+from otbench.reporting import Metric
 
 LEARNT = math.log(1.25)
 """A solver learns if on every seed it ends at 4/5 of where it began, or better.
@@ -83,7 +84,7 @@ class _Scale:
         return exp(self.sign * value) if self.logarithmic else self.sign * value
 
 
-def _scale(info: MetricInfo, values: Sequence[float]) -> _Scale:
+def _scale(info: Metric, values: Sequence[float]) -> _Scale:
     """Return the scale for `values`: logarithms where it can be, so that a change is a ratio.
 
     Positive metrics where lower is better (UVP, distances) by their logarithm. Where higher is better, the logarithm of
@@ -98,20 +99,20 @@ def _scale(info: MetricInfo, values: Sequence[float]) -> _Scale:
 
 
 def compare_quality(
-    cell: Cell, base: Runs, new: Runs, seeds: Sequence[int], rules: Rules
+    series: Series, base: Runs, new: Runs, seeds: Sequence[int], rules: Rules
 ) -> tuple[list[Comparison], list[Pending]]:
-    """Compare the metrics of one cell over `seeds`, all of which ended well on both sides.
+    """Compare the metrics of one series over `seeds`, all of which ended well on both sides.
 
     Returns:
-        What can be said at once, and what must wait for the noise of the other cells: see `judged`.
+        What can be said at once, and what must wait for the noise of the other series: see `judged`.
     """
-    made = [_quality(cell, info, base, new, seeds) for info in _metrics(base, new, rules)]
+    made = [_quality(series, info, base, new, seeds) for info in _metrics(base, new, rules)]
     return [row for row in made if isinstance(row, Comparison)], [item for item in made if isinstance(item, Pending)]
 
 
-def _metrics(base: Runs, new: Runs, rules: Rules) -> list[MetricInfo]:
+def _metrics(base: Runs, new: Runs, rules: Rules) -> list[Metric]:
     """Return the metrics to judge. An older record may not say which way is better; then the other side may."""
-    known: dict[str, MetricInfo] = {}
+    known: dict[str, Metric] = {}
     names: dict[str, None] = {}
     for record in (*new.values(), *base.values()):
         for info in record.metric_info:
@@ -119,19 +120,19 @@ def _metrics(base: Runs, new: Runs, rules: Rules) -> list[MetricInfo]:
         names |= dict.fromkeys(record.metrics)
     if rules.metrics is not None:
         return [
-            known.get(name, MetricInfo(name=name, label=name, unit=_UNKNOWN)) for name in rules.metrics if name in names
+            known.get(name, Metric(name=name, label=name, unit=_UNKNOWN)) for name in rules.metrics if name in names
         ]
     if not known:
-        return [MetricInfo(name=name, label=name, unit=_UNKNOWN) for name in names]
+        return [Metric(name=name, label=name, unit=_UNKNOWN) for name in names]
     return [info for info in known.values() if info.primary and info.name in names]
 
 
-def _quality(cell: Cell, info: MetricInfo, base: Runs, new: Runs, seeds: Sequence[int]) -> Comparison | Pending:
-    """Return what can be said of one metric of one cell."""
+def _quality(series: Series, info: Metric, base: Runs, new: Runs, seeds: Sequence[int]) -> Comparison | Pending:
+    """Return what can be said of one metric of one series."""
     name = info.name
     empty = Comparison(
-        cell,
-        Kind.QUALITY,
+        series,
+        Aspect.QUALITY,
         name,
         info.label or name,
         "" if info.unit == _UNKNOWN else info.unit,
@@ -169,7 +170,7 @@ def _quality(cell: Cell, info: MetricInfo, base: Runs, new: Runs, seeds: Sequenc
 
 def _prepared(
     empty: Comparison,
-    info: MetricInfo,
+    info: Metric,
     before: Mapping[int, float],
     now: Mapping[int, float],
     seeds: Sequence[int],
@@ -228,7 +229,7 @@ def _finite(name: str, runs: Runs) -> list[float]:
 def judged(pending: Sequence[Pending], rules: Rules) -> list[Comparison]:
     """Give every pending metric its interval, p-value and verdict."""
     others = {
-        kind: common([p.spread for p in pending if p.row.cell.kind == kind and p.scale.logarithmic and not p.exact])
+        kind: common([p.spread for p in pending if p.row.series.kind == kind and p.scale.logarithmic and not p.exact])
         for kind in ("solver", "baseline")  # apart, because closed forms vary less than training does
     }
     rows: list[Comparison] = []
@@ -243,7 +244,7 @@ def judged(pending: Sequence[Pending], rules: Rules) -> list[Comparison]:
             verdict = _verdict(item, difference, rules)
             rows.append(replace(row, low=row.change, high=row.change, verdict=verdict, reason="no noise over seeds"))
             continue
-        prior = others[item.row.cell.kind]
+        prior = others[item.row.series.kind]
         spread = moderated(item.spread, Spread(prior.size * item.size, prior.freedom))
         half, p = difference_test(difference, spread, len(item.differences))
         low, high = sorted((item.scale.change(difference - half), item.scale.change(difference + half)))

@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from otbench.compare.series import Cell, Runs, as_float
 from otbench.compare.statistics import deviation, exp, mean
-from otbench.compare.verdict import Comparison, Kind, Rules, Verdict
+from otbench.compare.verdict import Aspect, Comparison, Rules, Verdict
 from otbench.records.record import Record
+from otbench.records.series import Runs, Series, real
 
 MEMORY_FLOOR = {"cpu": 128e6, "cuda": 16e6}
 """Bytes: less is never called a change of memory. The resident set of equal runs differs by tens of MB; a GPU's
@@ -40,12 +40,12 @@ def _other_hardware(base: Runs, new: Runs, seeds: Sequence[int]) -> str:
     return f"other hardware: {' | '.join(sorted(map(str, before)))} → {' | '.join(sorted(map(str, now)))}"
 
 
-def compare_memory(cell: Cell, base: Runs, new: Runs, seeds: Sequence[int]) -> list[Comparison]:
+def compare_memory(series: Series, base: Runs, new: Runs, seeds: Sequence[int]) -> list[Comparison]:
     """Compare peak memory of training: a threshold, not a test, because its noise is small and not normal.
 
     Returns no row where BASE did not measure it (baselines that share a process).
     """
-    row = Comparison(cell, Kind.MEMORY, "peak_memory", "peak memory", "MB", Verdict.NOT_COMPARABLE, relative=False)
+    row = Comparison(series, Aspect.MEMORY, "peak_memory", "peak memory", "MB", Verdict.NOT_COMPARABLE, relative=False)
     pairs = {seed: (_bytes(base[seed]), _bytes(new[seed])) for seed in seeds}
     measured = {seed: (a, b) for seed, (a, b) in pairs.items() if a is not None and b is not None}
     if not measured:
@@ -58,7 +58,7 @@ def compare_memory(cell: Cell, base: Runs, new: Runs, seeds: Sequence[int]) -> l
     level = mean([a for a, _ in measured.values()])
     change = mean([b - a for a, b in measured.values()])
     error = noise * math.sqrt(2 / len(measured))
-    threshold = max(MEMORY_FLOOR.get(cell.device, 0.0), MEMORY_SHARE * level, MEMORY_NOISES * error)
+    threshold = max(MEMORY_FLOOR.get(series.device, 0.0), MEMORY_SHARE * level, MEMORY_NOISES * error)
     verdict = Verdict.SAME if abs(change) <= threshold else Verdict.WORSE if change > 0 else Verdict.BETTER
     ends = (change - 2 * error, change + 2 * error)
     shown = replace(row, verdict=verdict, change=change / 1e6, low=ends[0] / 1e6, high=ends[1] / 1e6)
@@ -74,14 +74,14 @@ def _unmeasured(row: Comparison, before: Sequence[float | None]) -> list[Compari
 def _bytes(record: Record) -> float | None:
     memory = record.memory
     value = memory.cuda_peak_allocated if memory.cuda_peak_allocated is not None else memory.rss_above_imports
-    size = None if value is None else as_float(value)
+    size = None if value is None else real(value)
     return size if size is not None and 0 <= size < math.inf else None
 
 
-def compare_time(cell: Cell, base: Runs, new: Runs, seeds: Sequence[int], rules: Rules) -> list[Comparison]:
+def compare_time(series: Series, base: Runs, new: Runs, seeds: Sequence[int], rules: Rules) -> list[Comparison]:
     """Compare the median time of a step with its own noise: over seeds, and from step to step."""
     gated = rules.gate_time is not None
-    row = Comparison(cell, Kind.TIME, "step_ms", "time of a step", "ms", Verdict.NOT_COMPARABLE, gated=gated)
+    row = Comparison(series, Aspect.TIME, "step_ms", "time of a step", "ms", Verdict.NOT_COMPARABLE, gated=gated)
     pairs = {seed: (_step(base[seed]), _step(new[seed])) for seed in seeds}
     measured = {seed: (a, b) for seed, (a, b) in pairs.items() if a is not None and b is not None}
     if not measured:

@@ -1,8 +1,8 @@
-"""How far a mean over few seeds can be trusted: spreads that cells learn from each other, and many tests at once.
+"""How far a mean over few seeds can be trusted: spreads that series learn from each other, and many tests at once.
 
-With three seeds a cell's own spread is hardly known. All cells of a comparison together know more: the variance of each
-is drawn towards what the others have (moderated t-statistic, G. K. Smyth, *Linear models and empirical Bayes methods
-for assessing differential expression*, Stat. Appl. Genet. Mol. Biol. 3, 2004; sections 3 and 6.2).
+With three seeds the spread of one series is hardly known. All series of a comparison together know more: the variance
+of each is drawn towards what the others have (moderated t-statistic, G. K. Smyth, *Linear models and empirical Bayes
+methods for assessing differential expression*, Stat. Appl. Genet. Mol. Biol. 3, 2004; sections 3 and 6.2).
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ class Spread:
 
 
 ASSUMED = Spread(0.25, 2.0)
-"""Spread of a logarithm over seeds where too few cells have several seeds to learn it; it counts as three seeds."""
+"""Spread of a logarithm over seeds where too few series have several seeds to learn it; it counts as three seeds."""
 MOST_FREEDOM = 4.0
-"""What cells know of each other counts for at most so many degrees of freedom."""
-CELLS_TO_LEARN_FROM = 8
+"""What series know of each other counts for at most so many degrees of freedom."""
+SERIES_TO_LEARN_FROM = 8
 LEVEL = 0.95
 
 
@@ -38,7 +38,7 @@ def common(spreads: Sequence[Spread]) -> Spread:
     from scipy.special import polygamma, psi
 
     known = [s for s in spreads if s.freedom > 0 and 0 < s.size < math.inf]
-    if len(known) < CELLS_TO_LEARN_FROM:
+    if len(known) < SERIES_TO_LEARN_FROM:
         return ASSUMED
     e = [2 * math.log(s.size) - float(psi(s.freedom / 2)) + math.log(s.freedom / 2) for s in known]
     centre = mean(e)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from otbench.compare.series import Cell
+from otbench.records.series import Series
 
 
 class Verdict(StrEnum):
@@ -18,8 +18,8 @@ class Verdict(StrEnum):
     NOTHING = "nothing measured"
 
 
-class Kind(StrEnum):
-    """What is compared."""
+class Aspect(StrEnum):
+    """What is compared of a series."""
 
     STATUS = "status"
     QUALITY = "quality"
@@ -32,12 +32,12 @@ class Rules:
     """What counts as a change.
 
     Attributes:
-        alpha: chance that unchanged code raises any alarm of quality, over all cells and metrics together.
+        alpha: chance that unchanged code raises any alarm of quality, over all series and metrics together.
         tolerance: relative change of a quality metric that is never called better or worse.
         gate_time: threshold of time in units of its own noise, and time then counts for `regressed`; None = time is
             shown only.
         metrics: names of the metrics to judge; None = the primary ones of each task.
-        require_all: whether a cell of BASE without a run in NEW counts as "could not be compared".
+        require_all: whether a series of BASE without a run in NEW counts as "could not be compared".
     """
 
     alpha: float = 0.01
@@ -49,11 +49,11 @@ class Rules:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One number of one cell in BASE and NEW.
+    """One number of one series in BASE and NEW.
 
     Attributes:
-        cell: what was run.
-        kind: what the number is.
+        series: what was run.
+        aspect: what the number is about.
         metric: its name; "status" and "run" for the run itself.
         label: its name for people.
         unit: of `base` and `new`.
@@ -71,8 +71,8 @@ class Comparison:
         smaller_is_better: direction of `new`.
     """
 
-    cell: Cell
-    kind: Kind
+    series: Series
+    aspect: Aspect
     metric: str
     label: str
     unit: str
@@ -98,11 +98,11 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Comparisons:
     """All comparisons, the ones to look at first.
 
     Attributes:
-        rows: in the order of verdicts, then of cells.
+        rows: in the order of verdicts, then of series.
         rules: by which they were judged.
         notes: what else the reader should know: other versions, records that were passed over.
     """
@@ -129,4 +129,4 @@ class Outcome:
         if self.rules.require_all and self.count(Verdict.NOTHING):
             return False
         judged = (Verdict.WORSE, Verdict.BETTER, Verdict.SAME)
-        return self.regressed or any(row.kind is Kind.QUALITY and row.verdict in judged for row in self.rows)
+        return self.regressed or any(row.aspect is Aspect.QUALITY and row.verdict in judged for row in self.rows)

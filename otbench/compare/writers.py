@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
@@ -17,7 +16,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from otbench.compare.verdict import Comparison, Kind, Outcome, Verdict
+from otbench.compare.verdict import Aspect, Comparison, Comparisons, Verdict
+from otbench.names import plain
 
 _STYLES = {
     Verdict.WORSE: "bold red",
@@ -30,26 +30,18 @@ _HEADS = ("verdict", "method", "instance", "number", "BASE", "NEW", "change", "9
 _MOST_ROWS = 200
 """A pull request cannot show more, and GitHub refuses a comment of more than 65 536 characters."""
 _MOST_REASONS = 50
-_LONGEST = 200
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\uffff]")
 
 
-def plain(text: str) -> str:
-    """Return `text` on one line, without control characters or what XML cannot hold, and not endless."""
-    text = _CONTROL.sub(" ", text)
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
-
-
-def verdict_line(outcome: Outcome) -> str:
+def verdict_line(compared: Comparisons) -> str:
     """Return the result in one line."""
-    counts = ", ".join(f"{outcome.count(verdict)} {verdict}" for verdict in Verdict if outcome.count(verdict))
-    head = "REGRESSED" if outcome.regressed else "no regression" if outcome.compared else "COULD NOT COMPARE"
+    counts = ", ".join(f"{compared.count(verdict)} {verdict}" for verdict in Verdict if compared.count(verdict))
+    head = "REGRESSED" if compared.regressed else "no regression" if compared.compared else "COULD NOT COMPARE"
     return f"{head}: {counts or 'no runs at all'}"
 
 
-def print_comparison(out: Console, outcome: Outcome, *, everything: bool = False) -> None:
+def print_comparison(out: Console, compared: Comparisons, *, everything: bool = False) -> None:
     """Print what is not the same (with `everything`: all rows), the notes, and the result in one line."""
-    rows = _shown(outcome, everything)
+    rows = _shown(compared, everything)
     if rows:
         table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
         for head in _HEADS:
@@ -61,41 +53,41 @@ def print_comparison(out: Console, outcome: Outcome, *, everything: bool = False
         out.print(table)
     for reason, names in _reasons(rows).items():
         out.print(Text(f"{reason}: {names}", style="dim"))
-    for note in outcome.notes:
+    for note in compared.notes:
         out.print(Text(f"note: {plain(note)}"))
-    out.print(Text(verdict_line(outcome), style="bold red" if outcome.regressed or not outcome.compared else "bold"))
+    out.print(Text(verdict_line(compared), style="bold red" if compared.regressed or not compared.compared else "bold"))
 
 
-def markdown(outcome: Outcome) -> str:
+def markdown(compared: Comparisons) -> str:
     """Return the comparison as GitHub Markdown: the result, what is not the same, and the rest folded away."""
-    lines = [f"### otbench: {verdict_line(outcome)}", ""]
-    different = _shown(outcome, everything=False)
+    lines = [f"### otbench: {verdict_line(compared)}", ""]
+    different = _shown(compared, everything=False)
     lines += _markdown_table(different)
     reasons = [f"- {_code(reason)}: {_code(names)}" for reason, names in _reasons(different).items()]
     lines += [*reasons, ""] if reasons else []
-    lines += [f"Note: {_code(note)}\n" for note in outcome.notes]
-    same = [row for row in outcome.rows if row.verdict is Verdict.SAME and row.kind is not Kind.STATUS]
+    lines += [f"Note: {_code(note)}\n" for note in compared.notes]
+    same = [row for row in compared.rows if row.verdict is Verdict.SAME and row.aspect is not Aspect.STATUS]
     if same:
         lines += [f"<details><summary>{len(same)} numbers are the same</summary>", ""]
         lines += [*_markdown_table(same), "</details>", ""]
     return "\n".join(lines)
 
 
-def junit(outcome: Outcome) -> bytes:
+def junit(compared: Comparisons) -> bytes:
     """Return the comparison as JUnit XML: one test case per number; a regression is a failure."""
     root = ElementTree.Element("testsuites", name="otbench compare")
     suites: dict[str, list[Comparison]] = {}
-    for row in outcome.rows:
-        suites.setdefault(plain(row.cell.task), []).append(row)
+    for row in compared.rows:
+        suites.setdefault(plain(row.series.task), []).append(row)
     for task, rows in suites.items():
         failed = sum(row.regressed for row in rows)
         skipped = sum(row.verdict in (Verdict.NOT_COMPARABLE, Verdict.NOTHING) for row in rows)
         counts = {"tests": str(len(rows)), "failures": str(failed), "errors": "0", "skipped": str(skipped)}
         suite = ElementTree.SubElement(root, "testsuite", {"name": task} | counts)
         for row in rows:
-            where = plain(f"{row.cell.task}.{row.cell.instance}.{row.cell.preset}")
+            where = plain(f"{row.series.task}.{row.series.instance}.{row.series.preset}")
             case = ElementTree.SubElement(
-                suite, "testcase", classname=where, name=plain(f"{row.cell.label}: {row.label}")
+                suite, "testcase", classname=where, name=plain(f"{row.series.label}: {row.label}")
             )
             said = plain(_sentence(row))
             if row.regressed:
@@ -109,17 +101,17 @@ def junit(outcome: Outcome) -> bytes:
     return f"<?xml version='1.0' encoding='utf-8'?>\n{text}\n".encode()
 
 
-def benchmark_json(outcome: Outcome) -> str:
+def benchmark_json(compared: Comparisons) -> str:
     """Return NEW's numbers as `customSmallerIsBetter` of github-action-benchmark.
 
     Of a metric where higher is better the distance to its best value is given (1, or 100 in %), or its reciprocal.
     Numbers that are not finite cannot stand in JSON and are left out; the verdicts hold them.
     """
     entries: list[dict[str, str | float]] = []
-    for row in sorted(outcome.rows, key=lambda row: (row.cell.order, row.kind, row.metric)):
+    for row in sorted(compared.rows, key=lambda row: (row.series.order, row.aspect, row.metric)):
         if row.new is None or not math.isfinite(row.new):
             continue
-        name, value = row.label, row.new
+        run, name, value = row.series, row.label, row.new
         if not row.smaller_is_better:
             bound = 100.0 if row.unit == "%" else 1.0
             if value <= bound:
@@ -127,7 +119,7 @@ def benchmark_json(outcome: Outcome) -> str:
             elif value > 0:
                 name, value = f"1 / {name}", 1 / value
         entry: dict[str, str | float] = {
-            "name": plain(f"{row.cell.task} / {row.cell.instance} / {row.cell.preset} / {row.cell.label} / {name}"),
+            "name": plain(f"{run.task} / {run.instance} / {run.preset} / {run.label} / {name}"),
             "unit": plain(row.unit) or "1",
             "value": value,
         }
@@ -137,18 +129,18 @@ def benchmark_json(outcome: Outcome) -> str:
     return json.dumps(entries, indent=1, allow_nan=False) + "\n"
 
 
-def _shown(outcome: Outcome, everything: bool) -> list[Comparison]:
-    return [row for row in outcome.rows if everything or row.verdict is not Verdict.SAME]
+def _shown(compared: Comparisons, everything: bool) -> list[Comparison]:
+    return [row for row in compared.rows if everything or row.verdict is not Verdict.SAME]
 
 
 def _cells(row: Comparison) -> list[str]:
     verdict = str(row.verdict) if row.gated or row.verdict is Verdict.SAME else f"({row.verdict})"
-    instance = f"{row.cell.task}: {row.cell.instance} ({row.cell.preset})"
+    instance = f"{row.series.task}: {row.series.instance} ({row.series.preset})"
     number = f"{row.label}, {row.unit}" if row.unit else row.label
     change = _change(row, row.change)
     interval = "" if row.low is None or row.low == row.high else f"{_change(row, row.low)} to {_change(row, row.high)}"
     p = "" if row.p is None else f"{row.p:.2g}"
-    values = [verdict, row.cell.label, instance, number, _short(row.base), _short(row.new), change, interval, p]
+    values = [verdict, row.series.label, instance, number, _short(row.base), _short(row.new), change, interval, p]
     return [plain(value) for value in [*values, str(len(row.seeds) or "")]]
 
 
@@ -165,7 +157,7 @@ def _reasons(rows: Sequence[Comparison]) -> dict[str, str]:
     said: dict[str, dict[str, None]] = {}
     for row in rows:
         if row.reason and row.verdict is not Verdict.SAME:
-            said.setdefault(plain(row.reason), {})[f"{row.cell.label} {row.label}"] = None
+            said.setdefault(plain(row.reason), {})[f"{row.series.label} {row.label}"] = None
     return {reason: plain(", ".join(names)) for reason, names in list(said.items())[:_MOST_REASONS]}
 
 

@@ -23,8 +23,6 @@ from otbench.errors import DivergedError, OtbenchError, StoreError
 from otbench.harness.messages import EXIT_INTERRUPTED, EXIT_STORE, Event, Job, Planned
 from otbench.records.record import (
     CurvePoint,
-    MetricInfo,
-    PublishedKey,
     RunSpec,
     Status,
 )
@@ -184,10 +182,8 @@ class _Run:
         problem = instance.problem
         record.instance = task.describe()
         record.facts = dict(instance.facts)
-        record.metric_info = [MetricInfo(**vars(metric)) for metric in task.metrics]
-        published = task.published()
-        if published is not None:
-            record.published = PublishedKey(table=published.table, where=dict(published.where))
+        record.metric_info = list(task.metrics)
+        record.published = task.published()
         solver_class = solver_entry.cls
         assert issubclass(solver_class, Solver)
         if solver_class.reference is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from otbench.errors import UsageError
 from otbench.names import hint
 from otbench.records.record import Record, Status
+from otbench.records.series import real
 from otbench.records.store import Store, write_output
 
 if TYPE_CHECKING:
@@ -147,11 +149,7 @@ def _numbers(record: Record) -> Iterator[tuple[str, str, float]]:
 
 
 def _float(value: float | None) -> float:
-    """Return a float: nan for nothing, infinity for a whole number too large."""
-    try:
-        return float("nan") if value is None else float(value)
-    except OverflowError:
-        return float("inf")
+    return math.nan if value is None else real(value)
 
 
 def _whole(value: int | None) -> int | None:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from enum import StrEnum
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from otbench.config import Value
+from otbench.reporting import Metric, Published
 
 SCHEMA = 1
 """Version of the record's form. Raise it when a field changes its meaning; older files must still load."""
@@ -129,17 +129,6 @@ class Counts(_Model):
     networks_moved: dict[str, bool] = {}
 
 
-class MetricInfo(_Model):
-    """How to show a metric, kept in the record so that reports need no plugin."""
-
-    name: str
-    label: str
-    unit: str = ""
-    higher_is_better: bool = False
-    primary: bool = False
-    marked: bool = False
-
-
 class PictureInfo(_Model):
     """What a report can draw of the run; its arrays lie beside the record, see `otbench.picture`."""
 
@@ -148,13 +137,6 @@ class PictureInfo(_Model):
     title: str
     arrays: list[str]
     names: list[str] = []
-
-
-class PublishedKey(_Model):
-    """Which published rows stand beside the run: table name, and values of its key columns."""
-
-    table: str
-    where: dict[str, Value]
 
 
 class Record(_Model):
@@ -185,8 +167,8 @@ class Record(_Model):
     metrics: dict[str, float] = {}
     start: dict[str, float] = {}
     curve: list[CurvePoint] = []
-    metric_info: list[MetricInfo] = []
-    published: PublishedKey | None = None
+    metric_info: list[Metric] = []
+    published: Published | None = None
     facts: dict[str, Value] = {}
     settings: dict[str, Value] = {}
     times: Times = Times()
@@ -200,6 +182,15 @@ class Record(_Model):
     command: str = ""
     created: str = Field(default="", description="UTC, ISO 8601")
 
+    @property
+    def loaded(self) -> bool:
+        """Whether the machine was under load: training on the CPU got less than 90 % of a processor's time."""
+        times = self.times
+        if times.train_cpu_s is None or times.train_s is None or self.spec.device != "cpu":
+            return False
+        training = times.train_s + (times.warmup_s or 0.0)
+        return training >= 1 and times.train_cpu_s < 0.9 * training
+
     def final(self, spec: RunSpec) -> bool:
         """Say whether this record settles `spec`, so that it need not run again.
 
@@ -209,8 +200,3 @@ class Record(_Model):
         if self.status is Status.TIMEOUT:
             return self.spec.hard_limit == spec.hard_limit
         return self.status is not Status.ERROR
-
-
-def numbers(values: Mapping[str, float]) -> dict[str, float]:
-    """Return `values` as plain floats, ready for a record."""
-    return {name: float(value) for name, value in values.items()}

@@ -1,4 +1,4 @@
-"""One JSON file per run, written atomically; read back as records or as a pandas DataFrame.
+"""One JSON file per run, written atomically; read back as records.
 
 What a run leaves to draw lies beside its record, in an .npz file of the same name.
 
@@ -8,10 +8,10 @@ A torn or foreign file in the folder is reported and passed over, never deleted.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +22,6 @@ from otbench.errors import DataError, StoreError
 from otbench.files import write_atomically
 from otbench.picture import MAX_ARRAYS, MAX_BYTES, POINTS, Picture, PictureKind
 from otbench.records.record import SCHEMA, PictureInfo, Record
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 class Store:
@@ -204,42 +201,6 @@ def _typed(array: NDArray[np.generic]) -> NDArray[np.float32] | NDArray[np.uint8
         return cast("NDArray[np.uint8]", array)
     with np.errstate(over="ignore"):  # what is too large becomes infinite, which no picture may be
         return array.astype(np.float32) if array.dtype.kind == "f" else array.astype(np.int64)
-
-
-def frame(records: Iterable[Record]) -> pd.DataFrame:
-    """Return one row per record: spec, status, metrics, times, memory and counts as columns.
-
-    Parameters are `solver.NAME` and `task.NAME`, metrics `metric.NAME`, the rest `time.`, `memory.`, `count.`.
-    """
-    import pandas as pd
-
-    rows = []
-    for record in records:
-        spec = record.spec
-        row: dict[str, object] = {
-            "id": record.id,
-            "solver": spec.solver,
-            "kind": spec.kind,
-            "task": spec.task,
-            "preset": spec.preset,
-            "seed": spec.seed,
-            "steps": spec.steps,
-            "time_limit": spec.time_limit,
-            "device": spec.device,
-            "threads": spec.threads,
-            "status": str(record.status),
-            "reason": record.reason,
-            "instance": record.instance,
-        }
-        row |= {f"solver.{k}": v for k, v in spec.solver_config.items()}
-        row |= {f"task.{k}": v for k, v in spec.task_config.items()}
-        row |= {f"metric.{k}": v for k, v in record.metrics.items()}
-        row |= {f"start.{k}": v for k, v in record.start.items()}
-        row |= {f"time.{k}": v for k, v in record.times.model_dump().items()}
-        row |= {f"memory.{k}": v for k, v in record.memory.model_dump().items()}
-        row |= {f"count.{k}": v for k, v in record.counts.model_dump(exclude={"networks_moved"}).items()}
-        rows.append(row)
-    return pd.DataFrame(rows)
 
 
 def write_output(path: Path, content: bytes) -> None:

@@ -7,16 +7,16 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from otbench.errors import UsageError
-from otbench.names import hint, listed
+from otbench.names import hint, listed, plain
 from otbench.records.record import Record
 from otbench.report.files import Folder, Slugs
-from otbench.report.rows import plain, sections
+from otbench.report.rows import sections
 from otbench.report.tables import Family, Table, families, tables
 
 if TYPE_CHECKING:
@@ -59,7 +59,14 @@ def parse_formats(text: str) -> list[str]:
 
 
 def build(
-    records: Iterable[Record], out: Path, formats: Sequence[str], *, command: str, folders: Sequence[Path] = ()
+    records: Iterable[Record],
+    out: Path,
+    formats: Sequence[str],
+    *,
+    command: str,
+    folders: Sequence[Path] = (),
+    stale: Mapping[str, str] = {},
+    verified: Mapping[str, str] = {},
 ) -> Report:
     """Write a report of `records` to `out`.
 
@@ -69,6 +76,8 @@ def build(
         formats: of `FORMATS`.
         command: the command that makes the report again, written into its files.
         folders: where the records come from, for links to them and for the pictures that lie beside them.
+        stale: see `sections`.
+        verified: see `sections`.
 
     Raises:
         StoreError: `out` cannot be written.
@@ -76,7 +85,7 @@ def build(
     folder = Folder(out)
     report = Report(folder.written)
     slugs = Slugs()
-    found = sections(records)
+    found = sections(records, stale=stale, verified=verified)
     members = families(found, slugs)
     made = [(family, tables(family, slugs)) for family in members]
     if "csv" in formats:

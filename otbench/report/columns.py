@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from otbench.records.record import MetricInfo
 from otbench.report.rows import READS, Number
+from otbench.reporting import Metric
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,11 @@ class Column:
     brief: bool = True
     words: bool = False
     metric: bool = False
+
+    @property
+    def head(self) -> str:
+        """Label and unit on one line."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
 
 
 def _harness(
@@ -69,7 +74,7 @@ EXPLAINED = (
 )
 
 
-def metric_column(metric: MetricInfo) -> Column:
+def metric_column(metric: Metric) -> Column:
     """Return the column of a metric."""
     return Column(
         metric.name, metric.label, metric.unit, best="high" if metric.higher_is_better else "low", metric=True
@@ -99,19 +104,8 @@ def shown(value: Number, scale: float = 1.0, *, interval: bool = True, most: int
     return f"{mean:.{places}f}", "" if half is None else f"{half:.{places}f}"
 
 
-_NUMBER = Column("value", "value")
-
-
 def written(value: Number, column: Column) -> tuple[str, str]:
     """Return what stands in a cell of `column`: mean and interval, or yes and no."""
     if column.words:
         return "yes" if value.mean > 0 else "no", ""
     return shown(value, column.scale, interval=column.interval, most=column.most)
-
-
-def quantity(value: Number | None, column: Column = _NUMBER) -> str:
-    """Return what stands in a cell of `column` on one line; `-` for nothing."""
-    if value is None:
-        return "-"
-    mean, half = written(value, column)
-    return f"{mean} ±{half}" if half else mean

@@ -10,9 +10,6 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-import pandas as pd
-from pandas.io.formats.style import Styler
-
 from otbench.report.tables import Cell, Line, Table
 
 _LONGEST = 36
@@ -105,7 +102,7 @@ def document(slugs: Sequence[str], command: str) -> str:
 
 
 def _float(table: Table, lines: Sequence[Line], part: int, parts: int) -> str:
-    caption = f"{table.title[:1].upper()}{table.title[1:]}. {table.context}."
+    caption = f"{table.heading}. {table.context}."
     if part:
         caption += f" Continued, part {part + 1} of {parts}."
     out = [r"\begin{table}[htbp]", r"\centering", rf"\caption{{{escape(caption)}}}"]
@@ -120,24 +117,22 @@ def _float(table: Table, lines: Sequence[Line], part: int, parts: int) -> str:
 
 
 def _tabular(table: Table, lines: Sequence[Line]) -> str:
-    """Return the tabular: pandas writes it, then a rule is set between the groups."""
-    cells = pd.DataFrame([[_method(line, table), *map(_cell, line.cells)] for line in lines])
-    looks = pd.DataFrame([["", *(_look(cell) for cell in line.cells)] for line in lines])
-    units = [f" ({column.unit})" if column.unit else "" for column in table.columns]
-    heads = ["method", *(escape(column.label + unit) for column, unit in zip(table.columns, units, strict=True))]
-    templates = [head.replace("{", "{{").replace("}", "}}") for head in heads]  # pandas calls str.format on them
-    styler: Styler = cells.style.hide(axis="index").relabel_index(templates, axis="columns")
-    styler = styler.apply(lambda _: looks, axis=None)
-    text = styler.to_latex(hrules=True, column_format="l" + "r" * len(table.columns))
-    rows = text.strip().splitlines()
-    first = next(index for index, row in enumerate(rows) if row == r"\midrule") + 1
-    for index in range(len(lines) - 1, 0, -1):
-        if lines[index].group != lines[index - 1].group:
-            rows.insert(first + index, r"\midrule")
-    return "\n".join(rows)
+    """Return the tabular, with a rule between the groups."""
+    heads = ["method", *(escape(column.head) for column in table.columns)]
+    out = [rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}", r"\toprule", _joined(heads)]
+    group = None
+    for line in lines:
+        out += [r"\midrule"] if line.group != group else []
+        out.append(_joined([_method(line), *map(_cell, line.cells)]))
+        group = line.group
+    return "\n".join([*out, r"\bottomrule", r"\end{tabular}"])
 
 
-def _method(line: Line, table: Table) -> str:
+def _joined(cells: Sequence[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def _method(line: Line) -> str:
     name = escape(line.label)
     if line.kind == "published":
         name = rf"\quad\textit{{{name}}} [{line.source}]"
@@ -145,19 +140,11 @@ def _method(line: Line, table: Table) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    if not cell.mean:
-        return _EMPTY + _raised(cell.marks, cell.notes)
-    if cell.failed:
-        return rf"\textit{{{escape(cell.mean)}}}" + _raised(cell.marks, cell.notes)
-    return (
-        _number(cell.mean)
-        + (rf" {{\footnotesize$\pm$\,{_number(cell.half)}}}" if cell.half else "")
-        + _raised(cell.marks, cell.notes)
-    )
-
-
-def _look(cell: Cell) -> str:
-    return {1: "textbf:--rwrap;", 2: "underline:--rwrap;"}.get(cell.rank, "")
+    text = rf"\textit{{{escape(cell.mean)}}}" if cell.failed else _number(cell.mean) or _EMPTY
+    if cell.half:
+        text += rf" {{\footnotesize$\pm$\,{_number(cell.half)}}}"
+    text += _raised(cell.marks, cell.notes)
+    return {1: rf"\textbf{{{text}}}", 2: rf"\underline{{{text}}}"}.get(cell.rank, text)
 
 
 def _number(text: str) -> str:

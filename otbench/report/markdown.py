@@ -48,10 +48,9 @@ def _of(name: str, family: Family) -> bool:
 
 
 def _markdown(table: Table, family: Family) -> list[str]:
-    title = table.title[:1].upper() + table.title[1:]
     where = table.context.partition(" (")[0]
-    out = [f"### {markdown_escape(title if where == family.title else f'{title}. {where}')}", ""]
-    heads = [column.label + (f" ({column.unit})" if column.unit else "") for column in table.columns]
+    out = [f"### {markdown_escape(table.heading if where == family.title else f'{table.heading}. {where}')}", ""]
+    heads = [column.head for column in table.columns]
     out.append("| " + " | ".join(["method", *map(markdown_escape, heads)]) + " |")
     out.append("| --- |" + " ---: |" * len(heads))
     for line in table.lines:
@@ -74,8 +73,7 @@ def _method(line: Line) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    text = f"{cell.mean} ±{cell.half}" if cell.half else cell.mean or "-"
-    text = {1: f"**{text}**", 2: f"*{text}*"}.get(cell.rank, text)
+    text = {1: f"**{cell.text}**", 2: f"*{cell.text}*"}.get(cell.rank, cell.text)
     return text + _raised(cell.marks, cell.notes)
 
 

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from otbench.names import plain
 from otbench.records.record import Record
 from otbench.report.columns import EXPLAINED
 from otbench.report.files import Slugs
 from otbench.report.latex import letter
-from otbench.report.rows import LEGEND, Row, plain
 from otbench.report.tables import Cell, Family, Table, accuracy
 
 if TYPE_CHECKING:
@@ -58,15 +58,15 @@ def page(
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=False)
     css, js = _resource("page.css"), _resource("page.js")
-    anchors = _Anchors()
-    shown = [_shown(part, slugs, anchors) for part in parts]
+    rows = [
+        row for part in parts for section in part.family.sections for row in section.rows if row.kind != "published"
+    ]
     return environment.from_string(_resource("page.html.j2")).generate(
         title=title,
         command=command,
-        records=anchors.records,
-        families=shown,
-        anchors=anchors,
-        legend=LEGEND,
+        records=sum(len(row.records) for row in rows),
+        families=[_shown(part, slugs) for part in parts],
+        anchors={row: f"row-{number}" for number, row in enumerate(rows, 1)},
         explained=EXPLAINED,
         letter=letter,
         sortable=_sortable,
@@ -80,29 +80,7 @@ def page(
     )
 
 
-class _Anchors:
-    """Names of the places where the runs of each row are listed."""
-
-    def __init__(self) -> None:
-        self._names: dict[int, str] = {}
-        self.records = 0
-
-    def add(self, row: Row) -> None:
-        self._names[id(row)] = f"row-{len(self._names) + 1}"
-        self.records += len(row.records)
-
-    def __contains__(self, row: object) -> bool:
-        return id(row) in self._names
-
-    def __getitem__(self, row: object) -> str:
-        return self._names[id(row)]
-
-
-def _shown(part: Part, slugs: Slugs, anchors: _Anchors) -> dict[str, object]:
-    for section in part.family.sections:
-        for row in section.rows:
-            if row.kind != "published":
-                anchors.add(row)
+def _shown(part: Part, slugs: Slugs) -> dict[str, object]:
     return {
         "family": part.family,
         # one table of each section holds all of its columns; the parts that print shows apart are not repeated

@@ -1,36 +1,44 @@
 """From records to rows: what every report shows, before it is drawn.
 
 One section is one instance under one preset; one row is one solver with one setting, over its seeds. Sanity rows come
-first, published numbers last, and only beside presets that may be compared with them. Where a run is recorded more
-than once (of two states of the code), the newest record counts. Texts out of records lose their control characters
-here, once for all reports; each report escapes the rest in its own way.
+first, published numbers last, and only beside presets that may be compared with them. Which record of a run counts is
+said in `otbench.records.series`. Texts out of records lose their control characters here, once for all reports; each
+report escapes the rest in its own way.
 """
 
 from __future__ import annotations
 
 import math
 import re
-import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 
 import pandas as pd
 
 from otbench.config import Value
-from otbench.records.record import MetricInfo, Record, Status
+from otbench.names import plain
+from otbench.records.record import Record, Status
+from otbench.records.series import newest, real, series_of
+from otbench.reporting import Metric
 
 COMPARABLE = ("full", "paper")
 """Presets whose rows may stand beside published numbers."""
 ABOVE_IDENTITY = "!"
 WORSE_THAN_START = "v"
 NEVER_MOVED = "~"
+LOADED = "?"
+STALE = "*"
 LEGEND = {
     ABOVE_IDENTITY: "ends above identity: worse than doing nothing",
     WORSE_THAN_START: "ends worse than it began",
     NEVER_MOVED: "holds a network whose weights never moved",
+    LOADED: "processor share below 90 %: times are not to be trusted",
+    STALE: "made by other code than this checkout's",
 }
+"""What marks mean. A sign is no letter, which are for footnotes, and begins no formula of a spreadsheet."""
 IDENTITY = "identity"
 """The baseline that does nothing."""
 START = "start"
@@ -54,19 +62,21 @@ class Number:
     n: int
 
 
-@dataclass
+@dataclass(eq=False)
 class Row:
-    """One solver with one setting on one instance.
+    """One solver with one setting on one instance; equal to nothing but itself.
 
     Attributes:
         label: the solver as typed.
         kind: baseline, solver or published.
         numbers: by column key; a missing one does not apply.
-        marks: `!` above identity, `v` worse than its own start, `~` a network that never moved.
+        marks: signs of `LEGEND`.
         failures: "seed 1: diverged: ..." for runs that are not ok.
         source: where a published row is from.
         note: footnote of a published row.
         solver: registered name; of a published row the solver that implements it, or empty.
+        stale: what names the other code that made records of this row ("commit 0eebcbe"); nothing where none did.
+        verified: how far such code was found to give the same numbers as this checkout's ("3 of 9 verified").
         records: what the row is made of; nothing for a published row.
     """
 
@@ -78,7 +88,19 @@ class Row:
     failures: list[str] = field(default_factory=list)
     source: str = ""
     note: str = ""
+    stale: list[str] = field(default_factory=list)
+    verified: list[str] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What is equal for the rows of one line where several sections stand in one table."""
+        return self.kind, self.label, self.source
+
+    @property
+    def good(self) -> list[Record]:
+        """The runs that ended well."""
+        return [record for record in self.records if record.status is Status.OK]
 
     @property
     def status(self) -> str:
@@ -99,7 +121,7 @@ class Section:
     instance: str
     preset: str
     device: str
-    metrics: list[MetricInfo]
+    metrics: list[Metric]
     rows: list[Row]
     config: dict[str, Value] = field(default_factory=dict)
 
@@ -109,57 +131,59 @@ class Section:
         return self.preset in COMPARABLE and not self.stand_in
 
     @property
+    def context(self) -> str:
+        """Preset and device in words."""
+        note = "" if self.comparable else "; not comparable with published numbers"
+        return f"preset {self.preset}, {self.device}{note}"
+
+    @property
     def stand_in(self) -> bool:
         """Whether the data are a part of the published ones, or a demonstration: no preset makes them comparable."""
         facts = [record.facts for row in self.rows for record in row.records]
         return any(bool(fact.get("partial") or fact.get("demo")) for fact in facts)
 
     @property
-    def start(self) -> MetricInfo | None:
+    def start(self) -> Metric | None:
         """The first metric as it was before the first step: a column of its own."""
-        return self.metrics[0].model_copy(update={"name": START, "label": "at step 0"}) if self.metrics else None
+        return replace(self.metrics[0], name=START, label="at step 0") if self.metrics else None
 
 
-def sections(records: Iterable[Record]) -> list[Section]:
-    """Group `records` into sections, in the order of task, preset and instance."""
+def sections(
+    records: Iterable[Record], *, stale: Mapping[str, str] = {}, verified: Mapping[str, str] = {}
+) -> list[Section]:
+    """Group `records` into sections, in the order of task, preset and instance.
+
+    Args:
+        records: what to show.
+        stale: by id of a record, what names the code that made it, where that is not this checkout's.
+        verified: by id of a record, how far other code was found to give the same numbers as this checkout's.
+    """
     grouped: dict[tuple[object, ...], list[Record]] = {}
     for record in records:
-        spec = record.spec
-        config = tuple((k, _groupable(v)) for k, v in sorted(spec.task_config.items()))
-        grouped.setdefault((spec.task, spec.preset, _device(record), config), []).append(record)
+        series = series_of(record)
+        grouped.setdefault((series.task, series.preset, _device(record), series.config), []).append(record)
     ordered = sorted(grouped.items(), key=lambda item: [_sortable(part) for part in item[0]])
-    return [_section(group) for _, group in ordered]
+    made = [_section(group) for _, group in ordered]
+    for row in (row for section in made for row in section.rows):
+        row.stale = _said(stale, row.records)
+        row.verified = _said(verified, row.records)
+        row.marks += STALE if row.stale else ""
+    return made
 
 
-def plain(text: str, limit: int = 200) -> str:
-    """Return `text` on one line, cut at `limit`, without control characters and turns of the reading direction."""
-    clean = " ".join("".join(" " if unicodedata.category(c)[0] == "C" else c for c in text[: 4 * limit]).split())
-    return clean if len(clean) <= limit else clean[: limit - 1] + "…"
+def _said(words: Mapping[str, str], records: Iterable[Record]) -> list[str]:
+    """Return what `words` say of `records`, each thing once."""
+    return list(dict.fromkeys(plain(words[record.id]) for record in records if record.id in words))
 
 
 def _device(record: Record) -> str:
     return plain(str(record.environment.get("device") or record.spec.device))
 
 
-def _groupable(value: Value) -> float | str:
-    """Return `value` as something equal to itself: a nan is not."""
-    return value if isinstance(value, (int, float)) and math.isfinite(real(value)) else str(value)
-
-
-def real(value: float) -> float:
-    """Return `value` as a float; a whole number too large for one as infinity."""
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf
-
-
-def _sortable(value: object) -> tuple[int, float, str] | tuple[tuple[int, float, str], ...]:
+def _sortable(value: object) -> tuple[object, ...]:
     if isinstance(value, tuple):
-        return tuple(_sortable(part) for part in value)  # type: ignore[misc]
-    if isinstance(value, (int, float)):
-        return (0, real(value), "")
-    return (1, 0.0, str(value))
+        return tuple(_sortable(part) for part in value)
+    return (0, value, "") if isinstance(value, float) else (1, 0.0, str(value))
 
 
 def _section(records: Sequence[Record]) -> Section:
@@ -170,14 +194,14 @@ def _section(records: Sequence[Record]) -> Section:
     made.sort(key=lambda row: (row.kind != "baseline", row.label))
     if any(record.reads_label for row in made for record in row.records):  # else nobody asks
         for row in (row for row in made if row.numbers):
-            row.numbers[READS] = number([float(r.reads_label) for r in row.records if r.status is Status.OK])
+            row.numbers[READS] = number([float(record.reads_label) for record in row.good])
     section = Section(
         task=plain(first.spec.task),
-        instance=plain(first.instance or _instance_words(first)),
+        instance=plain(series_of(first).instance),
         preset=plain(first.spec.preset),
         device=_device(first),
         metrics=[
-            metric.model_copy(update={"label": plain(metric.label, 40), "unit": plain(metric.unit, 40)})
+            replace(metric, label=plain(metric.label, 40), unit=plain(metric.unit, 40))
             for metric in first.metric_info
             if metric.primary and any(metric.name in row.numbers for row in made)
         ],
@@ -192,29 +216,23 @@ def _section(records: Sequence[Record]) -> Section:
 def _grouped(records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
     """Return the records of each row, by kind and label.
 
-    Runs of different lengths are never averaged; where a label has several lengths, they are told apart. Of one seed
-    the newest record counts: an older one was made by an older state of the code.
+    Runs of different lengths are never averaged; where a label has several lengths, they are told apart.
     """
-    by_length: dict[tuple[str, str, int | None, float | None], dict[int, Record]] = {}
-    lengths: dict[tuple[str, str], int] = {}
-    for record in sorted(records, key=lambda r: (r.spec.seed, r.created, r.id)):
+
+    def key(record: Record) -> tuple[str, str, int | None, float | None]:
         spec = record.spec
-        name = (spec.kind, plain(record.label, 80) or plain(spec.solver, 80) or "(no name)")
-        key = (*name, spec.steps, spec.time_limit)
-        if key not in by_length:
-            lengths[name] = lengths.get(name, 0) + 1
-        by_length.setdefault(key, {})[spec.seed] = record
+        label = plain(record.label, 80) or plain(spec.solver, 80) or "(no name)"
+        return spec.kind, label, spec.steps, spec.time_limit
+
+    by_length = newest(records, key)
+    lengths = Counter((kind, label) for kind, label, *_ in by_length)
     rows: dict[tuple[str, str], list[Record]] = {}
-    for (kind, label, steps, limit), newest in by_length.items():
+    for (kind, label, steps, limit), runs in by_length.items():
         if lengths[kind, label] > 1:
             length = ([f"{steps} steps"] if steps is not None else []) + ([f"{limit:g} s"] if limit is not None else [])
             label = f"{label} ({', '.join(length) or 'until done'})"
-        rows.setdefault((kind, label), []).extend(newest.values())
+        rows.setdefault((kind, label), []).extend(runs.values())
     return rows
-
-
-def _instance_words(record: Record) -> str:
-    return ", ".join(f"{key} = {value}" for key, value in record.spec.task_config.items() if value is not None)
 
 
 def _identity(records: Iterable[Record]) -> dict[str, float]:
@@ -225,10 +243,10 @@ def _identity(records: Iterable[Record]) -> dict[str, float]:
 
 
 def _row(
-    label: str, kind: str, records: Sequence[Record], metrics: Sequence[MetricInfo], identity: Mapping[str, float]
+    label: str, kind: str, records: Sequence[Record], metrics: Sequence[Metric], identity: Mapping[str, float]
 ) -> Row:
     row = Row(label, kind, records[0].spec.solver, records=list(records))
-    good = [record for record in records if record.status is Status.OK]
+    good = row.good
     row.failures = [
         plain(f"seed {record.spec.seed}: {record.status}: {record.reason}", 400)
         for record in records
@@ -243,21 +261,23 @@ def _row(
                 values.setdefault(key, []).append(real(value))
     row.numbers = {key: number(column) for key, column in values.items()}
     if kind == "solver":
-        marked = [metric for metric in metrics if metric.marked]
-        if any(_worse(r.metrics, identity, metric) for r in good for metric in marked):
+        if any(_worse(r.metrics, identity, metric) for r in good for metric in metrics):
             row.marks += ABOVE_IDENTITY
-        if any(_worse(r.metrics, r.start, metric) for r in good for metric in marked):
+        if any(_worse(r.metrics, r.start, metric) for r in good for metric in metrics):
             row.marks += WORSE_THAN_START
         if any(not moved for r in good for moved in r.counts.networks_moved.values()):
             row.marks += NEVER_MOVED
+    if any(record.loaded for record in good):
+        row.marks += LOADED
     return row
 
 
-def _worse(values: Mapping[str, float], reference: Mapping[str, float], metric: MetricInfo) -> bool:
-    if metric.name not in values or metric.name not in reference:
+def _worse(values: Mapping[str, float], bar: Mapping[str, float], metric: Metric) -> bool:
+    """Say whether to flag that `values` are worse than `bar` in `metric`."""
+    if not metric.flag_worse or metric.name not in values or metric.name not in bar:
         return False
     sign = -1 if metric.higher_is_better else 1
-    return sign * values[metric.name] > sign * reference[metric.name]
+    return sign * values[metric.name] > sign * bar[metric.name]
 
 
 def _columns(record: Record) -> dict[str, float | None]:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
-from otbench.records.record import MetricInfo, Record, Status
+from otbench.records.record import Record
 from otbench.report.columns import HARNESS, READS_LABEL, Column, metric_column, written
 from otbench.report.files import Slugs
-from otbench.report.rows import IDENTITY, LEGEND, READS, Number, Row, Section, number
+from otbench.report.rows import IDENTITY, LEGEND, LOADED, READS, STALE, Number, Row, Section, number
+from otbench.reporting import Metric
 
 SIZE = "dim"
 """The task parameter that tables and figures are drawn against; `--dim` sets it."""
@@ -22,6 +24,8 @@ FRACTIONS = (0.1, 0.01)
 """Targets of the time to a target, as parts of the score of doing nothing."""
 _EFFICIENCY = tuple(column for column in HARNESS if column.best is not None)
 _FAILURES_SHOWN = 3
+_CODE_SHOWN = 5
+"""Commits named of one table at most."""
 _ROUNDING = 1e-6
 """Relative difference below which two scores count as equal."""
 
@@ -53,6 +57,11 @@ class Cell:
         """Whether a word stands in place of a number."""
         return bool(self.mean) and self.value is None
 
+    @property
+    def text(self) -> str:
+        """The cell as plain text; `-` for nothing."""
+        return f"{self.mean} ±{self.half}" if self.half else self.mean or "-"
+
 
 @dataclass
 class Line:
@@ -82,6 +91,8 @@ class Table:
         sources: where published lines are from; `Line.source` counts from 1.
         seeds: "n = 3 seeds".
         unranked: labels of metrics in which doing nothing is as good as the best solver.
+        meanings: of the marks that stand in the table.
+        remarks: sentences about the code that made the rows.
     """
 
     slug: str
@@ -93,11 +104,17 @@ class Table:
     sources: list[str] = field(default_factory=list)
     seeds: str = ""
     unranked: list[str] = field(default_factory=list)
+    meanings: dict[str, str] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def heading(self) -> str:
+        """The title as it begins a line."""
+        return self.title[:1].upper() + self.title[1:]
 
     def legend(self, best: str, second: str) -> list[str]:
         """Return what marks and emphasis mean, the latter in the words of the writer."""
-        used = {mark for line in self.lines for mark in line.marks + "".join(cell.marks for cell in line.cells)}
-        text = [f"{mark} {meaning}." for mark, meaning in LEGEND.items() if mark in used]
+        text = [f"{mark} {meaning}." for mark, meaning in self.meanings.items()] + self.remarks
         if any(cell.rank for line in self.lines for cell in line.cells):
             text.append(f"{best}: best solver, {second}: second; sanity rows and rows with failed runs are not ranked.")
         if self.unranked:
@@ -120,7 +137,7 @@ class Family:
     sizes: list[float]
 
     @property
-    def metrics(self) -> list[MetricInfo]:
+    def metrics(self) -> list[Metric]:
         """The metrics of all sections, each once."""
         return list({metric.name: metric for section in self.sections for metric in section.metrics}.values())
 
@@ -145,13 +162,10 @@ def _family(by_size: Mapping[float, Section], slugs: Slugs) -> Family:
     first = members[0]
     parts = [section.instance.split(", ") for section in members]
     common = ", ".join(part for part in parts[0] if all(part in other for other in parts)) or "all"
-    context = f"preset {first.preset}, {first.device}"
-    if not first.comparable:
-        context += "; not comparable with published numbers"
     return Family(
         slug=slugs.make(first.task, common, first.preset, first.device),
         title=f"{first.task}: {common}",
-        context=context,
+        context=first.context,
         sections=members,
         sizes=sorted(by_size) if len(members) > 1 else [],
     )
@@ -187,7 +201,7 @@ def efficiency(section: Section, context: str, slugs: Slugs) -> Table | None:
     return _of_section(section, "efficiency", context, columns, rows, slugs) if columns else None
 
 
-def time_to(record: Record, metric: MetricInfo, target: float) -> float | None:
+def time_to(record: Record, metric: Metric, target: float) -> float | None:
     """Return the training seconds at the first evaluation that is as good as `target`; None if none is."""
     sign = -1 if metric.higher_is_better else 1
     for point in record.curve:
@@ -197,7 +211,7 @@ def time_to(record: Record, metric: MetricInfo, target: float) -> float | None:
     return None
 
 
-def target(section: Section, part: float) -> tuple[MetricInfo, float] | None:
+def target(section: Section, part: float) -> tuple[Metric, float] | None:
     """Return the first metric, and the target in it: `part` of the score of doing nothing; None where there is none."""
     if not section.metrics or section.metrics[0].higher_is_better:
         return None
@@ -212,70 +226,55 @@ def target(section: Section, part: float) -> tuple[MetricInfo, float] | None:
 # ------------------------------------------------------------------------------------------------------------ building
 
 
-class _Notes:
-    """Footnotes of one table; the same text is one note."""
+_Notes: TypeAlias = dict[str, int]
+"""Footnotes of one table, by text, with their indices."""
 
-    def __init__(self) -> None:
-        self._numbers: dict[str, int] = {}
 
-    @property
-    def texts(self) -> list[str]:
-        return list(self._numbers)
-
-    def add(self, text: str) -> tuple[int, ...]:
-        return (self._numbers.setdefault(text, len(self._numbers)),) if text else ()
+def _noted(notes: _Notes, text: str) -> tuple[int, ...]:
+    """Return the footnote `text`, which is added to `notes` unless it is there; nothing for an empty one."""
+    return (notes.setdefault(text, len(notes)),) if text else ()
 
 
 def _of_section(
     section: Section, title: str, context: str, columns: list[Column], rows: Sequence[Row], slugs: Slugs
 ) -> Table:
-    notes = _Notes()
+    notes: _Notes = {}
     sources = _sources(rows)
     lines = []
     for row, group in _ordered(rows):
         if row.kind == "published":
             cells = [_published(row.numbers.get(column.key), row) for column in columns]
             line = Line(row.label, row.kind, group, cells, source=sources.index(row.source) + 1, row=row)
-            line.notes = notes.add(f"{row.label}, published: {row.note}" if row.note else "")
+            line.notes = _noted(notes, f"{row.label}, published: {row.note}" if row.note else "")
         else:
             cells = [_cell(row.numbers.get(column.key), column, row) for column in columns]
             if row.status and cells:
                 cells[0] = Cell(row.status, row=row)
             line = Line(row.label, row.kind, group, cells, marks=row.marks, row=row)
-            line.notes = notes.add(_failures(row.label, row))
+            line.notes = _noted(notes, _failures(row.label, row))
         lines.append(line)
-    made = Table(
-        slugs.make(section.task, section.instance, section.preset, section.device, title),
-        title,
-        f"{section.task}: {section.instance} ({context})",
-        columns,
-        lines,
-        notes.texts,
-        sources,
-    )
-    return _finished(made)
+    timed = any(column.unit in ("s", "ms") and not column.metric for column in columns)
+    slug = slugs.make(section.task, section.instance, section.preset, section.device, title)
+    where = f"{section.task}: {section.instance} ({context})"
+    return _finished(Table(slug, title, where, columns, lines, list(notes), sources), timed=timed)
 
 
-def _by_size(family: Family, metric: MetricInfo, slugs: Slugs) -> Table:
+def _by_size(family: Family, metric: Metric, slugs: Slugs) -> Table:
     column = metric_column(metric)
-    rows = {(row.kind, row.label, row.source): row for section in family.sections for row in section.rows}
-    by_section = [{(row.kind, row.label, row.source): row for row in s.rows} for s in family.sections]
-    wanted = [
-        (key, row)
-        for key, row in rows.items()
-        if row.kind != "published" or any(metric.name in found[key].numbers for found in by_section if key in found)
-    ]
-    sources = _sources(row for _, row in wanted)
+    by_section = [{row.key: row for row in section.rows} for section in family.sections]
+    rows = {row.key: row for section in family.sections for row in section.rows}
+    said = {row.key for section in family.sections for row in section.rows if metric.name in row.numbers}
+    wanted = [row for key, row in rows.items() if row.kind != "published" or key in said]
+    sources = _sources(wanted)
     heads = [Column(metric.name, f"d = {size:g}", best=column.best) for size in family.sizes]
-    notes = _Notes()
+    notes: _Notes = {}
     lines = []
-    keys = {id(row): key for key, row in wanted}
-    for row, group in _ordered([row for _, row in wanted]):
-        found = [section.get(keys[id(row)]) for section in by_section]
+    for row, group in _ordered(wanted):
+        found = [section.get(row.key) for section in by_section]
         if row.kind == "published":
             cells = [_published(here.numbers.get(metric.name) if here else None, here) for here in found]
             line = Line(row.label, row.kind, group, cells, source=sources.index(row.source) + 1, row=row)
-            line.notes = notes.add(_published_note(row.label, found, family.sizes, metric.name))
+            line.notes = _noted(notes, _published_note(row.label, found, family.sizes, metric.name))
         else:
             cells = [
                 _size_cell(here, column, notes, f"{row.label}, d = {size:g}") if here else Cell()
@@ -283,22 +282,15 @@ def _by_size(family: Family, metric: MetricInfo, slugs: Slugs) -> Table:
             ]
             line = Line(row.label, row.kind, group, cells, row=row)
         lines.append(line)
-    unit = f" ({metric.unit})" if metric.unit else ""
-    made = Table(
-        slugs.make(family.slug, metric.label, "by-dimension"),
-        f"{metric.label}{unit} by dimension",
-        f"{family.title} ({family.context})",
-        heads,
-        lines,
-        notes.texts,
-        sources,
-    )
-    return _finished(made)
+    title = f"{column.head} by dimension"
+    slug = slugs.make(family.slug, metric.label, "by-dimension")
+    where = f"{family.title} ({family.context})"
+    return _finished(Table(slug, title, where, heads, lines, list(notes), sources), timed=False)
 
 
 def _size_cell(row: Row, column: Column, notes: _Notes, name: str) -> Cell:
-    made = _cell(row.numbers.get(column.key), column, row, marks=row.marks, notes=notes.add(_failures(name, row)))
-    return Cell(row.status, notes=made.notes, row=row) if row.status else made
+    made = _cell(row.numbers.get(column.key), column, row, marks=row.marks, notes=_noted(notes, _failures(name, row)))
+    return replace(made, mean=row.status) if row.status else made
 
 
 def _targets(family: Family, part: float, slugs: Slugs) -> Table | None:
@@ -316,31 +308,26 @@ def _targets(family: Family, part: float, slugs: Slugs) -> Table | None:
     if not lines:
         return None
     metric = next(goal[0] for goal in goals if goal is not None)
-    made = Table(
-        slugs.make(family.slug, "time-to", f"{part:g}"),
-        f"training time (s) to {part:g} of identity's {metric.label}",
-        f"{family.title} ({family.context})",
-        [Column("time", f"d = {size:g}", best="low") for size in family.sizes],
-        lines,
-    )
-    return _finished(made)
+    title = f"training time (s) to {part:g} of identity's {metric.label}"
+    where = f"{family.title} ({family.context})"
+    heads = [Column("time", f"d = {size:g}", best="low") for size in family.sizes]
+    return _finished(Table(slugs.make(family.slug, "time-to", f"{part:g}"), title, where, heads, lines), timed=True)
 
 
-def _time_cell(row: Row, goal: tuple[MetricInfo, float], column: Column) -> Cell:
-    good = [record for record in row.records if record.status is Status.OK]
-    if not good:
-        return Cell(row.status, row=row)
-    times = [time_to(record, *goal) for record in good]
-    reached = [time for time in times if time is not None]
-    if len(reached) < len(good):
-        word = "not reached" if not reached else f"{len(reached)} of {len(good)} seeds"
-        return Cell(word, row=row)
-    return _cell(number(reached), column, row)
+def _time_cell(row: Row, goal: tuple[Metric, float], column: Column) -> Cell:
+    marks = "".join(mark for mark in row.marks if mark in (LOADED, STALE))
+    if not row.good:
+        return Cell(row.status, marks=marks, row=row)
+    reached = [time for record in row.good if (time := time_to(record, *goal)) is not None]
+    if len(reached) < len(row.good):
+        word = "not reached" if not reached else f"{len(reached)} of {len(row.good)} seeds"
+        return Cell(word, marks=marks, row=row)
+    return _cell(number(reached), column, row, marks=marks)
 
 
 def _cell(value: Number | None, column: Column, row: Row, *, marks: str = "", notes: tuple[int, ...] = ()) -> Cell:
     if value is None:
-        return Cell(notes=notes, row=row)
+        return Cell(marks=marks, notes=notes, row=row)
     mean, half = written(value, column)
     return Cell(mean, half, value.mean * column.scale, marks=marks, notes=notes, row=row)
 
@@ -390,17 +377,14 @@ def _ordered(rows: Sequence[Row]) -> list[tuple[Row, int]]:
     return ordered + [(row, 2) for row in published if row.solver not in last]
 
 
-def _finished(table: Table) -> Table:
-    """Rank the cells of each column, and say how many seeds there are."""
+def _finished(table: Table, *, timed: bool) -> Table:
+    """Rank the cells of each column, explain marks (those of times where it is `timed`), and say how many seeds."""
+    _explain(table, timed)
     for index, column in enumerate(table.columns):
         if column.best is not None:
             _rank(table, index, -1 if column.best == "high" else 1, against_nothing=column.metric)
-    counts: dict[int, int] = {}
-    for line in table.lines:
-        for cell in line.cells:
-            if cell.row is not None and cell.value is not None and line.kind != "published":
-                good = sum(record.status is Status.OK for record in cell.row.records)
-                counts[good] = counts.get(good, 0) + 1
+    cells = [cell for line in table.lines for cell in line.cells if line.kind != "published"]
+    counts = {len(cell.row.good) for cell in cells if cell.row is not None and cell.value is not None}
     if counts:
         least, most = min(counts), max(counts)
         table.seeds = f"n = {least}" + (f" to {most}" if most > least else "") + (" seeds" if most > 1 else " seed")
@@ -409,34 +393,49 @@ def _finished(table: Table) -> Table:
     return table
 
 
+def _explain(table: Table, timed: bool) -> None:
+    """Leave out marks that say nothing here, and say what the others mean.
+
+    Where all rows are made by other code than this checkout's, one remark says so in place of a mark on each.
+    """
+    measured = [line for line in table.lines if line.kind != "published"]
+    rows = [row for line in measured for row in (line.row, *(cell.row for cell in line.cells)) if row is not None]
+    code = list(dict.fromkeys(words for row in rows for words in row.stale))
+    made = LEGEND[STALE] + ": " + ", ".join(code[:_CODE_SHOWN])
+    made += f" and {len(code) - _CODE_SHOWN} more" if len(code) > _CODE_SHOWN else ""
+    hidden = "" if timed else LOADED
+    if code and all(row.stale for row in rows):
+        hidden += STALE
+        table.remarks.append(f"All rows are {made}.")
+    gone = str.maketrans("", "", hidden)
+    for line in measured:
+        line.marks = line.marks.translate(gone)
+        line.cells = [replace(cell, marks=cell.marks.translate(gone)) for cell in line.cells]
+    used = {mark for line in measured for mark in line.marks + "".join(cell.marks for cell in line.cells)}
+    table.meanings = {mark: text for mark, text in (LEGEND | {STALE: made}).items() if mark in used}
+    verified = list(dict.fromkeys(f"{row.label} ({words})" for row in rows for words in row.verified))
+    if verified:
+        agreed = "Made by other code, and repeated by this checkout's with the same result"
+        table.remarks.append(f"{agreed}: {', '.join(verified)}.")
+
+
 def _rank(table: Table, index: int, sign: int, *, against_nothing: bool) -> None:
     """Rank solvers; not in a metric in which doing nothing is as good as the best of them (a p-value, an inverse)."""
-
-    def eligible(line: Line) -> bool:
+    scores: dict[int, float] = {}
+    for place, line in enumerate(table.lines):
         cell = line.cells[index]
-        return (
-            line.kind == "solver"
-            and cell.value is not None
-            and math.isfinite(cell.value)
-            and cell.row is not None
-            and not cell.row.failures
-        )
-
-    def key(line: Line) -> float:
-        return sign * (line.cells[index].value or 0.0)
-
-    lines = [line for line in table.lines if eligible(line)]
-    if len(lines) < 2:
+        sound = line.kind == "solver" and cell.row is not None and not cell.row.failures
+        if sound and cell.value is not None and math.isfinite(cell.value):
+            scores[place] = sign * cell.value
+    if len(scores) < 2:
         return
-    best, second = ([*sorted({key(line) for line in lines}), math.inf])[:2]
+    best, second = ([*sorted(set(scores.values())), math.inf])[:2]
     idle = [line.cells[index].value for line in table.lines if line.kind == "baseline" and line.label == IDENTITY]
     reach = best + _ROUNDING * abs(best)
     if against_nothing and any(value is not None and sign * value <= reach for value in idle):
         table.unranked.append(table.columns[index].label)
         return
-    ties = sum(key(line) == best for line in lines)
-    for line in lines:
-        rank = {best: 1, second: 2}.get(key(line), 0)
-        if rank == 1 or (rank == 2 and ties == 1):
-            old = line.cells[index]
-            line.cells[index] = Cell(old.mean, old.half, old.value, rank, old.marks, old.notes, old.row)
+    alone = list(scores.values()).count(best) == 1
+    for place, score in scores.items():
+        rank = 1 if score == best else 2 if score == second and alone else 0
+        table.lines[place].cells[index] = replace(table.lines[place].cells[index], rank=rank)

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from otbench.compare.compare import compare
-from otbench.compare.verdict import Comparison, Kind, Outcome, Rules, Verdict
-from otbench.records.record import Memory, MetricInfo, Record, RunSpec, Status, Times
+from otbench.compare.verdict import Aspect, Comparison, Comparisons, Rules, Verdict
+from otbench.records.record import Memory, Record, RunSpec, Status, Times
 from otbench.records.store import Store, read_all
+from otbench.reporting import Metric
 
-ERROR = MetricInfo(name="error", label="error", unit="%", primary=True)
+ERROR = Metric(name="error", label="error", unit="%", primary=True)
 ENVIRONMENT = {"system": "Linux x86_64", "cpu": "A", "cores": 2, "device": "cpu", "torch": "2.6"}
 
 
@@ -55,8 +56,8 @@ def seeds(*values: float, **changes: object) -> list[Record]:
     return [record(value, seed=k, **changes) for k, value in enumerate(values)]
 
 
-def the(outcome: Outcome, kind: Kind = Kind.QUALITY) -> Comparison:
-    (row,) = [row for row in outcome.rows if row.kind is kind]
+def the(outcome: Comparisons, aspect: Aspect = Aspect.QUALITY) -> Comparison:
+    (row,) = [row for row in outcome.rows if row.aspect is aspect]
     return row
 
 
@@ -115,7 +116,7 @@ def test_a_number_that_is_none_is_worse(bad: float) -> None:
 
 @pytest.mark.parametrize("unit", ["%", ""])
 def test_where_higher_is_better_the_gap_to_the_best_is_judged(unit: str) -> None:
-    info = MetricInfo(name="error", label="accuracy", unit=unit, higher_is_better=True, primary=True)
+    info = Metric(name="error", label="accuracy", unit=unit, higher_is_better=True, primary=True)
     full = 100.0 if unit else 1.0
     good = [full * x for x in (0.98, 0.981, 0.979)]
     bad = [full * x for x in (0.90, 0.91, 0.89)]
@@ -129,7 +130,7 @@ def test_where_higher_is_better_the_gap_to_the_best_is_judged(unit: str) -> None
 
 @pytest.mark.parametrize(("before", "now"), [(300.0, 20.0), (-1.0, -40.0)])
 def test_where_higher_is_better_without_a_bound_less_is_worse(before: float, now: float) -> None:
-    info = MetricInfo(name="error", label="score", higher_is_better=True, primary=True)
+    info = Metric(name="error", label="score", higher_is_better=True, primary=True)
     base = seeds(before, before * 1.01, before * 0.99, metric_info=[info])
     new = seeds(now, now * 1.01, now * 0.99, metric_info=[info])
     assert quality(base, new).verdict is Verdict.WORSE
@@ -152,7 +153,7 @@ def test_what_does_not_vary_over_seeds_is_judged_by_the_tolerance_alone() -> Non
 
 
 def test_only_primary_metrics_are_judged_unless_others_are_named() -> None:
-    both = [ERROR, MetricInfo(name="extra", label="extra")]
+    both = [ERROR, Metric(name="extra", label="extra")]
     base = [record(1.0, metric_info=both, metrics={"error": 1.0, "extra": 1.0})]
     new = [record(1.0, metric_info=both, metrics={"error": 1.0, "extra": 99.0})]
     assert quality(base, new).metric == "error"
@@ -179,7 +180,7 @@ def test_a_solver_that_no_longer_learns_is_found_among_many_changes() -> None:
     other = [seeds(*values, solver=f"s{k}", **began) for k, values in enumerate([(3, 1, 2), (1, 2, 3), (2, 1, 3)] * 4)]
     base, new = sum(noisy, seeds(1.0, 2.0, 0.5, **began)), sum(other, seeds(9.5, 11.0, 10.0, **began))
     found = [row for row in compare(base, new).rows if row.regressed]
-    assert [(row.cell.solver, row.reason) for row in found] == [("one", "it learnt in BASE and does not in NEW")]
+    assert [(row.series.solver, row.reason) for row in found] == [("one", "it learnt in BASE and does not in NEW")]
     half = sum(other, seeds(9.5, 11.0, 5.0, **began))  # one seed still learns: then it is a matter of statistics
     assert not compare(base, half).regressed
 
@@ -216,7 +217,7 @@ def test_a_regression_of_one_solver_among_unchanged_ones_is_found() -> None:
         changed = [float(8 * math.exp(generator.normal(0, spreads[0]))) for _ in range(3)]
         new = seeds(*changed, solver="s0") + [r for r in base if r.spec.solver != "s0"]
         outcome = compare(base, new)
-        assert {row.cell.solver for row in outcome.rows if row.regressed} <= {"s0"}
+        assert {row.series.solver for row in outcome.rows if row.regressed} <= {"s0"}
         found += outcome.regressed
     assert found >= 38
 
@@ -228,26 +229,26 @@ def test_a_regression_of_one_solver_among_unchanged_ones_is_found() -> None:
 def test_a_run_that_no_longer_ends_well_is_a_regression(status: Status) -> None:
     new = [*seeds(1.0, 1.0), record(None, seed=2, status=status, reason="why")]
     outcome = compare(seeds(1.0, 1.0, 1.0), new)
-    row = the(outcome, Kind.STATUS)
+    row = the(outcome, Aspect.STATUS)
     assert row.verdict is Verdict.WORSE
     assert row.reason == f"seed 2: ok → {status}: why"
     assert outcome.regressed
     assert the(outcome).seeds == (0, 1)
-    assert the(compare(new, seeds(1.0, 1.0, 1.0)), Kind.STATUS).verdict is Verdict.BETTER
+    assert the(compare(new, seeds(1.0, 1.0, 1.0)), Aspect.STATUS).verdict is Verdict.BETTER
 
 
 def test_runs_that_are_missing_or_declined_measured_nothing() -> None:
     outcome = compare(seeds(1.0) + seeds(1.0, solver="two"), seeds(1.0))
-    row = next(row for row in outcome.rows if row.cell.solver == "two")
+    row = next(row for row in outcome.rows if row.series.solver == "two")
     assert (row.verdict, row.reason) == (Verdict.NOTHING, "in BASE, not in NEW")
     assert outcome.compared
     assert not outcome.regressed
     assert not compare(seeds(1.0) + seeds(1.0, solver="two"), seeds(1.0), Rules(require_all=True)).compared
-    assert the(compare(seeds(1.0), [record(None, status=Status.SKIPPED)]), Kind.STATUS).verdict is Verdict.NOTHING
-    assert the(compare([record(1.0, seed=1)], [record(1.0, seed=2)]), Kind.STATUS).verdict is Verdict.NOTHING
+    assert the(compare(seeds(1.0), [record(None, status=Status.SKIPPED)]), Aspect.STATUS).verdict is Verdict.NOTHING
+    assert the(compare([record(1.0, seed=1)], [record(1.0, seed=2)]), Aspect.STATUS).verdict is Verdict.NOTHING
     new = compare(seeds(1.0), seeds(1.0) + seeds(1.0, solver="two"), Rules(require_all=True))
     assert new.compared
-    assert {row.verdict for row in new.rows if row.cell.solver == "two"} == {Verdict.NOT_COMPARABLE}
+    assert {row.verdict for row in new.rows if row.series.solver == "two"} == {Verdict.NOT_COMPARABLE}
 
 
 def test_nothing_at_all_is_no_success() -> None:
@@ -266,14 +267,14 @@ def with_memory(megabytes: float, **changes: object) -> list[Record]:
 
 
 def test_memory_has_a_threshold_and_is_compared_on_equal_hardware_only() -> None:
-    assert the(compare(with_memory(60), with_memory(150)), Kind.MEMORY).verdict is Verdict.SAME
+    assert the(compare(with_memory(60), with_memory(150)), Aspect.MEMORY).verdict is Verdict.SAME
     outcome = compare(with_memory(60), with_memory(360))
-    row = the(outcome, Kind.MEMORY)
+    row = the(outcome, Aspect.MEMORY)
     assert (row.verdict, row.change, row.base) == (Verdict.WORSE, pytest.approx(300), pytest.approx(60))
     assert outcome.regressed
     for other in ({"environment": ENVIRONMENT | {"cpu": "B"}}, {"threads": 2}, {"environment": {}}):
         outcome = compare(with_memory(60), with_memory(360, **other))
-        assert the(outcome, Kind.MEMORY).verdict is Verdict.NOT_COMPARABLE
+        assert the(outcome, Aspect.MEMORY).verdict is Verdict.NOT_COMPARABLE
         assert the(outcome).verdict is Verdict.SAME, "quality is compared across machines"
         assert not outcome.regressed
 
@@ -284,17 +285,17 @@ def test_memory_of_a_gpu_is_what_was_allocated() -> None:
         seeds(1.0, memory=Memory(rss_above_imports=900_000_000, cuda_peak_allocated=size), **gpu)
         for size in (10_000_000, 40_000_000)
     )
-    assert the(compare(base, new), Kind.MEMORY).verdict is Verdict.WORSE
+    assert the(compare(base, new), Aspect.MEMORY).verdict is Verdict.WORSE
 
 
 def test_a_gpu_and_a_cpu_are_compared_by_quality_alone() -> None:
     gpu = {"device": "cuda:1", "environment": ENVIRONMENT | {"device": "Card"}}
     outcome = compare(seeds(1.0, 1.1, 0.9), seeds(9.0, 9.1, 8.9, **gpu))
     assert the(outcome).verdict is Verdict.WORSE
-    assert the(outcome, Kind.MEMORY).verdict is Verdict.NOT_COMPARABLE
-    assert "cpu in BASE, cuda in NEW" in the(outcome, Kind.STATUS).reason
+    assert the(outcome, Aspect.MEMORY).verdict is Verdict.NOT_COMPARABLE
+    assert "cpu in BASE, cuda in NEW" in the(outcome, Aspect.STATUS).reason
     ambiguous = compare(seeds(1.0), seeds(1.0, **gpu) + seeds(1.0))
-    assert {row.verdict for row in ambiguous.rows if row.cell.device == "cuda"} == {Verdict.NOT_COMPARABLE}
+    assert {row.verdict for row in ambiguous.rows if row.series.device == "cuda"} == {Verdict.NOT_COMPARABLE}
 
 
 def timed(ms: float, **changes: object) -> list[Record]:
@@ -303,7 +304,7 @@ def timed(ms: float, **changes: object) -> list[Record]:
 
 def test_time_is_a_regression_only_when_asked_and_beyond_its_noise() -> None:
     outcome = compare(timed(10), timed(30))
-    assert the(outcome, Kind.TIME).verdict is Verdict.WORSE
+    assert the(outcome, Aspect.TIME).verdict is Verdict.WORSE
     assert not outcome.regressed
     gate = Rules(gate_time=3.0)
     assert compare(timed(10), timed(30), gate).regressed
@@ -352,7 +353,7 @@ def test_other_versions_are_noted() -> None:
 
 
 def test_a_changed_budget_is_said() -> None:
-    assert the(compare(seeds(1.0), seeds(1.0, steps=10)), Kind.STATUS).reason == "budget: 20 → 10 steps"
+    assert the(compare(seeds(1.0), seeds(1.0, steps=10)), Aspect.STATUS).reason == "budget: 20 → 10 steps"
 
 
 # ---------------------------------------------------------------------------------------------------------------- size
@@ -374,7 +375,7 @@ def test_ten_thousand_records_take_seconds(tmp_path: Path) -> None:
     new, _ = read_all([tmp_path / "new"])
     outcome = compare(base, new)
     took = time.perf_counter() - begin
-    assert len([row for row in outcome.rows if row.kind is Kind.QUALITY]) == 1000
+    assert len([row for row in outcome.rows if row.aspect is Aspect.QUALITY]) == 1000
     assert took < 20, f"{took:.1f} s"  # about 3 s on an idle core
 
 

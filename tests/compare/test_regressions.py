@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from otbench.compare.compare import compare
-from otbench.compare.verdict import Kind, Outcome
+from otbench.compare.verdict import Aspect, Comparisons
 from otbench.harness.execute import execute
 from otbench.harness.plan import Request, make_plan
 from otbench.plugins.registry import Registry
@@ -59,9 +59,9 @@ def repeat(plugin: Path, folder: Path) -> list[Record]:
 def test_a_planted_regression_is_caught(plant: str, measure: Measure) -> None:
     outcome = compare(measure("unchanged"), measure(plant))
     assert outcome.regressed
-    kinds = {row.kind for row in outcome.rows if row.regressed}
-    wanted = Kind.MEMORY if plant == "300 MB held" else Kind.QUALITY
-    assert kinds == {wanted}
+    aspects = {row.aspect for row in outcome.rows if row.regressed}
+    wanted = Aspect.MEMORY if plant == "300 MB held" else Aspect.QUALITY
+    assert aspects == {wanted}
     assert not compare(measure(plant), measure("unchanged")).regressed
 
 
@@ -73,7 +73,7 @@ def test_twenty_unchanged_repetitions_with_the_noise_of_a_busy_machine(measure: 
         assert not noisy_repetition(base, generator).regressed
 
 
-def noisy_repetition(base: list[Record], generator: np.random.Generator) -> Outcome:
+def noisy_repetition(base: list[Record], generator: np.random.Generator) -> Comparisons:
     again = []
     for record in base:
         assert record.memory.rss_above_imports is not None

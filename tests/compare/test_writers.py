@@ -21,12 +21,14 @@ from rich.console import Console
 
 from otbench.compare.accept import accept
 from otbench.compare.compare import compare
-from otbench.compare.verdict import Outcome
-from otbench.compare.writers import benchmark_json, junit, markdown, plain, print_comparison, verdict_line
+from otbench.compare.verdict import Comparisons
+from otbench.compare.writers import benchmark_json, junit, markdown, print_comparison, verdict_line
 from otbench.errors import UsageError
+from otbench.names import plain
 from otbench.records.export import export, tidy
-from otbench.records.record import Counts, Memory, MetricInfo, PublishedKey, Record, RunSpec, Status, Times
+from otbench.records.record import Counts, Memory, Record, RunSpec, Status, Times
 from otbench.records.store import Store
+from otbench.reporting import Metric, Published
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -65,26 +67,26 @@ def record(value: float, *, seed: int = 0, label: str = "one", **changes: object
         "label": label,
         "instance": "d = 2",
         "metrics": {"error": value},
-        "metric_info": [MetricInfo(name="error", label="error", unit="%", primary=True)],
+        "metric_info": [Metric(name="error", label="error", unit="%", primary=True)],
         "times": Times(step_ms=10.0, train_s=1.0),
         "memory": Memory(rss_above_imports=1000),
     }
     return Record(**(values | changes))
 
 
-def outcome() -> Outcome:
+def outcome() -> Comparisons:
     base = [record(1.0 + 0.01 * k, seed=k) for k in range(3)] + [record(3.0, label="equal"), record(1.0, label="gone")]
     new = [record(90.0 + k, seed=k) for k in range(3)] + [record(3.0, label="equal")]
     return compare(base, new)
 
 
-def printed(found: Outcome, **options: bool) -> str:
+def printed(found: Comparisons, **options: bool) -> str:
     out = io.StringIO()
     print_comparison(Console(file=out, width=200), found, **options)
     return out.getvalue()
 
 
-def every_output(found: Outcome) -> None:
+def every_output(found: Comparisons) -> None:
     """All forms can be made, and parsers of others read them."""
     assert "\x1b" not in printed(found, everything=True)
     ElementTree.fromstring(junit(found))
@@ -151,7 +153,7 @@ def test_json_is_what_github_action_benchmark_reads() -> None:
 
 def test_json_turns_what_should_grow_into_what_should_shrink() -> None:
     def made(unit: str, value: float) -> list[dict[str, object]]:
-        info = [MetricInfo(name="error", label="good", unit=unit, higher_is_better=True, primary=True)]
+        info = [Metric(name="error", label="good", unit=unit, higher_is_better=True, primary=True)]
         pair = [record(value, metric_info=info)]
         return [e for e in json.loads(benchmark_json(compare(pair, pair))) if "good" in e["name"]]
 
@@ -166,7 +168,7 @@ def test_json_turns_what_should_grow_into_what_should_shrink() -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_names_are_text(text: str) -> None:
-    info = [MetricInfo(name=text, label=text, unit=text, primary=True)]
+    info = [Metric(name=text, label=text, unit=text, primary=True)]
     base, new = (
         [record(0, label=text, task=text, instance=text, metric_info=info, metrics={text: v}, status=s, reason=text)]
         for v, s in ((1.0, Status.OK), (99.0, Status.OK))
@@ -203,7 +205,7 @@ def _records(draw: st.DrawFn) -> Record:
         metric_info=draw(
             st.lists(
                 st.builds(
-                    MetricInfo,
+                    Metric,
                     name=st.sampled_from(["error", "other"]),
                     label=_texts,
                     unit=st.sampled_from(["", "%", "<i>"]),
@@ -213,7 +215,7 @@ def _records(draw: st.DrawFn) -> Record:
                 max_size=2,
             )
         ),
-        published=draw(st.none() | st.just(PublishedKey(table="../x", where={}))),
+        published=draw(st.none() | st.just(Published(table="../x", where={}))),
         times=Times(step_ms=draw(_numbers | st.none()), step_ms_p10=draw(_numbers), step_ms_p90=draw(_numbers)),
         memory=Memory(rss_above_imports=draw(whole), cuda_peak_allocated=draw(whole)),
         counts=Counts(parameters=draw(whole)),

@@ -13,7 +13,7 @@ import pytest
 from otbench.errors import StoreError
 from otbench.files import write_atomically
 from otbench.records.record import CurvePoint, Record, RunSpec, Status
-from otbench.records.store import Store, frame
+from otbench.records.store import Store
 
 
 def spec(**changes: object) -> RunSpec:
@@ -158,14 +158,6 @@ def test_which_records_settle_a_run(status: Status, final: bool) -> None:
 
 def test_a_timeout_is_tried_again_under_another_limit() -> None:
     assert not record(status=Status.TIMEOUT).final(spec(hard_limit=120.0))
-
-
-def test_the_frame_has_a_row_per_record_and_a_column_per_fact() -> None:
-    table = frame([record(), record(id="toy-two", status=Status.ERROR, metrics={})])
-    assert list(table["status"]) == ["ok", "error"]
-    assert table.loc[0, "metric.error_fwd"] == 0.1 + 0.2
-    assert table.loc[0, "task.dim"] == 2
-    assert table.loc[0, "solver.lr"] == 0.1
 
 
 def test_programs_that_start_together_do_not_disturb_each_other(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from otbench.errors import StoreError, UsageError
+from otbench.names import plain
 from otbench.plugins.registry import Registry
 from otbench.records.record import Record
 from otbench.report.build import FORMATS, compile_latex, parse_formats
@@ -25,7 +26,7 @@ from otbench.report.figures.style import _listed, style
 from otbench.report.files import Folder, Slugs
 from otbench.report.latex import document, escape, fragment, letter
 from otbench.report.markdown import markdown_escape
-from otbench.report.rows import Section, plain, sections
+from otbench.report.rows import Section, sections
 from otbench.report.tables import families, tables, time_to
 
 from ..helpers.report_records import HOSTILE, hostile, record, small, write

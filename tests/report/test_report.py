@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import csv
+import html
 import io
+from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from otbench.records.record import Counts, Memory, MetricInfo, PublishedKey, Record, RunSpec, Status, Times
-from otbench.report.columns import quantity
+from otbench.records.record import Counts, Memory, Record, RunSpec, Status, Times
+from otbench.report.build import build
+from otbench.report.columns import shown
 from otbench.report.rows import Number, number, published_table, sections
 from otbench.report.terminal import print_sections
+from otbench.reporting import Metric, Published
 
 METRICS = [
-    MetricInfo(name="uvp_fwd", label="UVP fwd", unit="%", primary=True, marked=True),
-    MetricInfo(name="cosine_fwd", label="cosine", higher_is_better=True),
+    Metric(name="uvp_fwd", label="UVP fwd", unit="%", primary=True, flag_worse=True),
+    Metric(name="cosine_fwd", label="cosine", higher_is_better=True),
 ]
 
 
@@ -43,7 +49,7 @@ def record(solver: str, value: float | None, *, seed: int = 0, preset: str = "fu
         "metrics": {} if value is None else {"uvp_fwd": value},
         "start": {"uvp_fwd": 5.0},
         "metric_info": METRICS,
-        "published": PublishedKey(table="gaussian", where={"dim": 8}),
+        "published": Published(table="gaussian", where={"dim": 8}),
         "times": Times(warmup_s=1.0, train_s=9.0, step_ms=12.0, infer_fwd_s=0.5),
         "memory": Memory(rss_above_imports=123_000_000),
         "counts": Counts(steps=100, stored_bytes=35_584, networks_moved={"potential": True}),
@@ -166,11 +172,10 @@ def test_a_row_says_what_it_used_and_where_it_began() -> None:
         (Number(2e-9, None, 1), "2.00e-09"),
         (Number(1e300, None, 1), "1.00e+300"),
         (Number(float("inf"), None, 1), "inf"),
-        (None, "-"),
     ],
 )
-def test_numbers_have_three_digits_and_intervals_end_at_the_same_place(value: Number | None, text: str) -> None:
-    assert quantity(value) == text
+def test_numbers_have_three_digits_and_intervals_end_at_the_same_place(value: Number, text: str) -> None:
+    assert " ±".join(filter(None, shown(value))) == text
 
 
 def test_every_published_number_has_a_source() -> None:
@@ -180,10 +185,115 @@ def test_every_published_number_has_a_source() -> None:
 
 def test_many_metrics_stand_below_each_other_on_a_narrow_screen() -> None:
     names = [f"metric_{k}" for k in range(9)]
-    metrics = [MetricInfo(name=name, label=f"a rather long {name}", primary=True) for name in names]
+    metrics = [Metric(name=name, label=f"a rather long {name}", primary=True) for name in names]
     values = {name: 1234.5 + k for k, name in enumerate(names)}
     text = printed([record("ncf", None, metrics=values, metric_info=metrics)], width=80)
     assert "…" not in text
     assert all(f"long {name}" in text for name in names)
     assert all(str(round(value)) in text for value in values.values())
     assert max(map(len, text.splitlines()[:40])) <= 80
+
+
+# ------------------------------------------------------------------------------------------- other code, loaded machine
+
+BUSY = Times(train_s=9.0, warmup_s=1.0, train_cpu_s=8.9, step_ms=12.0)
+OTHER = "made by other code than this checkout's: commit 0eebcbe"
+
+
+def written(records: list[Record], folder: Path, **said: Mapping[str, str]) -> dict[str, str]:
+    """Return what each writer makes of `records`, by format."""
+    build(records, folder, ["latex", "markdown", "html", "csv"], command="otbench report", **said)
+    out = io.StringIO()
+    print_sections(Console(file=out, width=160), sections(records, **said))
+    latex = "".join(path.read_text() for path in sorted((folder / "latex").iterdir()))
+    files = {"markdown": "tables.md", "html": "index.html", "csv": "numbers.csv"}
+    made = {name: html.unescape((folder / file).read_text()) for name, file in files.items()}
+    return made | {"latex": latex.replace(r"\textquotesingle{}", "'"), "terminal": out.getvalue()}
+
+
+def test_a_row_made_by_other_code_has_a_mark_and_the_commit_is_named(tmp_path: Path) -> None:
+    records = [record("identity", 5.0), record("ncf", 0.1), record("fixedpoint", 0.2)]
+    made = written(records, tmp_path, stale={"ncf-0": "commit 0eebcbe"})
+    assert " ncf * " in made["terminal"]
+    assert f"*  {OTHER}" in made["terminal"]
+    assert r"| ncf<sup>\*</sup> |" in made["markdown"]
+    assert rf"\* {OTHER}." in made["markdown"]
+    assert r"ncf\textsuperscript{{*}} &" in made["latex"]
+    assert f"{{*}} {OTHER}." in made["latex"]
+    assert f'ncf</a><sup><span title="{OTHER}">*</span></sup>' in made["html"]
+    assert f"* {OTHER}." in made["html"]
+    assert {row["method"] for row in csv.DictReader(io.StringIO(made["csv"])) if row["marks"] == "*"} == {"ncf"}
+    assert "fixedpoint *" not in made["terminal"]
+
+
+def test_where_all_rows_are_made_by_other_code_one_remark_says_so(tmp_path: Path) -> None:
+    records = [record("identity", 5.0), *(record("ncf", 0.1, seed=seed) for seed in range(3))]
+    commits = {one.id: f"commit {k // 2}" for k, one in enumerate(records)}
+    made = written(records, tmp_path, stale=commits)
+    for name in ("terminal", "markdown", "latex", "html"):
+        assert "All rows are made by other code than this checkout's: commit 0, commit 1." in made[name]
+    assert " ncf * " not in made["terminal"]
+    assert r"\*" not in made["markdown"]
+    assert "{{*}}" not in made["latex"]
+    assert ">*<" not in made["html"]
+
+
+def test_many_commits_are_counted() -> None:
+    records = [record("ncf", 0.1, seed=seed) for seed in range(9)]
+    commits = {one.id: f"commit {k}" for k, one in enumerate(records)}
+    out = io.StringIO()
+    print_sections(Console(file=out, width=160), sections(records, stale=commits))
+    assert "commit 3, commit 4 and 4 more." in out.getvalue()
+
+
+def test_what_was_verified_is_a_remark(tmp_path: Path) -> None:
+    made = written([record("identity", 5.0), record("ncf", 0.1)], tmp_path, verified={"ncf-0": "3 of 9 verified"})
+    for name in ("terminal", "markdown", "latex", "html"):
+        assert "repeated by this checkout's with the same result: ncf (3 of 9 verified)." in made[name]
+
+
+def test_words_about_code_are_text_in_every_format(tmp_path: Path) -> None:
+    bad = "<script>x</script> \\input{x} [a](b)\n\x1b[31m"
+    records = [record("identity", 5.0), record("ncf", 0.1)]
+    made = written(records, tmp_path, stale={"ncf-0": bad}, verified={"identity-0": bad})
+    page, markdown = (tmp_path / "index.html").read_text(), (tmp_path / "tables.md").read_text()
+    assert page.count("&lt;script&gt;x") >= 2
+    assert "<script>x" not in page + markdown
+    assert markdown.count("(b)") == markdown.count(r"\](b)") > 0
+    assert r"\input{x}" not in made["latex"]
+    assert "\x1b" not in "".join(made.values())
+
+
+def test_a_row_of_a_loaded_machine_has_a_mark_where_times_are_shown(tmp_path: Path) -> None:
+    records = [record("identity", 5.0), record("ncf", 0.1, times=BUSY), record("fixedpoint", 0.2)]
+    made = written(records, tmp_path)
+    meaning = "processor share below 90 %: times are not to be trusted"
+    assert " ncf ? " in made["terminal"]
+    assert f"?  {meaning}" in made["terminal"]
+    assert made["markdown"].count("| ncf<sup>?</sup> |") == 1  # the efficiency, not the accuracy
+    assert made["markdown"].count("| ncf |") == 1
+    assert f"? {meaning}." in made["markdown"]
+    assert r"ncf\textsuperscript{?} &" in made["latex"]
+    assert rf"? {meaning}.".replace("%", r"\%") in made["latex"]
+    assert f'<span title="{meaning}">?</span>' in made["html"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "loaded"),
+    [
+        ({"times": BUSY}, True),
+        ({"times": BUSY.model_copy(update={"train_cpu_s": 9.0})}, False),
+        ({"times": BUSY.model_copy(update={"train_cpu_s": None})}, False),
+        ({"times": Times(train_s=0.5, train_cpu_s=0.1)}, False),
+        ({"times": Times()}, False),
+    ],
+)
+def test_a_machine_is_loaded_below_nine_tenths_of_a_processor(changes: dict[str, object], loaded: bool) -> None:
+    assert record("ncf", 0.1, **changes).loaded is loaded
+
+
+def test_the_flag_of_a_metric_is_read_under_its_old_name() -> None:
+    text = record("ncf", 0.1).model_dump_json()
+    assert '"flag_worse":true' in text
+    old = Record.model_validate_json(text.replace("flag_worse", "marked"))
+    assert old == Record.model_validate_json(text) == record("ncf", 0.1)

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from otbench.records.record import MetricInfo, Record, Status
+from otbench.records.record import Record
 from otbench.report.figures.canvas import Drawing, legend_below, safe_text, save, theme
 from otbench.report.figures.style import DASHES, Dashes, Style, style
 from otbench.report.rows import IDENTITY, Number, Row, Section, number
 from otbench.report.tables import FRACTIONS, Family, target, time_to
+from otbench.reporting import Metric
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -103,7 +104,7 @@ def _curves(family: Family, drawing: Drawing) -> Figure | None:
                 if metric.name in row.numbers and drawable(row.numbers[metric.name].mean):
                     floors.append(_line(row.label, rows, [(0.0, row.numbers[metric.name].mean)]))
                 continue
-            curve = _mean_curve([r for r in row.records if r.status is Status.OK], metric.name)
+            curve = _mean_curve(row.good, metric.name)
             lines.append(_line(row.label, rows, [(x, y) for x, y, _, _ in curve]))
             bands.append([(x, low, high) for x, _, low, high in curve])
         if any(line.points for line in lines):
@@ -143,7 +144,7 @@ def _time_to_target(family: Family, drawing: Drawing) -> Figure | None:
                 here = next((r for r in section.rows if r.kind == "solver" and r.label == label), None)
                 if goal is None or here is None:
                     continue
-                good = [record for record in here.records if record.status is Status.OK]
+                good = here.good
                 times = [time for record in good if (time := time_to(record, *goal)) is not None]
                 if good and len(times) == len(good):
                     points.append((size, number(times).mean))
@@ -216,11 +217,11 @@ def _dashes(label: str, rows: Mapping[str, Row]) -> Dashes:
 def _numbers(family: Family, row: Row, key: str) -> Iterator[tuple[float, Number]]:
     for size, section in zip(family.sizes, family.sections, strict=True):
         for other in section.rows:
-            if (other.kind, other.label, other.source) == (row.kind, row.label, row.source) and key in other.numbers:
+            if other.key == row.key and key in other.numbers:
                 yield size, other.numbers[key]
 
 
-def _published_lines(family: Family, metric: MetricInfo, rows: Mapping[str, Row]) -> list[_Line]:
+def _published_lines(family: Family, metric: Metric, rows: Mapping[str, Row]) -> list[_Line]:
     """Return the published rows of the solvers drawn."""
     drawn = {row.solver for row in rows.values()}
     found = {(r.label, r.source): r for s in family.sections for r in s.rows if r.kind == "published"}

@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from otbench.errors import DataError
+from otbench.names import plain
 from otbench.picture import Picture
-from otbench.records.record import Record, Status
+from otbench.records.record import Record
 from otbench.records.store import read_pictures
 from otbench.report.figures import panels
 from otbench.report.figures.canvas import Drawing, save, theme
 from otbench.report.figures.panels import Shown
 from otbench.report.files import Slugs
-from otbench.report.rows import IDENTITY, Row, Section, plain
+from otbench.report.rows import IDENTITY, Row, Section
 from otbench.report.tables import Family
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def _groups(section: Section, gallery: Gallery) -> list[_Group]:
     """
     groups: dict[tuple[str, str], _Group] = {}
     for place, row in _by_interest(section):
-        good = [record for record in row.records if record.status is Status.OK and record.pictures]
+        good = [record for record in row.good if record.pictures]
         record = min(good, key=lambda r: r.spec.seed, default=None)
         if record is None:
             continue

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from otbench.names import plain
 from otbench.picture import Picture
 from otbench.report.figures.canvas import legend_below, safe_text
 from otbench.report.figures.projection import INSIDE, Floats, spaced, telling_coordinates, telling_pairs
 from otbench.report.figures.style import COLOURS, DASHES, Dashes, style
-from otbench.report.rows import plain
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

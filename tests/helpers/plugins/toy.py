@@ -38,8 +38,8 @@ class ToyTask(Task[ToyTaskConfig]):
     """Shift a cloud of points."""
 
     metrics = (
-        Metric("error_fwd", "error fwd", primary=True, marked=True),
-        Metric("error_bwd", "error bwd", primary=True, marked=True),
+        Metric("error_fwd", "error fwd", primary=True, flag_worse=True),
+        Metric("error_bwd", "error bwd", primary=True, flag_worse=True),
     )
 
     def build(self, *, seed: int, device: torch.device, dtype: torch.dtype) -> ToyInstance:
