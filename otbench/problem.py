@@ -189,7 +189,7 @@ def class_counts(measure: Measure) -> list[int]:
     return [2**31] * measure.classes
 
 
-def marked(x: Tensor, label: Tensor | None, classes: int) -> Tensor:
+def with_class(x: Tensor, label: Tensor | None, classes: int) -> Tensor:
     """Return points, flattened, each followed by its class, shape (n, d + classes), one-hot; -1 is all zeros.
 
     Args:

@@ -35,13 +35,15 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from otbench.config import settle
 from otbench.nets.otflow_potential import OTFlowPotential
 from otbench.nets.watch import Watch
+from otbench.ops.descent import descend, set_rates
 from otbench.ops.points import held_out
 from otbench.ops.schedule import warmup_cosine
 from otbench.samplers import EpochSampler
 from otbench.solver import Config, Context, Field, Problem, StepInfo, register_solver
-from otbench.solvers._flow import Flow, Row, log_normal, settle
+from otbench.solvers._flow import Flow, RowName, log_normal, row_named
 
 CLAMP = 1.5
 """Largest size of a parameter at the start of a step."""
@@ -56,7 +58,7 @@ CHUNK = 8192
 class OTFlowConfig(Config):
     """Parameters of OT-Flow; those left at none have the value of the row `settings`."""
 
-    settings: Row = Field("ours", "row of settings: ours, a published one by name, or auto: by dimension")
+    settings: RowName = Field("ours", "row of settings: ours, a published one by name, or auto: by dimension")
     width: int | None = Field(None, "width of the network", ge=1)
     batch_size: int | None = Field(None, "samples per step", unit="samples", ge=1)
     lr: float | None = Field(None, "learning rate of Adam, at its peak", gt=0)
@@ -125,7 +127,7 @@ class OTFlow(Flow[OTFlowConfig]):
     """OT-Flow: maximum likelihood along straightened characteristics of one potential; trained on the target alone.
 
     Attributes:
-        settings: the values in force.
+        settings: the values that this run uses.
         potential: Phi, the network that is trained.
         watch: the best weights so far, and the rule for the learning rate.
         validate_every: steps between validations.
@@ -140,7 +142,7 @@ class OTFlow(Flow[OTFlowConfig]):
             UsageError: `settings=auto` in a dimension without published settings.
         """
         super().__init__(problem, config, context)
-        self.settings = settle(SETTINGS, config.settings, config, problem.dim, owner="otflow")
+        self.settings = settle(SETTINGS[row_named(config.settings, problem.dim, owner="otflow")], config)
         self.validate_every = self.settings.validate_every
         self.potential = self.build_potential()
         self.optimiser = torch.optim.Adam(self.potential.parameters(), lr=self.settings.lr, fused=True)
@@ -171,11 +173,8 @@ class OTFlow(Flow[OTFlowConfig]):
             for parameter in self.potential.parameters():
                 parameter.clamp_(-CLAMP, CLAMP)
         loss, nll, cost, residual = self.losses(self.target.next().x, settings.nt)
-        self.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        for group in self.optimiser.param_groups:
-            group["lr"] = settings.lr * self._rate()
-        self.optimiser.step()
+        set_rates(self.optimiser, settings.lr * self._rate())
+        descend(self.optimiser, loss)
         self.steps_done += 1
         self.function_evaluations = 4 * settings.nt * int(self.steps_done)
         scalars = {"nll": nll.detach(), "transport": cost.detach(), "hjb": residual.detach()}

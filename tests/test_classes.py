@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from otbench.ops.points import class_points, training_batch
-from otbench.problem import Batch, Measure, PoolMeasure, Problem, QuadraticCost, marked
+from otbench.problem import Batch, Measure, PoolMeasure, Problem, QuadraticCost, with_class
 from otbench.samplers import ClassSampler, EpochSampler, by_class, sampler_of
 
 CPU = torch.device("cpu")
@@ -99,12 +99,12 @@ def test_sampler_without_balance_does_not_look_at_labels() -> None:
 def test_points_are_followed_by_their_class() -> None:
     x = torch.arange(12.0).view(3, 2, 2)
     label = torch.tensor([2, -1, 0])
-    found = marked(x, label, 3)
+    found = with_class(x, label, 3)
     assert torch.equal(found[:, :4], x.flatten(1))
     assert found[:, 4:].tolist() == [[0, 0, 1], [0, 0, 0], [1, 0, 0]]
-    assert torch.equal(marked(x, label, 0), x.flatten(1))
+    assert torch.equal(with_class(x, label, 0), x.flatten(1))
     with pytest.raises(ValueError, match="class of each point"):
-        marked(x, None, 3)
+        with_class(x, None, 3)
 
 
 def test_problem_knows_its_classes_and_which_are_scarce() -> None:

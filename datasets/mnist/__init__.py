@@ -150,9 +150,9 @@ class MNISTInstance(Instance):
             "class_energy": sum(found) / len(found),
         }
 
-    def references(self) -> Mapping[str, Mapping[str, float]]:
+    def task_rows(self) -> Mapping[str, Mapping[str, float]]:
         """Return the rows of real and of reconstructed test images."""
-        return self._judge.references()
+        return self._judge.task_rows()
 
     def pictures(self, outputs: Outputs) -> Sequence[Picture]:
         """Return grids of images, the confusion matrix, and points along the target's principal components."""

@@ -188,13 +188,13 @@ class _Run:
         published = task.published()
         if published is not None:
             record.published = PublishedKey(table=published.table, where=dict(published.where))
+        if solver_entry.scored_by_task:
+            row = instance.task_rows().get(spec.solver)
+            record.metrics = dict(row or {})
+            record.reason = "" if row else f"this task has no row of {spec.solver}"
+            return
         solver_class = solver_entry.cls
         assert issubclass(solver_class, Solver)
-        if solver_class.reference is not None:
-            row = instance.references().get(solver_class.reference)
-            record.metrics = dict(row or {})
-            record.reason = "" if row else f"this task has no row of {solver_class.reference}"
-            return
         support = solver_class.supports(problem)
         if not support.ok:
             record.reason = support.reason

@@ -111,7 +111,7 @@ def test_test_images_are_not_in_the_pool(pixel: MNISTInstance) -> None:
 def test_identity_within_one_set_is_the_reconstruction(latent: MNISTInstance) -> None:
     """The demo moves digits to digits: without their labels, identity only encodes and decodes."""
     x, y = latent.test.source.x, latent.test.target.x
-    found, rows = latent.score(Outputs(x, y, x)), latent.references()
+    found, rows = latent.score(Outputs(x, y, x)), latent.task_rows()
     assert found["cost"] == found["cost_bwd"] == 0
     for space in ("pixel", "classifier"):
         assert found[f"fd_{space}"] == pytest.approx(rows["reconstruction"][f"fd_{space}"])
@@ -144,7 +144,7 @@ def test_inception_scores_are_to_real_and_to_decoded_images(
     monkeypatch.setattr("otbench.datasets.mnist.scores.Inception", FakeInception)
     monkeypatch.setattr(mnist, "find_weights", lambda data_dir: (Path("weights"), ""))
     given = build(task())
-    found, rows = given.score(Outputs(latent.test.source.x)), given.references()
+    found, rows = given.score(Outputs(latent.test.source.x)), given.task_rows()
     assert given.facts["inception"] == "standard weights"
     # identity within one set: what is decoded is the reconstruction
     assert found["fid_inception_decoded"] == pytest.approx(0, abs=1e-6)
