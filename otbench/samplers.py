@@ -118,6 +118,32 @@ class ClassSampler(Sampler):
         return self._measure.take(torch.stack(places, 1).flatten())
 
 
+class Repeated(Sampler):
+    """Each batch of another sampler several times in a row."""
+
+    def __init__(self, sampler: Sampler, times: int) -> None:
+        """Take batches from `sampler`, each `times` times."""
+        self.batch_size, self._sampler, self._times = sampler.batch_size, sampler, times
+        self._batch, self._used = Batch(torch.empty(0)), times
+
+    def next(self) -> Batch:
+        """Return the batch of the last call again, or the next one."""
+        if self._used == self._times:
+            self._batch, self._used = self._sampler.next(), 0
+        self._used += 1
+        return self._batch
+
+    def state_dict(self) -> dict[str, object]:
+        """Return the batch in use, and the state of the other sampler."""
+        batch = self._batch
+        return {"batch": (batch.x, batch.label, batch.index), "used": self._used, "walk": self._sampler.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`."""
+        self._batch, self._used = Batch(*state["batch"]), state["used"]
+        self._sampler.load_state_dict(state["walk"])
+
+
 def sampler_of(measure: Measure, batch_size: int, generator: torch.Generator, *, balanced: bool) -> Sampler:
     """Return the sampler of class-balanced batches, or that of batches which do not look at labels."""
     return (ClassSampler if balanced else EpochSampler)(measure, batch_size, generator)

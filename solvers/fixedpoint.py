@@ -30,26 +30,26 @@ Deviations from the paper and its code, all of them parameters (`paper` sets the
     maps: from a weighted average of the iterates, and where the target sets validation rows aside, from the average
         whose dual value on these is the lowest: on a small pool the last third of training fits its points one by one,
         as the weight decay falls. Validation has fresh, fixed points on a side without rows, and stays off the clock.
-    width: with classes the network is wider, as it holds one map for each. On images the paper has another network, of
-        width 512.
+    width: with classes the network is wider, as it holds one map for each.
+On images `paper` is not the authors' setting: there they have another network, of width 512.
 The released code also clamps g to be convex (`convex=true`), under which no map with a Jacobian eigenvalue below 1 can
 be reached; the paper's results need the unclamped network, so `paper` does not clamp.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from otbench.config import Renamed
 from otbench.errors import UsageError
+from otbench.nets.anchors import Anchors
 from otbench.nets.average import Averaged
 from otbench.nets.dense_icnn import DenseICNN, dense_icnn_widths
-from otbench.nets.potential import QuadraticPotential
+from otbench.nets.potential import QuadraticPotential, gradient_beside
 from otbench.nets.watch import Watch
 from otbench.ops.descent import descend, set_rates
 from otbench.ops.inner import InnerSolver
@@ -57,8 +57,8 @@ from otbench.ops.jacobian import jacobian
 from otbench.ops.points import held_out
 from otbench.ops.prox import ProxResult, solve_prox, solve_prox_among, solve_prox_paper
 from otbench.ops.schedule import warmup_cosine
-from otbench.problem import Measure, with_class
-from otbench.samplers import sampler_of
+from otbench.problem import with_class
+from otbench.samplers import Repeated, sampler_of
 from otbench.solver import Config, Context, Field, No, Problem, Solver, StepInfo, Support, register_solver
 
 _ANCHORS = 4096
@@ -66,17 +66,6 @@ _ANCHORS = 4096
 _MAP_ITERATIONS = 200
 _VALIDATION_POINTS = 2000
 """Most points of either side on which the dual is validated."""
-
-
-class Anchors(nn.Module):
-    """Points that have to be kept to apply a map, shape (n, d)."""
-
-    points: Tensor
-
-    def __init__(self, points: Tensor) -> None:
-        """Keep `points`."""
-        super().__init__()
-        self.register_buffer("points", points)
 
 
 def _decay(on: bool | str) -> dict[str, float]:
@@ -137,7 +126,7 @@ class FixedPointConfig(Config):
     },
 )
 class FixedPoint(Solver[FixedPointConfig]):
-    """Fixed-point neural OT: one potential gives both maps; the dual is minimised, its inner problem solved each step.
+    """Fixed-point neural OT: one potential gives both maps; each step solves an inner problem for a batch of points.
 
     A step asks the host once per inner iteration (the tolerance test) and nowhere else.
 
@@ -181,7 +170,8 @@ class FixedPoint(Solver[FixedPointConfig]):
         pools = [len(side.pool) for side in (near, far) if side.pool is not None and not self.reads_label]
         size = min([config.batch_size, *pools])
         self.near, self.far = (
-            sampler_of(side, size, context.generator, balanced=self.reads_label) for side in (near, far)
+            Repeated(sampler_of(side, size, context.generator, balanced=self.reads_label), config.steps_per_batch)
+            for side in (near, far)
         )
         pool = None if far.pool is None else with_class(far.pool, far.pool_label, problem.classes)
         self.inner = InnerSolver(
@@ -193,7 +183,7 @@ class FixedPoint(Solver[FixedPointConfig]):
             max_iter=config.max_inner,
         )
         anchored = config.warm_start and config.inner == "anderson" and pool is None and not problem.classes
-        self.anchors = self._anchors(near) if anchored else None
+        self.anchors = Anchors(near, _ANCHORS, context.generator) if anchored else None
         self.watch: Watch | None = None
         self.validate_every = config.validate_every if validated else 0
         if validated:
@@ -201,7 +191,6 @@ class FixedPoint(Solver[FixedPointConfig]):
             self.held_near, self.held_far = (
                 held_out(side, _VALIDATION_POINTS, context.generator) for side in (near, far)
             )
-        self._held: tuple[Tensor, Tensor, Tensor | None] | None = None  # near, far, index of the far points
 
     def build_potential(self) -> DenseICNN:
         """Return the network g on points followed by their class; tests put an exact potential here."""
@@ -222,10 +211,10 @@ class FixedPoint(Solver[FixedPointConfig]):
         return QuadraticPotential(matrix, shift)
 
     def step(self) -> StepInfo:
-        """Do one step of Adam on a new pair of batches."""
-        config = self.config
-        x, z, index = self._draw()
-        found = self.solve_batch(x, z, index)
+        """Do one step of Adam on a pair of batches."""
+        config, near, far = self.config, self.near.next(), self.far.next()
+        x, z = (with_class(side.x, side.label, self.problem.classes) for side in (near, far))
+        found = self.solve_batch(x, z, far.index)
         loss = self.loss(self.potential, x, z, found.y)
         rate = warmup_cosine(self.context.progress(), warmup=config.warmup, end=config.lr_end)
         set_rates(self.optimiser, config.lr * rate, weight_decay=config.weight_decay * rate)
@@ -300,58 +289,24 @@ class FixedPoint(Solver[FixedPointConfig]):
 
     def explicit_map(self, x: Tensor) -> Tensor:
         """Return x + grad g(x), shape of `x` (n, d + K)."""
-        return x + self._gradient(self._network)(x)
+        return x + gradient_beside(self._network, self.problem.classes)(x)
 
     def implicit_map(self, z: Tensor, network: DenseICNN | None = None) -> Tensor:
         """Return y with y + grad g(y) = z, to a tenth of the training tolerance; else the best iterate."""
         network, tol = network or self._network, self.config.tol / 10
         if self.anchors is None:
-            return solve_prox(self._gradient(network), z, tol=tol, max_iter=_MAP_ITERATIONS).y
+            return solve_prox(gradient_beside(network, self.problem.classes), z, tol=tol, max_iter=_MAP_ITERATIONS).y
         points = self.anchors.points
         return solve_prox_among(network.value_and_gradient, z, points, tol=tol, max_iter=_MAP_ITERATIONS).y
 
     def solve_batch(self, x: Tensor, z: Tensor, index: Tensor | None = None) -> ProxResult:
         """Return y*(z) of the network in training, at a batch `z` of the places `index` of the pool, beside `x`."""
         if self.anchors is None:
-            return self.inner(self._gradient(self.potential), z, index)
+            return self.inner(gradient_beside(self.potential, self.problem.classes), z, index)
         config, function = self.config, self.potential.value_and_gradient
         return solve_prox_among(function, z, x, tol=config.tol, max_iter=config.max_inner)
-
-    def _gradient(self, network: DenseICNN) -> Callable[[Tensor], Tensor]:
-        """Return the gradient of `network` in x alone, from (n, d + K) to (n, d + K), zero where the class stands."""
-        d, classes = self.problem.dim, self.problem.classes
-        if not classes:
-            return network.gradient
-
-        def gradient(points: Tensor) -> Tensor:
-            fixed = torch.cat((points[:, :d], points[:, d:].detach()), 1)
-            return functional.pad(network.gradient(fixed)[:, :d], (0, classes))
-
-        return gradient
 
     @property
     def _network(self) -> DenseICNN:
         """The network of the maps: the best by validation, else the latest."""
         return self.average.module if self.watch is None else self.watch.module  # type: ignore[return-value]
-
-    def state_dict(self) -> dict[str, object]:
-        """Return all state, with the batch in use."""
-        return {**super().state_dict(), "held": self._held}
-
-    def load_state_dict(self, state: Mapping[str, object]) -> None:
-        """Take over `state`, as `state_dict` gave it."""
-        self._held = state["held"]  # type: ignore[assignment]
-        super().load_state_dict({name: value for name, value in state.items() if name != "held"})
-
-    def _anchors(self, near: Measure) -> Anchors:
-        if near.pool is None:
-            return Anchors(near.sample(_ANCHORS, generator=self.context.generator).x.flatten(1))
-        chosen = torch.randperm(len(near.pool), generator=self.context.generator, device=near.pool.device)[:_ANCHORS]
-        return Anchors(near.pool[chosen].flatten(1))
-
-    def _draw(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        if self._held is None or self.average.steps_done % self.config.steps_per_batch == 0:
-            near, far = self.near.next(), self.far.next()
-            x, z = (with_class(side.x, side.label, self.problem.classes) for side in (near, far))
-            self._held = x, z, far.index
-        return self._held

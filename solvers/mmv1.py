@@ -14,7 +14,6 @@ Deviations from the released code, all of them parameters (`paper` sets them bac
     inner solver: per-sample Anderson acceleration, started from the last y* of the same pool point (elsewhere from y),
         instead of Adam on the whole batch from a uniform point of the unit cube.
     learning rate: short warm-up and cosine decay, instead of a constant rate.
-    weight decay: falls to zero with the rate; it keeps the network from fitting the noise of its finite pool.
     maps: from a weighted average of the iterates. The released code keeps the checkpoint with the lowest error against
         the ground truth, which no solver here can see.
     data: batches walk through the pool in shuffled epochs.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from otbench.ops.points import class_points, training_batch
 from otbench.problem import Batch, Measure, PoolMeasure, Problem, QuadraticCost, with_class
-from otbench.samplers import ClassSampler, EpochSampler, by_class, sampler_of
+from otbench.samplers import ClassSampler, EpochSampler, Repeated, by_class, sampler_of
 
 CPU = torch.device("cpu")
 
@@ -126,3 +126,20 @@ def test_training_points_keep_their_classes() -> None:
     assert torch.equal(batch.label, measure.pool_label[batch.x.flatten().long()])  # type: ignore[index]
     assert class_points(measure, 1, generator()).flatten().tolist() == [1, 4, 7, 10]
     assert measure.drawn == 9
+
+
+def test_each_batch_is_given_as_often_as_asked_for_and_a_resumed_sampler_goes_on_within_it() -> None:
+    def sampler(source: torch.Generator) -> Repeated:
+        return Repeated(EpochSampler(pool([0, 1] * 10, 2), 4, source), 3)
+
+    source = generator(1)
+    whole = sampler(source)
+    seen = [whole.next().x for _ in range(4)]
+    assert torch.equal(seen[0], seen[1])
+    assert torch.equal(seen[0], seen[2])
+    assert not torch.equal(seen[2], seen[3])
+    again = generator()
+    resumed = sampler(again)
+    resumed.load_state_dict(whole.state_dict())
+    again.set_state(source.get_state())
+    assert all(torch.equal(whole.next().x, resumed.next().x) for _ in range(6))
