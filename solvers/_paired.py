@@ -39,6 +39,14 @@ class PairedConfig(Config):
     pretraining: int = Field(5000, "most steps of identity pre-training", unit="steps", ge=0)
 
 
+class FreeConfig(PairedConfig):
+    """Parameters of those whose networks are free, and begin near the identity without pre-training."""
+
+    activation: Literal["celu", "softplus"] = Field("softplus", "activation of the networks")
+    strong_convexity: float = Field(1.0, "weight of |x|^2/2 that is built into the networks", ge=0)
+    pretraining: int = Field(0, "most steps of identity pre-training", unit="steps", ge=0)
+
+
 PAPER: Preset = {
     "lr": 1e-3,
     "lr_end": 1.0,

@@ -28,7 +28,7 @@ number of iterations. Deviations from the paper, all parameters of this file, in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -243,30 +243,33 @@ class OTFlow(Flow[OTFlowConfig]):
 
 def integrate(potential: nn.Module, x: Tensor, start: float, end: float, steps: int) -> Tensor:
     """Return where x' = -grad_x Phi carries `x`, shape (n, d), from time `start` to `end`, by RK4."""
-    h = (end - start) / steps
-    for k in range(steps):
-        t = start + k * h
-        v1 = _velocity(potential, x, t)
-        v2 = _velocity(potential, x + h / 2 * v1, t + h / 2)
-        v3 = _velocity(potential, x + h / 2 * v2, t + h / 2)
-        v4 = _velocity(potential, x + h * v3, t + h)
-        x = x + h / 6 * (v1 + 2 * (v2 + v3) + v4)
-    return x
+    return _rk4(lambda x, t: (_velocity(potential, x, t),), (x,), start, end, steps)[0]
 
 
 def integrate_with_costs(potential: nn.Module, x: Tensor, steps: int) -> tuple[Tensor, Tensor]:
     """Return x(1), shape (n, d), and the integrals l, L, R from 0 to 1, shape (3, n), by RK4."""
-    h = 1 / steps
-    total = x.new_zeros((3, len(x)))
+    moved, total = _rk4(lambda x, t: _rates(potential, x, t), (x, x.new_zeros((3, len(x)))), 0.0, 1.0, steps)
+    return moved, total
+
+
+def _rk4(
+    rates: Callable[[Tensor, float], tuple[Tensor, ...]],
+    state: tuple[Tensor, ...],
+    start: float,
+    end: float,
+    steps: int,
+) -> tuple[Tensor, ...]:
+    """Return `state` at time `end`; its rates depend on its first part and the time."""
+    h = (end - start) / steps
     for k in range(steps):
-        t = k * h
-        v1, r1 = _rates(potential, x, t)
-        v2, r2 = _rates(potential, x + h / 2 * v1, t + h / 2)
-        v3, r3 = _rates(potential, x + h / 2 * v2, t + h / 2)
-        v4, r4 = _rates(potential, x + h * v3, t + h)
-        x = x + h / 6 * (v1 + 2 * (v2 + v3) + v4)
-        total = total + h / 6 * (r1 + 2 * (r2 + r3) + r4)
-    return x, total
+        x, t = state[0], start + k * h
+        first = rates(x, t)
+        second = rates(x + h / 2 * first[0], t + h / 2)
+        third = rates(x + h / 2 * second[0], t + h / 2)
+        fourth = rates(x + h * third[0], t + h)
+        parts = zip(state, first, second, third, fourth, strict=True)
+        state = tuple(s + h / 6 * (r1 + 2 * (r2 + r3) + r4) for s, r1, r2, r3, r4 in parts)
+    return state
 
 
 def _velocity(potential: nn.Module, x: Tensor, t: float) -> Tensor:

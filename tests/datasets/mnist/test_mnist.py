@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from otbench.baselines.class_mean import ClassMean, ClassMeanConfig
-from otbench.baselines.prior_sample import PriorSample, PriorSampleConfig
+from otbench.baselines.class_mean import ClassMean
+from otbench.baselines.prior_sample import PriorSample
 from otbench.config import Config, build_config
 from otbench.datasets import mnist
 from otbench.datasets.mnist import MNIST, PAIRS, MNISTConfig, MNISTInstance, images, pretrained
@@ -206,7 +206,7 @@ def test_points_of_the_curve_cost_less(latent: MNISTInstance, monkeypatch: pytes
 
 
 def test_control_rows_show_what_accuracy_is_worth(latent: MNISTInstance) -> None:
-    mean, prior = solve(ClassMean, ClassMeanConfig(), latent), solve(PriorSample, PriorSampleConfig(), latent)
+    mean, prior = solve(ClassMean, Config(), latent), solve(PriorSample, Config(), latent)
     assert mean["accuracy"] > 90
     assert mean["accuracy_bwd"] > 90
     assert mean["fd_classifier"] > 2 * prior["fd_classifier"] / 3  # no spread at all
