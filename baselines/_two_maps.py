@@ -14,7 +14,10 @@ ConfigT = TypeVar("ConfigT", bound=Config)
 
 
 class TwoMaps(Solver[ConfigT]):
-    """A row whose maps are two modules, `_forward` and `_backward`, each from (n, *shape) to (n, *shape)."""
+    """A row whose maps are two modules, `_forward` and `_backward`, each from (n, *shape) to (n, *shape).
+
+    Where `reads_label`, the modules are given the classes, too, shape (n,).
+    """
 
     _forward: nn.Module
     _backward: nn.Module
@@ -30,14 +33,21 @@ class TwoMaps(Solver[ConfigT]):
         self, x: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
         """Return T(x), shape (n, *shape)."""
-        return self._forward(x)  # type: ignore[no-any-return]
+        return self._move(self._forward, x, label)
 
     def backward_map(
         self, y: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
         """Return S(y), shape (n, *shape); of discrete plans, not the inverse of T off the samples."""
-        return self._backward(y)  # type: ignore[no-any-return]
+        return self._move(self._backward, y, label)
 
     def stored_modules(self) -> Mapping[str, nn.Module]:
         """Return both maps with what they hold."""
         return {"forward": self._forward, "backward": self._backward}
+
+    def _move(self, network: nn.Module, x: Tensor, label: Tensor | None) -> Tensor:
+        if not self.reads_label:
+            return network(x)  # type: ignore[no-any-return]
+        if label is None:
+            raise ValueError("these maps go class by class: they need the class of each point")
+        return network(x, label)  # type: ignore[no-any-return]

@@ -16,6 +16,16 @@ from otbench.ops.points import class_points
 from otbench.solver import Context, No, Problem, StepInfo, Support, register_baseline
 
 
+class _ByClass(nn.ModuleList):
+    """One map for each class; unlabelled points (-1) stay where they are."""
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        image = x.clone()
+        for k, network in enumerate(self):
+            image[label == k] = network(x[label == k])
+        return image
+
+
 @register_baseline(
     "classwise_linear",
     config=LinearConfig,
@@ -25,15 +35,13 @@ class ClasswiseLinear(TwoMaps[LinearConfig]):
     """Bures map of each class, from the moments of its labelled training points; reads the class of a point."""
 
     reads_label = True
-    _forward: nn.ModuleList
-    _backward: nn.ModuleList
+    _forward: _ByClass
+    _backward: _ByClass
 
     @classmethod
     def supports(cls, problem: Problem) -> Support:
         """Take the quadratic cost between points of the same shape, with classes on both sides."""
-        if not problem.classes:
-            return No("needs classes on both sides")
-        scarce = problem.scarce()
+        scarce = problem.scarce(needed=True)
         return No(scarce) if scarce else super().supports(problem)
 
     def __init__(self, problem: Problem, config: LinearConfig, context: Context) -> None:
@@ -41,8 +49,7 @@ class ClasswiseLinear(TwoMaps[LinearConfig]):
         super().__init__(problem, config, context)
         eye = torch.eye(problem.dim, device=context.device, dtype=context.dtype)
         self._forward, self._backward = (
-            nn.ModuleList(AffineMap(eye.clone(), torch.zeros_like(eye[0])) for _ in range(problem.classes))
-            for _ in range(2)
+            _ByClass(AffineMap(eye.clone(), torch.zeros_like(eye[0])) for _ in range(problem.classes)) for _ in range(2)
         )
 
     def step(self) -> StepInfo:
@@ -55,24 +62,3 @@ class ClasswiseLinear(TwoMaps[LinearConfig]):
             )
             set_bures(forward, backward, x, y, ridge=self.config.ridge)
         return StepInfo(0.0, done=True)
-
-    def forward_map(
-        self, x: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Return T(x), shape (n, *shape), by the class of each point; unlabelled points (-1) stay where they are."""
-        return _by_class(self._forward, x, label)
-
-    def backward_map(
-        self, y: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Return S(y), shape (n, *shape), by the class of each point; unlabelled points (-1) stay where they are."""
-        return _by_class(self._backward, y, label)
-
-
-def _by_class(maps: nn.ModuleList, x: Tensor, label: Tensor | None) -> Tensor:
-    if label is None:
-        raise ValueError("these maps go class by class: they need the class of each point")
-    image = x.clone()
-    for k, network in enumerate(maps):
-        image[label == k] = network(x[label == k])
-    return image

@@ -10,12 +10,8 @@ from otbench.ops.points import training_points
 from otbench.solver import Config, Context, Problem, StepInfo, Support, Yes, register_baseline
 
 
-class ConstantConfig(Config):
-    """No parameters."""
-
-
-@register_baseline("constant", config=ConstantConfig, reference="none: T(x) = E[y]", always=True)
-class Constant(TwoMaps[ConstantConfig]):
+@register_baseline("constant", config=Config, reference="none: T(x) = E[y]", always=True)
+class Constant(TwoMaps[Config]):
     """Sends every point to the mean of the other side's training pool: the 100 % row of the UVP."""
 
     _forward: AffineMap
@@ -26,7 +22,7 @@ class Constant(TwoMaps[ConstantConfig]):
         """Take any problem."""
         return Yes
 
-    def __init__(self, problem: Problem, config: ConstantConfig, context: Context) -> None:
+    def __init__(self, problem: Problem, config: Config, context: Context) -> None:
         """Start at zero; the means are read by the step."""
         super().__init__(problem, config, context)
         self._forward, self._backward = (

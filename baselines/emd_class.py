@@ -25,9 +25,7 @@ class EMDClass(EMD):
     @classmethod
     def supports(cls, problem: Problem) -> Support:
         """Take the quadratic cost between points of the same shape, with classes on both sides."""
-        if not problem.classes:
-            return No("needs classes on both sides")
-        scarce = problem.scarce(1)
+        scarce = problem.scarce(1, needed=True)
         return No(scarce) if scarce else super().supports(problem)
 
     def __init__(self, problem: Problem, config: EMDConfig, context: Context) -> None:

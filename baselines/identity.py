@@ -10,12 +10,8 @@ from torch import Tensor, nn
 from otbench.solver import Config, No, Problem, Solver, StepInfo, Support, Yes, register_baseline
 
 
-class IdentityConfig(Config):
-    """No parameters."""
-
-
-@register_baseline("identity", config=IdentityConfig, reference="none: T(x) = x", always=True)
-class Identity(Solver[IdentityConfig]):
+@register_baseline("identity", config=Config, reference="none: T(x) = x", always=True)
+class Identity(Solver[Config]):
     """Leaves every point where it is; a solver that ends above it has made things worse."""
 
     @classmethod

@@ -16,12 +16,8 @@ from otbench.ops.points import training_points
 from otbench.solver import Config, Context, No, Problem, Solver, StepInfo, Support, Yes, register_baseline
 
 
-class PriorSampleConfig(Config):
-    """No parameters."""
-
-
-@register_baseline("prior_sample", config=PriorSampleConfig, reference="none: T(x) ~ N(E[y], diag Var[y])")
-class PriorSample(Solver[PriorSampleConfig]):
+@register_baseline("prior_sample", config=Config, reference="none: T(x) ~ N(E[y], diag Var[y])")
+class PriorSample(Solver[Config]):
     """Sends every point to a fresh draw from a Gaussian with the target's mean and variances."""
 
     stochastic = True
@@ -33,7 +29,7 @@ class PriorSample(Solver[PriorSampleConfig]):
             return No("a prior exists for codes only, not for images")
         return Yes
 
-    def __init__(self, problem: Problem, config: PriorSampleConfig, context: Context) -> None:
+    def __init__(self, problem: Problem, config: Config, context: Context) -> None:
         """Start at zero; the moments are read by the step."""
         super().__init__(problem, config, context)
         self._spread, self._mean = (

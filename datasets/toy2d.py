@@ -31,6 +31,7 @@ from torch import Tensor
 
 from otbench.config import Value
 from otbench.datasets._toy_densities import DENSITIES, normal, polar, uniform
+from otbench.metrics.class_energy import class_energy
 from otbench.metrics.monotone import monotone_violations
 from otbench.ops.energy import energy_distance
 from otbench.picture import POINTS, Picture
@@ -98,7 +99,9 @@ class Toy2DInstance(Instance):
             "cost": cost,
             "cost_gap": 100 * abs(cost - self._cost) / self._cost,
             "monotone_violations": monotone_violations(x, forward, _host(source.label)),
-            "class_energy": class_energy(Batch(forward, source.label), target),
+            "class_energy": class_energy(
+                Batch(forward, _host(source.label)), Batch(target.x.cpu().double(), _host(target.label))
+            ),
         }
         if outputs.backward is not None:
             scores |= self._distances(outputs.backward.cpu().double(), source, "bwd")
@@ -207,16 +210,6 @@ def exact_cost(source: Batch, target: Batch) -> float:
         x, y = source.x[source.label == k], target.x[target.label == k]
         total += len(x) / len(source.x) * _plan_cost(x, y)
     return total
-
-
-def class_energy(image: Batch, aim: Batch) -> float:
-    """Return the mean over classes of the energy distance between two samples' points of that class, unbiased."""
-    x, y = image.x.cpu().double(), aim.x.cpu().double()
-    if image.label is None or aim.label is None:
-        return float(energy_distance(x, y, unbiased=True))
-    here, there = image.label.cpu(), aim.label.cpu()
-    values = [float(energy_distance(x[here == k], y[there == k], unbiased=True)) for k in _present(there)]
-    return sum(values) / len(values)
 
 
 @functools.cache

@@ -6,26 +6,42 @@ record all read that one declaration.
 
 from __future__ import annotations
 
+import dataclasses
 import reprlib
 import typing
-from collections.abc import Mapping
-from typing import Any, TypeAlias, TypeVar
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from otbench.errors import UsageError
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 Value: TypeAlias = bool | int | float | str | None
 """What a parameter can hold: everything that a command line and a JSON file can both write down."""
 
+Renamed: TypeAlias = str | Callable[[Any], Mapping[str, Any]]
+"""The present name of a parameter, or what gives present names and values for the old value."""
+
 ConfigT = TypeVar("ConfigT", bound="Config")
+ValueT = TypeVar("ValueT")
+SettingsT = TypeVar("SettingsT", bound="DataclassInstance")
 
 
 class Config(BaseModel):
     """Base of all parameter sets: immutable, unknown names refused, defaults checked as well."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+    renamed: ClassVar[Mapping[str, Renamed]] = {}
+    """Parameters that once had another name, by that name: command lines and records that have it stay readable."""
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _rename(cls, values: dict[str, Value]) -> dict[str, Value]:
+        return present_names(cls, values, owner=cls.__name__)
 
 
 def Field(  # noqa: N802  (reads as a declaration: `lr: float = Field(1e-3, "learning rate", gt=0)`)
@@ -54,6 +70,34 @@ def Field(  # noqa: N802  (reads as a declaration: `lr: float = Field(1e-3, "lea
     )
 
 
+def present_names(cls: type[Config], values: Mapping[str, ValueT], *, owner: str) -> dict[str, ValueT]:
+    """Return `values` by the present names of parameters that were renamed; `owner` is whose they are.
+
+    Raises:
+        UsageError: a parameter is given by its old and its present name.
+    """
+    found: dict[str, ValueT] = {}
+    for name, value in values.items():
+        renamed = cls.renamed.get(name, name)
+        given = {renamed: value} if isinstance(renamed, str) else renamed(value)
+        for present in given:
+            if present in found or (present != name and present in values):
+                raise UsageError(f"{owner}: '{name}' is the old name of '{present}'; give one of the two")
+        found |= given
+    return found
+
+
+def settle(settings: SettingsT, config: Config) -> SettingsT:
+    """Return `settings` with those parameters of `config` that are given, not None, in place of its fields.
+
+    Args:
+        settings: a row of values; its fields are parameters of `config`.
+        config: what the user gave.
+    """
+    fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(settings)}
+    return dataclasses.replace(settings, **{name: value for name, value in fields.items() if value is not None})
+
+
 def build_config(cls: type[ConfigT], values: Mapping[str, Value | str], *, owner: str) -> ConfigT:
     """Check `values` against `cls`.
 
@@ -64,10 +108,12 @@ def build_config(cls: type[ConfigT], values: Mapping[str, Value | str], *, owner
         owner: whose parameters they are, for the message ("solver ncf").
 
     Raises:
-        UsageError: an unknown name (with the nearest known one), a value of the wrong type or out of bounds.
+        UsageError: an unknown name (with the nearest known one), an old name beside its present one, a value of the
+            wrong type or out of bounds.
     """
     from otbench.names import did_you_mean
 
+    values = present_names(cls, values, owner=owner)
     for name in values:
         if name not in cls.model_fields:
             known = ", ".join(cls.model_fields) or "none"

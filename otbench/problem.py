@@ -189,7 +189,7 @@ def class_counts(measure: Measure) -> list[int]:
     return [2**31] * measure.classes
 
 
-def marked(x: Tensor, label: Tensor | None, classes: int) -> Tensor:
+def with_class(x: Tensor, label: Tensor | None, classes: int) -> Tensor:
     """Return points, flattened, each followed by its class, shape (n, d + classes), one-hot; -1 is all zeros.
 
     Args:
@@ -313,8 +313,13 @@ class Problem:
         """Number of classes K, if class k is to go to class k; 0 where one side or both have no classes."""
         return self.source.classes if self.target.classes else 0
 
-    def scarce(self, at_least: int = 2, *, sides: tuple[str, ...] = ("source", "target")) -> str:
-        """Say which class has fewer labelled points than `at_least`, in words for `supports()`; empty if none has."""
+    def scarce(self, at_least: int = 2, *, sides: tuple[str, ...] = ("source", "target"), needed: bool = False) -> str:
+        """Say which class has fewer labelled points than `at_least`, in words for `supports()`; empty if none has.
+
+        A problem without classes lacks none, unless classes are `needed`.
+        """
+        if needed and not self.classes:
+            return "needs classes on both sides"
         if self.classes:
             for name in sides:
                 measure = self.source if name == "source" else self.target

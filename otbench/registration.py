@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, TypeVar
 
-from otbench.config import Config, Value
+from otbench.config import Config, Value, present_names
 from otbench.errors import PluginError
 
 PRESETS = ("smoke", "quick", "full", "paper")
@@ -37,6 +37,7 @@ class Registration:
         presets: values by preset name.
         always: baselines only: always a row of the table, asked for or not.
         closed_form: baselines only: no training, so that those of one instance may share a process.
+        scored_by_task: a row without a map, which some tasks score from their own test data; `cls` only describes it.
     """
 
     kind: Kind
@@ -47,6 +48,7 @@ class Registration:
     presets: Mapping[str, Preset] = field(default_factory=dict)
     always: bool = False
     closed_form: bool = False
+    scored_by_task: bool = False
 
 
 def register_solver(
@@ -69,6 +71,14 @@ def register_baseline(
     return _note("baseline", name, config, reference, presets or {}, always, closed_form)
 
 
+def register_task_row(name: str, *, reference: str) -> Callable[[ClassT], ClassT]:
+    """Register a row that no map makes: tasks score it from their own test data (`Instance.task_rows`).
+
+    It stands among the baselines. The class is no solver: its docstring says what the row is.
+    """
+    return _note("baseline", name, Config, reference, {}, closed_form=True, scored_by_task=True)
+
+
 def register_task(
     name: str, *, config: type[Config], reference: str, presets: Mapping[str, Preset]
 ) -> Callable[[ClassT], ClassT]:
@@ -89,16 +99,19 @@ def _note(
     presets: Mapping[str, Preset],
     always: bool = False,
     closed_form: bool = False,
+    scored_by_task: bool = False,
 ) -> Callable[[ClassT], ClassT]:
+    current = {}
     for preset, values in presets.items():
         if preset not in PRESETS:
             raise PluginError(f"{kind} {name}: unknown preset '{preset}'; presets are {', '.join(PRESETS)}")
-        for key in values:
+        current[preset] = present_names(config, values, owner=f"{kind} {name}, preset '{preset}'")
+        for key in current[preset]:
             if key not in config.model_fields and not (key == "steps" and kind != "task"):
                 raise PluginError(f"{kind} {name}: preset '{preset}' sets '{key}', which is not a parameter of it")
 
     def attach(cls: ClassT) -> ClassT:
-        note = Registration(kind, name, cls, config, reference, presets, always, closed_form)
+        note = Registration(kind, name, cls, config, reference, current, always, closed_form, scored_by_task)
         setattr(cls, _ATTRIBUTE, (*registrations(cls), note))
         return cls
 

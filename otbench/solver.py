@@ -116,12 +116,10 @@ class Solver(abc.ABC, Generic[ConfigT]):
     """Whether `forward_map` draws from its generator: evaluation then also takes the mean over draws."""
     reads_label: bool = False
     """Whether the maps are given the class of the point that they move; a column of the table says so."""
-    reference: ClassVar[str | None] = None
-    """Name of a row that the task scores from its own test data (`Instance.references`): such a class has no map."""
     function_evaluations: int | None = None
     """Evaluations of the network that an integrator made in training so far; None where there is no integrator."""
     settings: DataclassInstance | None = None
-    """Values in force, of a solver that chooses some by the problem where parameters are left at none; recorded."""
+    """The values that a run uses, where a solver chooses those that the user leaves out; kept in the record."""
     directions_trained: ClassVar[int] = 1
     """Separate trainings that a run contains: 2 where forward and backward maps are two problems side by side."""
 

@@ -92,10 +92,10 @@ class Instance(abc.ABC):
     def score(self, outputs: Outputs) -> dict[str, float]:
         """Return metrics by name; a metric that does not apply is left out."""
 
-    def references(self) -> Mapping[str, Mapping[str, float]]:
+    def task_rows(self) -> Mapping[str, Mapping[str, float]]:
         """Return metrics, by name, of rows that are no method: real test data, the best that a decoder allows.
 
-        Shown as the baselines of these names (`Solver.reference`).
+        Shown as the baselines of these names (`otbench.registration.register_task_row`).
         """
         return {}
 

@@ -12,14 +12,16 @@ from typing import ClassVar, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
+from otbench.config import settle
 from otbench.nets.concatsquash import ConcatSquash, Smooth
 from otbench.nets.continuous_flow import Block, Flowed, carry, dopri5
 from otbench.nets.watch import Watch
+from otbench.ops.descent import descend, set_rates
 from otbench.ops.points import held_out
 from otbench.ops.schedule import warmup_cosine
 from otbench.samplers import EpochSampler
 from otbench.solver import Config, Context, Field, Problem, StepInfo
-from otbench.solvers._flow import Flow, Row, log_normal, settle
+from otbench.solvers._flow import Flow, RowName, log_normal, row_named
 
 CHUNK_NUMBERS = 2**24
 """Numbers of an intermediate result of the exact trace, at most: 64 MiB in float32."""
@@ -28,7 +30,7 @@ CHUNK_NUMBERS = 2**24
 class CNFConfig(Config):
     """Parameters of both flows; those left at none have the value of the row `settings`."""
 
-    settings: Row = Field("ours", "row of settings: ours, a published one by name, or auto: by dimension")
+    settings: RowName = Field("ours", "row of settings: ours, a published one by name, or auto: by dimension")
     activation: Smooth | None = Field(None, "activation of the networks")
     layers: int | None = Field(None, "hidden layers of a network", ge=1)
     factor: int | None = Field(None, "hidden width, in multiples of the dimension", ge=1)
@@ -72,7 +74,7 @@ class CNF(Flow[ConfigT]):
     """What FFJORD and RNODE share: blocks, likelihood, validation, maps, densities.
 
     Attributes:
-        settings: the values in force.
+        settings: the values that this run uses.
         blocks: the networks, in the order data to normal.
         watch: the best weights so far, and the rule for the learning rate.
         validate_every: steps between validations.
@@ -91,7 +93,8 @@ class CNF(Flow[ConfigT]):
             UsageError: `settings=auto` in a dimension without published settings.
         """
         super().__init__(problem, config, context)
-        self.settings = settle(SETTINGS, config.settings, config, problem.dim, owner=type(self).__name__.lower())
+        row = row_named(config.settings, problem.dim, owner=type(self).__name__.lower())
+        self.settings = settle(SETTINGS[row], config)
         self.validate_every = config.validate_every
         self.blocks = nn.ModuleList(self.build_block() for _ in range(self.settings.blocks))
         self.optimiser = torch.optim.Adam(
@@ -132,16 +135,13 @@ class CNF(Flow[ConfigT]):
             block.evaluations = 0
         batch = self.target.next().x
         loss, nll, flowed = self.losses(batch, self._draw(batch))
-        self.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nfe = sum(block.evaluations for block in blocks)
-        self.function_evaluations += nfe
         rate = 0.1**self.watch.drops
         if self.config.schedule == "cosine":
             rate = warmup_cosine(self.context.progress(), end=0.01)
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.config.lr * rate
-        self.optimiser.step()
+        set_rates(self.optimiser, self.config.lr * rate)
+        descend(self.optimiser, loss)
+        nfe = sum(block.evaluations for block in blocks)
+        self.function_evaluations += nfe
         scalars: dict[str, Tensor | float] = {"nll": nll.detach(), "nfe": float(nfe)}
         if self.penalised:
             scalars |= {"kinetic": flowed.kinetic.detach().mean(), "jacobian": flowed.jacobian.detach().mean()}

@@ -6,10 +6,8 @@ forward map.
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 from torch import Tensor
 
@@ -18,17 +16,16 @@ from otbench.errors import UsageError
 from otbench.problem import Problem
 from otbench.solver import No, Solver, Support
 
-Row = Literal["ours", "auto", "power", "gas", "hepmass", "miniboone", "bsds300"]
+RowName: TypeAlias = Literal["ours", "auto", "power", "gas", "hepmass", "miniboone", "bsds300"]
 """Names of rows of settings; `auto` is the published row of the problem's dimension."""
-DIMENSIONS = {"power": 6, "gas": 8, "hepmass": 21, "miniboone": 43, "bsds300": 63}
+DIMENSIONS: dict[RowName, int] = {"power": 6, "gas": 8, "hepmass": 21, "miniboone": 43, "bsds300": 63}
 """Coordinates of the published data sets."""
 
 ConfigT = TypeVar("ConfigT", bound=Config)
-SettingsT = TypeVar("SettingsT")
 
 
 class Flow(Solver[ConfigT]):
-    """A solver that needs a standard normal source; by it a record hashes this file too."""
+    """A solver that needs a standard normal source."""
 
     @classmethod
     def supports(cls, problem: Problem) -> Support:
@@ -40,32 +37,27 @@ class Flow(Solver[ConfigT]):
         return super().supports(problem)
 
 
-def settle(table: Mapping[str, SettingsT], row: Row, config: Config, dim: int, *, owner: str) -> SettingsT:
-    """Return a row of settings, with the parameters of `config` that are given (not None) in place of the row's.
+def row_named(row: RowName, dim: int, *, owner: str) -> RowName:
+    """Return `row`; for `auto`, the row of the published data set that has `dim` coordinates.
 
     Args:
-        table: dataclasses by row name; their fields are parameters of `config`.
-        row: which of them.
-        config: what the user gave.
-        dim: coordinates of the problem, by which `auto` chooses.
+        row: what the user gave.
+        dim: coordinates of the problem.
         owner: the solver's name, for the message.
 
     Raises:
         UsageError: `auto`, and no published data set has `dim` coordinates.
     """
-    if row == "auto":
-        names = [name for name, d in DIMENSIONS.items() if d == dim]
-        if not names:
-            known = ", ".join(f"{name} ({d})" for name, d in DIMENSIONS.items())
-            raise UsageError(
-                f"{owner}: there are no published settings for d = {dim}, only for {known}; "
-                f"name a row, as in {owner}[settings=miniboone], or use another preset"
-            )
-        row = names[0]  # type: ignore[assignment]
-    settings: Any = table[row]
-    given = {field.name: getattr(config, field.name) for field in dataclasses.fields(settings)}
-    changed: SettingsT = dataclasses.replace(settings, **{k: v for k, v in given.items() if v is not None})
-    return changed
+    if row != "auto":
+        return row
+    for name, d in DIMENSIONS.items():
+        if d == dim:
+            return name
+    known = ", ".join(f"{name} ({d})" for name, d in DIMENSIONS.items())
+    raise UsageError(
+        f"{owner}: there are no published settings for d = {dim}, only for {known}; "
+        f"name a row, as in {owner}[settings=miniboone], or use another preset"
+    )
 
 
 def log_normal(z: Tensor) -> Tensor:

@@ -16,9 +16,10 @@ from typing import ClassVar, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from otbench.nets.average import update_average
+from otbench.nets.average import Averaged
 from otbench.nets.dense_icnn import DenseICNN
 from otbench.nets.pretrain import pretrain_identity
+from otbench.ops.descent import descend, set_rates
 from otbench.ops.schedule import warmup_cosine
 from otbench.samplers import EpochSampler
 from otbench.solver import Config, Context, Field, Preset, Problem, Solver, StepInfo
@@ -36,6 +37,14 @@ class PairedConfig(Config):
     activation: Literal["celu", "softplus"] = Field("celu", "activation of the networks")
     strong_convexity: float = Field(1e-4, "weight of |x|^2/2 that is built into the networks", ge=0)
     pretraining: int = Field(5000, "most steps of identity pre-training", unit="steps", ge=0)
+
+
+class FreeConfig(PairedConfig):
+    """Parameters of those whose networks are free, and begin near the identity without pre-training."""
+
+    activation: Literal["celu", "softplus"] = Field("softplus", "activation of the networks")
+    strong_convexity: float = Field(1.0, "weight of |x|^2/2 that is built into the networks", ge=0)
+    pretraining: int = Field(0, "most steps of identity pre-training", unit="steps", ge=0)
 
 
 PAPER: Preset = {
@@ -60,8 +69,7 @@ class PairedPotentials(Solver[PairedT]):
     Attributes:
         psi: the potential on the source side, trained.
         psi_bar: the potential on the target side, trained.
-        average: the averages of both, from which the maps are read; the same networks if averaging is off.
-        taken: steps so far, shape (), on the host.
+        average: both averaged, from which the maps are read.
     """
 
     convex: ClassVar[bool] = False
@@ -72,12 +80,11 @@ class PairedPotentials(Solver[PairedT]):
         super().__init__(problem, config, context)
         self.psi, self.psi_bar = self.build_potentials()
         pair = nn.ModuleList((self.psi, self.psi_bar))
-        self.average = copy.deepcopy(pair).requires_grad_(False) if config.averaging else pair
+        self.average = Averaged(pair, config.averaging)
         # Adam treats each weight by itself: one optimiser for both networks is one for each.
         self.optimiser = torch.optim.AdamW(
             pair.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
         )
-        self.taken = torch.zeros((), dtype=torch.int64)
         self.source = EpochSampler(problem.source, config.batch_size, context.generator)
         self.target = EpochSampler(problem.target, config.batch_size, context.generator)
 
@@ -101,13 +108,9 @@ class PairedPotentials(Solver[PairedT]):
         """Set the rates, let the method update its networks, average them."""
         config = self.config
         rate = warmup_cosine(self.context.progress(), warmup=config.warmup, end=config.lr_end)
-        for group in self.optimiser.param_groups:
-            group["lr"], group["weight_decay"] = config.lr * rate, config.weight_decay * rate
+        set_rates(self.optimiser, config.lr * rate, weight_decay=config.weight_decay * rate)
         info = self.update()
-        self.taken += 1
-        if config.averaging:
-            for average, network in zip(self.average, (self.psi, self.psi_bar), strict=True):
-                update_average(average, network, taken=int(self.taken), power=config.averaging)
+        self.average.update(nn.ModuleList((self.psi, self.psi_bar)))
         return info
 
     @abc.abstractmethod
@@ -116,9 +119,7 @@ class PairedPotentials(Solver[PairedT]):
 
     def descend(self, loss: Tensor) -> None:
         """Take one step of Adam on `loss`, shape (); networks outside its graph stay as they are."""
-        self.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimiser.step()
+        descend(self.optimiser, loss)
         if self.convex:
             self.psi.clamp_convex_()
             self.psi_bar.clamp_convex_()
@@ -128,19 +129,19 @@ class PairedPotentials(Solver[PairedT]):
         self, x: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
         """Return T(x) = grad psi(x), same shape as `x` (n, *shape)."""
-        return self.average[0].gradient(x.flatten(1)).view_as(x)  # type: ignore[no-any-return, operator]
+        return self.forward_map_with_grad(x)
 
     @torch.no_grad()
     def backward_map(
         self, y: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
         """Return S(y) = grad psi_bar(y), same shape as `y` (n, *shape)."""
-        return self.average[1].gradient(y.flatten(1)).view_as(y)  # type: ignore[no-any-return, operator]
+        return self.average.module[1].gradient(y.flatten(1)).view_as(y)  # type: ignore[no-any-return, operator]
 
     def forward_map_with_grad(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         """Return T(x), same shape as `x` (n, *shape), with a graph back to `x`."""
-        return self.average[0].gradient(x.flatten(1)).view_as(x)  # type: ignore[no-any-return, operator]
+        return self.average.module[0].gradient(x.flatten(1)).view_as(x)  # type: ignore[no-any-return, operator]
 
     def stored_modules(self) -> Mapping[str, nn.Module]:
         """Return both potentials: each map needs its own."""
-        return {"potentials": self.average}
+        return {"potentials": self.average.module}

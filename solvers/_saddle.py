@@ -13,7 +13,6 @@ f as `critic` says.
 from __future__ import annotations
 
 import abc
-import copy
 import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -21,31 +20,37 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from otbench.config import settle
 from otbench.errors import UsageError
-from otbench.nets.average import update_average
+from otbench.nets.average import Averaged
 from otbench.nets.dense_icnn import DenseICNN
-from otbench.nets.image_points import ImageCritic, ImageMap
+from otbench.nets.image_points import ImageCritic, ImageMap, Shape
 from otbench.nets.mlp import MLP, MLPPotential, mlp_width
+from otbench.ops.descent import descend, set_rates
 from otbench.ops.schedule import warmup_cosine
-from otbench.problem import marked
-from otbench.samplers import ClassSampler, EpochSampler, sampler_of
-from otbench.solver import Context, Problem, StepInfo
-from otbench.solvers._saddle_settings import ConfigT, Settled
+from otbench.problem import with_class
+from otbench.samplers import Sampler, sampler_of
+from otbench.solver import Context, Problem, Solver, StepInfo
+from otbench.solvers._saddle_settings import ConfigT, Rows, Settings
 
 
-class Saddle(Settled[ConfigT]):
-    """A free map against a critic, forward only; by it a record hashes this file too.
+class Saddle(Solver[ConfigT]):
+    """A free map against a critic, forward only.
 
     A step never waits for the device.
 
     Attributes:
-        marks: number of classes that map and critic are told, each as one more input; 0 = none.
+        images: (channels, height, width) of a point that is an image; None for vectors.
+        settings: the values that this run uses.
+        input_classes: number of classes that map and critic are told, each as one more input; 0 = none.
         map: T, the network that is trained, from rows (point, class, noise) to points (n, d).
         potential: f, the critic, of rows (point, class).
-        average: the averaged map; `map` itself if averaging is off.
-        taken: outer iterations so far, shape (), on the host.
+        average: the averaged map, and the number of outer iterations so far.
     """
 
+    rows: ClassVar[Rows]
+    """Settings by name and kind of points."""
+    settings: Settings
     noise_planes: ClassVar[bool] = True
     """Images: whether noise is further channels of the image, or goes to the UNet's way up."""
 
@@ -59,17 +64,19 @@ class Saddle(Settled[ConfigT]):
             classes: number of classes that map and critic are told; 0 = none, and batches that do not look at them.
         """
         super().__init__(problem, config, context)
-        self.marks, self.reads_label = classes, classes > 0
+        shape = problem.source.shape
+        self.images: Shape | None = shape if len(shape) == 3 else None
+        self.settings = settle(self.rows[config.settings, "vectors" if self.images is None else "images"], config)
+        self.input_classes, self.reads_label = classes, classes > 0
         self.map, self.potential = self.build_map(), self.build_potential()
-        self.average = copy.deepcopy(self.map).requires_grad_(False) if self.settings.averaging else self.map
-        self.average.eval()
+        self.average = Averaged(self.map, self.settings.averaging)
+        self.average.module.eval()
         self.map_optimiser, self.potential_optimiser = (
             torch.optim.AdamW(
                 network.parameters(), lr=self.settings.lr, weight_decay=self.settings.weight_decay, fused=True
             )
             for network in (self.map, self.potential)
         )
-        self.taken = torch.zeros((), dtype=torch.int64)
         self.source, self.target = (
             sampler_of(side, self.settings.batch_size, context.generator, balanced=self.reads_label)
             for side in (problem.source, problem.target)
@@ -86,7 +93,7 @@ class Saddle(Settled[ConfigT]):
                 )
             return ImageMap(
                 self.images,
-                classes=self.marks,
+                classes=self.input_classes,
                 noise=noise,
                 planes=self.noise_planes,
                 width=settings.map_width,
@@ -95,7 +102,7 @@ class Saddle(Settled[ConfigT]):
                 **start,
             )
         return MLP(
-            d + self.marks + noise,
+            d + self.input_classes + noise,
             d,
             widths=[settings.width or mlp_width(d)] * self.config.layers,
             activation=settings.activation,
@@ -106,9 +113,9 @@ class Saddle(Settled[ConfigT]):
 
     def build_potential(self) -> DenseICNN | MLPPotential | ImageCritic:
         """Return f, a `Potential` of rows (point, class); tests put the exact one here."""
-        settings, inputs, start = self.settings, self.problem.dim + self.marks, self._start()
+        settings, inputs, start = self.settings, self.problem.dim + self.input_classes, self._start()
         if self.images is not None:
-            return ImageCritic(self.images, classes=self.marks, width=settings.critic_width, **start)
+            return ImageCritic(self.images, classes=self.input_classes, width=settings.critic_width, **start)
         if settings.critic == "dense_icnn":
             return DenseICNN(inputs, strong_convexity=0.0, **start)
         return MLPPotential(
@@ -132,19 +139,16 @@ class Saddle(Settled[ConfigT]):
         rate = warmup_cosine(progress, warmup=settings.warmup, end=settings.lr_end)
         rate *= 0.5 ** min(settings.halvings, int(progress * (settings.halvings + 1)))
         for optimiser, factor in ((self.map_optimiser, 1.0), (self.potential_optimiser, settings.critic_rate)):
-            for group in optimiser.param_groups:
-                group["lr"], group["weight_decay"] = settings.lr * factor * rate, settings.weight_decay * rate
+            set_rates(optimiser, settings.lr * factor * rate, weight_decay=settings.weight_decay * rate)
         self.map.train()
         for _ in range(settings.inner):
             inner = self.inner_loss()
-            _descend(self.map_optimiser, inner)
+            descend(self.map_optimiser, inner)
         self.map.eval()  # a batch norm uses its running means from here on, as the authors' does
-        self.taken += 1
-        if settings.averaging:
-            update_average(self.average, self.map, taken=int(self.taken), power=settings.averaging)
+        self.average.update(self.map)
         outer = self.potential_loss(self.drawn(self.source), self.drawn(self.target))
-        _descend(self.potential_optimiser, outer)
-        done = settings.iterations is not None and int(self.taken) >= settings.iterations
+        descend(self.potential_optimiser, outer)
+        done = settings.iterations is not None and self.average.steps_done >= settings.iterations
         return StepInfo(inner.detach(), {"gap": outer.detach()}, done=done)
 
     @abc.abstractmethod
@@ -178,27 +182,27 @@ class Saddle(Settled[ConfigT]):
 
     def beside_class(self, moved: Tensor, x: Tensor) -> Tensor:
         """Return points `moved` (n, d), each followed by the class of its row of `x`, (n, d + classes)."""
-        return torch.cat((moved, x[:, self.problem.dim :]), 1) if self.marks else moved
+        return torch.cat((moved, x[:, self.problem.dim :]), 1) if self.input_classes else moved
 
-    def drawn(self, sampler: EpochSampler | ClassSampler) -> Tensor:
+    def drawn(self, sampler: Sampler) -> Tensor:
         """Return the next batch as rows (point, class), shape (n, d + classes)."""
         batch = sampler.next()
-        return marked(batch.x, batch.label, self.marks)
+        return with_class(batch.x, batch.label, self.input_classes)
 
     @torch.no_grad()
     def forward_map(
         self, x: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
         """Return T(x), same shape as `x` (n, *shape)."""
-        return self.transport(self.average, marked(x, label, self.marks), generator).view_as(x)
+        return self.transport(self.average.module, with_class(x, label, self.input_classes), generator).view_as(x)
 
     def forward_map_with_grad(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         """Return T(x), same shape as `x` (n, *shape), with a graph back to `x`."""
-        return self.transport(self.average, marked(x, label, self.marks), None).view_as(x)
+        return self.transport(self.average.module, with_class(x, label, self.input_classes), None).view_as(x)
 
     def stored_modules(self) -> Mapping[str, nn.Module]:
         """Return the map alone: the critic is not needed to apply it."""
-        return {"map": self.average}
+        return {"map": self.average.module}
 
 
 def beside_noise(x: Tensor, dim: int, std: float, generator: torch.Generator | None) -> Tensor:
@@ -207,9 +211,3 @@ def beside_noise(x: Tensor, dim: int, std: float, generator: torch.Generator | N
         generator = torch.Generator(x.device).manual_seed(0)
     z = torch.randn(len(x), dim, generator=generator, device=x.device, dtype=x.dtype)
     return torch.cat((x, std * z), 1)
-
-
-def _descend(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
-    optimiser.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimiser.step()

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
-from otbench.nets.image_points import Shape
-from otbench.solver import Config, Context, Field, Problem, Solver
+from otbench.solver import Config, Field
 
 RowName: TypeAlias = Literal["ours", "smoke", "paper"]
 Kind: TypeAlias = Literal["vectors", "images"]
@@ -44,7 +43,7 @@ class SaddleConfig(Config):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The values in force; the defaults are ours for vectors. Meanings as in `SaddleConfig`."""
+    """The values that a run uses; the defaults are ours for vectors. Meanings as in `SaddleConfig`."""
 
     lr: float = 3e-3
     critic_rate: float = 2.0
@@ -88,25 +87,3 @@ PAPER_IMAGES: dict[str, Any] = {**PAPER, "map_width": 48, "critic_width": 64, "n
 
 ConfigT = TypeVar("ConfigT", bound=SaddleConfig)
 Rows: TypeAlias = Mapping[tuple[RowName, Kind], Settings]
-
-
-class Settled(Solver[ConfigT]):
-    """A solver with rows of settings; by it a record hashes this file too.
-
-    Attributes:
-        images: (channels, height, width) of a point that is an image; None for vectors.
-        settings: the values in force.
-    """
-
-    rows: ClassVar[Rows]
-    """Settings by name and kind of points."""
-    settings: Settings
-
-    def __init__(self, problem: Problem, config: ConfigT, context: Context) -> None:
-        """Put the parameters that are given in place of the row's."""
-        super().__init__(problem, config, context)
-        shape = problem.source.shape
-        self.images: Shape | None = shape if len(shape) == 3 else None
-        row = self.rows[config.settings, "vectors" if self.images is None else "images"]
-        given = {field.name: getattr(config, field.name) for field in dataclasses.fields(row)}
-        self.settings = dataclasses.replace(row, **{name: value for name, value in given.items() if value is not None})

@@ -11,15 +11,16 @@ In your own file, say in this place: the paper, the equations, and every deviati
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from otbench.nets.dense_icnn import DenseICNN
+from otbench.ops.descent import descend, set_rates
 from otbench.ops.energy import energy_distance
 from otbench.ops.prox import solve_prox
+from otbench.ops.schedule import warmup_cosine
 from otbench.solver import Config, Context, Field, Problem, Solver, StepInfo, register_solver
 
 
@@ -55,11 +56,9 @@ class Template(Solver[TemplateConfig]):
         x = self.problem.source.sample(n, generator=generator).x
         y = self.problem.target.sample(n, generator=generator).x
         loss = energy_distance(x + self.potential.gradient(x), y)
-        self.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        for group in self.optimiser.param_groups:  # a schedule reads progress(), never a step count
-            group["lr"] = self.config.lr * (1 + math.cos(math.pi * self.context.progress())) / 2
-        self.optimiser.step()
+        # a schedule reads progress(), never a step count
+        set_rates(self.optimiser, self.config.lr * warmup_cosine(self.context.progress()))
+        descend(self.optimiser, loss)
         return StepInfo(loss.detach())
 
     @torch.no_grad()

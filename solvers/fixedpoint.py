@@ -30,32 +30,35 @@ Deviations from the paper and its code, all of them parameters (`paper` sets the
     maps: from a weighted average of the iterates, and where the target sets validation rows aside, from the average
         whose dual value on these is the lowest: on a small pool the last third of training fits its points one by one,
         as the weight decay falls. Validation has fresh, fixed points on a side without rows, and stays off the clock.
-    width: with classes the network is wider, as it holds one map for each. On images the paper has another network, of
-        width 512.
+    width: with classes the network is wider, as it holds one map for each.
+On images `paper` is not the authors' setting: there they have another network, of width 512.
 The released code also clamps g to be convex (`convex=true`), under which no map with a Jacobian eigenvalue below 1 can
 be reached; the paper's results need the unclamped network, so `paper` does not clamp.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from otbench.nets.average import update_average
+from otbench.config import Renamed
+from otbench.errors import UsageError
+from otbench.nets.anchors import Anchors
+from otbench.nets.average import Averaged
 from otbench.nets.dense_icnn import DenseICNN, dense_icnn_widths
-from otbench.nets.potential import QuadraticPotential
+from otbench.nets.potential import QuadraticPotential, gradient_beside
 from otbench.nets.watch import Watch
+from otbench.ops.descent import descend, set_rates
+from otbench.ops.inner import InnerSolver
 from otbench.ops.jacobian import jacobian
 from otbench.ops.points import held_out
 from otbench.ops.prox import ProxResult, solve_prox, solve_prox_among, solve_prox_paper
 from otbench.ops.schedule import warmup_cosine
-from otbench.problem import Measure, marked
-from otbench.samplers import sampler_of
+from otbench.problem import with_class
+from otbench.samplers import Repeated, sampler_of
 from otbench.solver import Config, Context, Field, No, Problem, Solver, StepInfo, Support, register_solver
 
 _ANCHORS = 4096
@@ -65,26 +68,25 @@ _VALIDATION_POINTS = 2000
 """Most points of either side on which the dual is validated."""
 
 
-class Anchors(nn.Module):
-    """Points that have to be kept to apply a map, shape (n, d)."""
-
-    points: Tensor
-
-    def __init__(self, points: Tensor) -> None:
-        """Keep `points`."""
-        super().__init__()
-        self.register_buffer("points", points)
+def _decay(on: bool | str) -> dict[str, float]:
+    """Return what stands for the old parameter `decay`."""
+    if str(on).lower() not in ("true", "false"):
+        raise UsageError(f"decay={on}: this old parameter is true or false; use lr_end and warmup")
+    return {"lr_end": 0.0, "warmup": 0.02} if str(on).lower() == "true" else {"lr_end": 1.0, "warmup": 0.0}
 
 
 class FixedPointConfig(Config):
     """Parameters of `FixedPoint`."""
 
+    renamed: ClassVar[Mapping[str, Renamed]] = {"average": "averaging", "decay": _decay}
+
     side: Literal["auto", "source", "target"] = Field("auto", "the measure on which the potential lives")
     lr: float = Field(3e-3, "peak learning rate of Adam", gt=0)
-    decay: bool = Field(True, "warm up over 2 % of the budget, then decay the rate to zero along a cosine")
+    lr_end: float = Field(0.0, "last learning rate, as a share of the peak; 1 = constant rate", ge=0, le=1)
+    warmup: float = Field(0.02, "share of the budget over which the rate rises", ge=0, lt=1)
     beta2: float = Field(0.999, "Adam's memory of squared gradients", gt=0, lt=1)
     weight_decay: float = Field(1.0, "peak of AdamW's weight decay, which falls to zero with the learning rate", ge=0)
-    average: float = Field(8.0, "maps use the mean of iterates k with weights ~ k^average; 0 = the last one", ge=0)
+    averaging: float = Field(8.0, "maps use the mean of iterates k with weights ~ k^averaging; 0 = the last", ge=0)
     batch_size: int = Field(2048, "points per side and step; at most those of a pool", unit="points", ge=1)
     steps_per_batch: int = Field(1, "steps taken on one batch before the next is drawn", unit="steps", ge=1)
     grad_clip: float = Field(10.0, "largest norm of the gradient", gt=0)
@@ -110,8 +112,9 @@ class FixedPointConfig(Config):
             "steps": 5000,
             "lr": 1e-3,
             "weight_decay": 0.0,
-            "decay": False,
-            "average": 0.0,
+            "lr_end": 1.0,
+            "warmup": 0.0,
+            "averaging": 0.0,
             "steps_per_batch": 3,
             "side": "source",
             "inner": "paper",
@@ -123,15 +126,15 @@ class FixedPointConfig(Config):
     },
 )
 class FixedPoint(Solver[FixedPointConfig]):
-    """Fixed-point neural OT: one potential, its dual minimised at solved, detached inner points, gives both maps.
+    """Fixed-point neural OT: one potential gives both maps; each step solves an inner problem for a batch of points.
 
     A step asks the host once per inner iteration (the tolerance test) and nowhere else.
 
     Attributes:
         potential: g, the network that is trained.
-        average: the averaged network, used by the maps; None where `average=0`.
+        average: the averaged network, and the number of steps so far.
         reverse: whether the potential lives on the target's side, so that S is explicit and T is solved for.
-        starts: last y* of each point of a finite pool on the solved side, shape (N, d + K); None without warm start.
+        inner: finds y*, from the last y* of the same point where the solved side is a finite pool.
         watch: the best network so far by validation; None where there are no validation rows.
         validate_every: steps between validations; 0 = there are none.
         anchors: points of the potential's own side from which the maps solve; None where they start from z.
@@ -150,8 +153,8 @@ class FixedPoint(Solver[FixedPointConfig]):
         super().__init__(problem, config, context)
         self.reads_label = problem.classes > 0
         self.potential = self.build_potential()
-        self.average = copy.deepcopy(self.potential).requires_grad_(False) if config.average else None
-        self.optimizer = torch.optim.AdamW(
+        self.average = Averaged(self.potential, config.averaging)
+        self.optimiser = torch.optim.AdamW(
             self.potential.parameters(),
             lr=config.lr,
             betas=(0.9, config.beta2),
@@ -167,21 +170,27 @@ class FixedPoint(Solver[FixedPointConfig]):
         pools = [len(side.pool) for side in (near, far) if side.pool is not None and not self.reads_label]
         size = min([config.batch_size, *pools])
         self.near, self.far = (
-            sampler_of(side, size, context.generator, balanced=self.reads_label) for side in (near, far)
+            Repeated(sampler_of(side, size, context.generator, balanced=self.reads_label), config.steps_per_batch)
+            for side in (near, far)
         )
-        warm = config.warm_start and config.inner == "anderson"
-        stored = marked(far.pool, far.pool_label, problem.classes) if warm and far.pool is not None else None
-        self.starts = None if stored is None else stored.clone()
-        self.anchors = self._anchors(near) if warm and far.pool is None and not problem.classes else None
+        pool = None if far.pool is None else with_class(far.pool, far.pool_label, problem.classes)
+        self.inner = InnerSolver(
+            solve_prox,
+            solve_prox_paper if config.inner == "paper" else None,
+            pool=pool if config.warm_start else None,
+            generator=context.generator,
+            tol=config.tol,
+            max_iter=config.max_inner,
+        )
+        anchored = config.warm_start and config.inner == "anderson" and pool is None and not problem.classes
+        self.anchors = Anchors(near, _ANCHORS, context.generator) if anchored else None
         self.watch: Watch | None = None
         self.validate_every = config.validate_every if validated else 0
         if validated:
-            self.watch = Watch(self._latest())
+            self.watch = Watch(self.average.module)
             self.held_near, self.held_far = (
                 held_out(side, _VALIDATION_POINTS, context.generator) for side in (near, far)
             )
-        self.taken = torch.zeros((), dtype=torch.int64)  # steps so far, on the host
-        self._held: tuple[Tensor, Tensor, Tensor | None] | None = None  # near, far, index of the far points
 
     def build_potential(self) -> DenseICNN:
         """Return the network g on points followed by their class; tests put an exact potential here."""
@@ -202,24 +211,17 @@ class FixedPoint(Solver[FixedPointConfig]):
         return QuadraticPotential(matrix, shift)
 
     def step(self) -> StepInfo:
-        """Do one step of Adam on a new pair of batches."""
-        config = self.config
-        x, z, index = self._draw()
-        found = self._solve(x, z, index)
+        """Do one step of Adam on a pair of batches."""
+        config, near, far = self.config, self.near.next(), self.far.next()
+        x, z = (with_class(side.x, side.label, self.problem.classes) for side in (near, far))
+        found = self.solve_batch(x, z, far.index)
         loss = self.loss(self.potential, x, z, found.y)
-
-        rate = warmup_cosine(self.context.progress()) if config.decay else 1.0
-        for group in self.optimizer.param_groups:
-            group["lr"], group["weight_decay"] = config.lr * rate, config.weight_decay * rate
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.potential.parameters(), config.grad_clip)
-        self.optimizer.step()
+        rate = warmup_cosine(self.context.progress(), warmup=config.warmup, end=config.lr_end)
+        set_rates(self.optimiser, config.lr * rate, weight_decay=config.weight_decay * rate)
+        descend(self.optimiser, loss, grad_clip=config.grad_clip)
         if config.convex:
             self.potential.clamp_convex_()
-        self.taken += 1
-        if self.average is not None:
-            update_average(self.average, self.potential, taken=int(self.taken), power=config.average)
+        self.average.update(self.potential)
         scalars: dict[str, Tensor | float] = {
             "inner_iterations": float(found.iterations),
             "unconverged": found.unconverged,
@@ -231,8 +233,8 @@ class FixedPoint(Solver[FixedPointConfig]):
     def validate(self) -> StepInfo:
         """Compute the dual's value on the points set aside, for the network that maps would use; never done."""
         assert self.watch is not None
-        network = self._latest()
-        value = self.loss(network, self.held_near, self.held_far, self._solved(self.held_far, network))
+        network = self.average.module
+        value = self.loss(network, self.held_near, self.held_far, self.implicit_map(self.held_far, network))
         self.watch.look(float(value))
         return StepInfo(value)
 
@@ -247,106 +249,64 @@ class FixedPoint(Solver[FixedPointConfig]):
         self, x: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
         """Return T(x), same shape as `x` (n, *shape)."""
-        points = marked(x, label, self.problem.classes)
-        return self._bare(self._solved(points) if self.reverse else self._explicit(points), x)
+        return self._moved(x, label, explicit=not self.reverse)
 
     def forward_map_with_grad(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         """Return T(x), same shape as `x` (n, *shape), with a graph back to `x`; of `reverse`, vectors only."""
-        points = marked(x, label, self.problem.classes)
         if not self.reverse:
-            return self._bare(self._explicit(points), x)
+            return self._moved(x, label, explicit=True)
+        points = with_class(x, label, self.problem.classes)
         # Newton's steps take the solution to rounding; by the implicit function theorem the last one has the derivative
-        moved = self._solved(points.detach())
+        moved = self.implicit_map(points.detach())
         for _ in range(2):
-            back, slope = jacobian(self._explicit, moved.detach())
+            back, slope = jacobian(self.explicit_map, moved.detach())
             moved = moved.detach() + torch.linalg.solve(slope, (points - back).unsqueeze(2)).squeeze(2)
-        return self._bare(moved, x)
+        return self._without_class(moved, x)
 
     @torch.no_grad()
     def backward_map(
         self, y: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
         """Return S(y), same shape as `y` (n, *shape)."""
-        points = marked(y, label, self.problem.classes)
-        return self._bare(self._explicit(points) if self.reverse else self._solved(points), y)
+        return self._moved(y, label, explicit=self.reverse)
 
     def backward_map_with_grad(self, y: Tensor, label: Tensor | None = None) -> Tensor | None:
         """Return S(y), same shape as `y` (n, *shape), with a graph back to `y`; None where S is solved for."""
-        if not self.reverse:
-            return None
-        return self._bare(self._explicit(marked(y, label, self.problem.classes)), y)
+        return self._moved(y, label, explicit=True) if self.reverse else None
 
     def stored_modules(self) -> Mapping[str, nn.Module]:
         """Return what both maps use: the network and, where there are any, the anchors."""
-        kept: dict[str, nn.Module] = {"potential": self._trained()}
+        kept: dict[str, nn.Module] = {"potential": self._network}
         return kept if self.anchors is None else kept | {"anchors": self.anchors}
 
-    def _bare(self, points: Tensor, like: Tensor) -> Tensor:
+    def _moved(self, x: Tensor, label: Tensor | None, *, explicit: bool) -> Tensor:
+        points = with_class(x, label, self.problem.classes)
+        return self._without_class(self.explicit_map(points) if explicit else self.implicit_map(points), x)
+
+    def _without_class(self, points: Tensor, like: Tensor) -> Tensor:
         """Return `points` without their classes, in the shape of `like`."""
         return points[:, : self.problem.dim].reshape(like.shape)
 
-    def _explicit(self, x: Tensor) -> Tensor:
-        return x + self._gradient(self._trained())(x)
+    def explicit_map(self, x: Tensor) -> Tensor:
+        """Return x + grad g(x), shape of `x` (n, d + K)."""
+        return x + gradient_beside(self._network, self.problem.classes)(x)
 
-    def _solved(self, z: Tensor, network: DenseICNN | None = None) -> Tensor:
+    def implicit_map(self, z: Tensor, network: DenseICNN | None = None) -> Tensor:
         """Return y with y + grad g(y) = z, to a tenth of the training tolerance; else the best iterate."""
-        network, tol = network or self._trained(), self.config.tol / 10
+        network, tol = network or self._network, self.config.tol / 10
         if self.anchors is None:
-            return solve_prox(self._gradient(network), z, tol=tol, max_iter=_MAP_ITERATIONS).y
+            return solve_prox(gradient_beside(network, self.problem.classes), z, tol=tol, max_iter=_MAP_ITERATIONS).y
         points = self.anchors.points
         return solve_prox_among(network.value_and_gradient, z, points, tol=tol, max_iter=_MAP_ITERATIONS).y
 
-    def _gradient(self, network: DenseICNN) -> Callable[[Tensor], Tensor]:
-        """Return the gradient of `network` in x alone, from (n, d + K) to (n, d + K), zero where the class stands."""
-        d, classes = self.problem.dim, self.problem.classes
-        if not classes:
-            return network.gradient
+    def solve_batch(self, x: Tensor, z: Tensor, index: Tensor | None = None) -> ProxResult:
+        """Return y*(z) of the network in training, at a batch `z` of the places `index` of the pool, beside `x`."""
+        if self.anchors is None:
+            return self.inner(gradient_beside(self.potential, self.problem.classes), z, index)
+        config, function = self.config, self.potential.value_and_gradient
+        return solve_prox_among(function, z, x, tol=config.tol, max_iter=config.max_inner)
 
-        def gradient(points: Tensor) -> Tensor:
-            fixed = torch.cat((points[:, :d], points[:, d:].detach()), 1)
-            return functional.pad(network.gradient(fixed)[:, :d], (0, classes))
-
-        return gradient
-
-    def _trained(self) -> DenseICNN:
-        """Return the network of the maps: the best by validation, else the latest."""
-        return self._latest() if self.watch is None else self.watch.module  # type: ignore[return-value]
-
-    def _latest(self) -> DenseICNN:
-        return self.potential if self.average is None else self.average
-
-    def state_dict(self) -> dict[str, object]:
-        """Return all state, with the batch in use."""
-        return {**super().state_dict(), "held": self._held}
-
-    def load_state_dict(self, state: Mapping[str, object]) -> None:
-        """Take over `state`, as `state_dict` gave it."""
-        self._held = state["held"]  # type: ignore[assignment]
-        super().load_state_dict({name: value for name, value in state.items() if name != "held"})
-
-    def _anchors(self, near: Measure) -> Anchors:
-        if near.pool is None:
-            return Anchors(near.sample(_ANCHORS, generator=self.context.generator).x.flatten(1))
-        chosen = torch.randperm(len(near.pool), generator=self.context.generator, device=near.pool.device)[:_ANCHORS]
-        return Anchors(near.pool[chosen].flatten(1))
-
-    def _draw(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        if self._held is None or int(self.taken) % self.config.steps_per_batch == 0:
-            near, far = self.near.next(), self.far.next()
-            x, z = (marked(side.x, side.label, self.problem.classes) for side in (near, far))
-            self._held = x, z, far.index
-        return self._held
-
-    def _solve(self, x: Tensor, z: Tensor, index: Tensor | None) -> ProxResult:
-        config, network, gradient = self.config, self.potential, self._gradient(self.potential)
-        if config.inner == "paper":
-            return solve_prox_paper(
-                gradient, z, generator=self.context.generator, tol=config.tol, max_iter=config.max_inner
-            )
-        if self.anchors is not None:
-            return solve_prox_among(network.value_and_gradient, z, x, tol=config.tol, max_iter=config.max_inner)
-        start = None if self.starts is None or index is None else self.starts[index]
-        found = solve_prox(gradient, z, start=start, tol=config.tol, max_iter=config.max_inner)
-        if self.starts is not None and index is not None:
-            self.starts[index] = found.y
-        return found
+    @property
+    def _network(self) -> DenseICNN:
+        """The network of the maps: the best by validation, else the latest."""
+        return self.average.module if self.watch is None else self.watch.module  # type: ignore[return-value]

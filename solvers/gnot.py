@@ -88,10 +88,8 @@ class GNOT(Saddle[GNOTConfig]):
     @classmethod
     def supports(cls, problem: Problem) -> Support:
         """Take vectors and images with classes on both sides, of which each has labelled points."""
-        if not problem.classes:
-            return No("needs classes on both sides")
         # two source points for the spread of a class, one target point to aim at
-        scarce = problem.scarce(2, sides=("source",)) or problem.scarce(1, sides=("target",))
+        scarce = problem.scarce(2, sides=("source",), needed=True) or problem.scarce(1, sides=("target",))
         return No(scarce) if scarce else super().supports(problem)
 
     def __init__(self, problem: Problem, config: GNOTConfig, context: Context) -> None:

@@ -37,16 +37,13 @@ from torch import Tensor
 
 from otbench.nets.potential import Potential
 from otbench.solver import Context, Field, Problem, StepInfo, register_solver
-from otbench.solvers._paired import PAPER, PairedConfig, PairedPotentials
+from otbench.solvers._paired import PAPER, FreeConfig, PairedPotentials
 
 
-class LSConfig(PairedConfig):
+class LSConfig(FreeConfig):
     """Parameters of LS."""
 
     batch_size: int = Field(512, "points per side and batch", unit="points", ge=2)
-    activation: Literal["celu", "softplus"] = Field("softplus", "activation of the networks")
-    strong_convexity: float = Field(1.0, "weight of |x|^2/2 that is built into the networks", ge=0)
-    pretraining: int = Field(0, "most steps of identity pre-training", unit="steps", ge=0)
     regulariser: Literal["l2", "entropic"] = Field("l2", "penalty on a violated constraint: square, or exponential")
     epsilon: float | None = Field(
         None, "strength of the regulariser; left out: 3e-5 with l2, 0.03 with entropic", unit="data units squared", gt=0

@@ -27,7 +27,7 @@ Deviations from the released code, all of them parameters (`paper` sets them bac
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -35,15 +35,12 @@ from torch import Tensor
 from otbench.nets.potential import Potential
 from otbench.samplers import EpochSampler
 from otbench.solver import Field, Preset, StepInfo, register_solver
-from otbench.solvers._paired import PAPER, PairedConfig, PairedPotentials
+from otbench.solvers._paired import PAPER, FreeConfig, PairedPotentials
 
 
-class MMConfig(PairedConfig):
+class MMConfig(FreeConfig):
     """Parameters of MM and MM:R."""
 
-    activation: Literal["celu", "softplus"] = Field("softplus", "activation of the networks")
-    strong_convexity: float = Field(1.0, "weight of |x|^2/2 that is built into the networks", ge=0)
-    pretraining: int = Field(0, "most steps of identity pre-training", unit="steps", ge=0)
     inner: int = Field(5, "steps of the map per step of the potential", unit="steps", ge=1)
 
 

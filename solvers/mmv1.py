@@ -14,7 +14,6 @@ Deviations from the released code, all of them parameters (`paper` sets them bac
     inner solver: per-sample Anderson acceleration, started from the last y* of the same pool point (elsewhere from y),
         instead of Adam on the whole batch from a uniform point of the unit cube.
     learning rate: short warm-up and cosine decay, instead of a constant rate.
-    weight decay: falls to zero with the rate; it keeps the network from fitting the noise of its finite pool.
     maps: from a weighted average of the iterates. The released code keeps the checkpoint with the lowest error against
         the ground truth, which no solver here can see.
     data: batches walk through the pool in shuffled epochs.
@@ -29,7 +28,7 @@ from torch import Tensor
 
 from otbench.nets.potential import Potential
 from otbench.ops.conjugate import solve_conjugate, solve_conjugate_paper
-from otbench.ops.prox import ProxResult
+from otbench.ops.inner import InnerSolver
 from otbench.solver import Context, Field, Problem, StepInfo, register_solver
 from otbench.solvers._paired import PAPER, PairedConfig, PairedPotentials
 
@@ -60,8 +59,8 @@ class MMv1(PairedPotentials[MMv1Config]):
     A step asks the host once per inner iteration (the tolerance test) and nowhere else.
 
     Attributes:
-        starts_target: last maximiser of each target point of a finite pool, shape (N, d); None without warm start.
-        starts_source: the same on the source side.
+        conjugate: finds the maximisers of psi's conjugate, at target points.
+        conjugate_bar: finds those of psi_bar's, at source points.
     """
 
     convex: ClassVar[bool] = True
@@ -70,15 +69,24 @@ class MMv1(PairedPotentials[MMv1Config]):
     def __init__(self, problem: Problem, config: MMv1Config, context: Context) -> None:
         """Build and pre-train both potentials."""
         super().__init__(problem, config, context)
-        self.starts_target = self._first_guess(problem.target.pool)
-        self.starts_source = self._first_guess(problem.source.pool)
+        self.conjugate, self.conjugate_bar = (
+            InnerSolver(
+                solve_conjugate,
+                solve_conjugate_paper if config.inner == "paper" else None,
+                pool=side.pool.flatten(1) if config.warm_start and side.pool is not None else None,
+                generator=context.generator,
+                tol=config.tol,
+                max_iter=config.max_inner,
+            )
+            for side in (problem.target, problem.source)
+        )
 
     def update(self) -> StepInfo:
         """Solve both conjugates on a new pair of batches and take one step of Adam on both potentials."""
         source, target = self.source.next(), self.target.next()
         x, y = source.x.flatten(1), target.x.flatten(1)
-        at_y = self._conjugate(self.psi, y, self.starts_target, target.index)
-        at_x = self._conjugate(self.psi_bar, x, self.starts_source, source.index)
+        at_y = self.conjugate(self.psi.gradient, y, target.index)
+        at_x = self.conjugate_bar(self.psi_bar.gradient, x, source.index)
         loss = self.loss(self.psi, x, at_y.y) + self.loss(self.psi_bar, y, at_x.y)
         self.descend(loss)
         scalars: dict[str, Tensor | float] = {
@@ -92,19 +100,3 @@ class MMv1(PairedPotentials[MMv1Config]):
         """Return the mean of the potential at `here` minus that at the conjugate's `solved` points, each (n, d)."""
         value = potential(torch.cat((here, solved)))
         return value[: len(here)].mean() - value[len(here) :].mean()
-
-    def _conjugate(self, potential: Potential, y: Tensor, starts: Tensor | None, index: Tensor | None) -> ProxResult:
-        config = self.config
-        if config.inner == "paper":
-            return solve_conjugate_paper(
-                potential.gradient, y, generator=self.context.generator, tol=config.tol, max_iter=config.max_inner
-            )
-        start = None if starts is None or index is None else starts[index]
-        found = solve_conjugate(potential.gradient, y, start=start, tol=config.tol, max_iter=config.max_inner)
-        if starts is not None and index is not None:
-            starts[index] = found.y
-        return found
-
-    def _first_guess(self, pool: Tensor | None) -> Tensor | None:
-        warm = self.config.warm_start and self.config.inner == "anderson" and pool is not None
-        return pool.flatten(1).clone() if warm and pool is not None else None

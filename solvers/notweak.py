@@ -52,7 +52,7 @@ class NOTWeakConfig(NOTConfig):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WeakSettings(Settings):
-    """The values in force; the defaults are ours for vectors."""
+    """The values that a run uses; the defaults are ours for vectors."""
 
     batch_size: int = 512
     gamma: float = 0.66

@@ -28,20 +28,22 @@ number of iterations. Deviations from the paper, all parameters of this file, in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from otbench.config import settle
 from otbench.nets.otflow_potential import OTFlowPotential
 from otbench.nets.watch import Watch
+from otbench.ops.descent import descend, set_rates
 from otbench.ops.points import held_out
 from otbench.ops.schedule import warmup_cosine
 from otbench.samplers import EpochSampler
 from otbench.solver import Config, Context, Field, Problem, StepInfo, register_solver
-from otbench.solvers._flow import Flow, Row, log_normal, settle
+from otbench.solvers._flow import Flow, RowName, log_normal, row_named
 
 CLAMP = 1.5
 """Largest size of a parameter at the start of a step."""
@@ -56,7 +58,7 @@ CHUNK = 8192
 class OTFlowConfig(Config):
     """Parameters of OT-Flow; those left at none have the value of the row `settings`."""
 
-    settings: Row = Field("ours", "row of settings: ours, a published one by name, or auto: by dimension")
+    settings: RowName = Field("ours", "row of settings: ours, a published one by name, or auto: by dimension")
     width: int | None = Field(None, "width of the network", ge=1)
     batch_size: int | None = Field(None, "samples per step", unit="samples", ge=1)
     lr: float | None = Field(None, "learning rate of Adam, at its peak", gt=0)
@@ -125,7 +127,7 @@ class OTFlow(Flow[OTFlowConfig]):
     """OT-Flow: maximum likelihood along straightened characteristics of one potential; trained on the target alone.
 
     Attributes:
-        settings: the values in force.
+        settings: the values that this run uses.
         potential: Phi, the network that is trained.
         watch: the best weights so far, and the rule for the learning rate.
         validate_every: steps between validations.
@@ -140,7 +142,7 @@ class OTFlow(Flow[OTFlowConfig]):
             UsageError: `settings=auto` in a dimension without published settings.
         """
         super().__init__(problem, config, context)
-        self.settings = settle(SETTINGS, config.settings, config, problem.dim, owner="otflow")
+        self.settings = settle(SETTINGS[row_named(config.settings, problem.dim, owner="otflow")], config)
         self.validate_every = self.settings.validate_every
         self.potential = self.build_potential()
         self.optimiser = torch.optim.Adam(self.potential.parameters(), lr=self.settings.lr, fused=True)
@@ -171,11 +173,8 @@ class OTFlow(Flow[OTFlowConfig]):
             for parameter in self.potential.parameters():
                 parameter.clamp_(-CLAMP, CLAMP)
         loss, nll, cost, residual = self.losses(self.target.next().x, settings.nt)
-        self.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        for group in self.optimiser.param_groups:
-            group["lr"] = settings.lr * self._rate()
-        self.optimiser.step()
+        set_rates(self.optimiser, settings.lr * self._rate())
+        descend(self.optimiser, loss)
         self.steps_done += 1
         self.function_evaluations = 4 * settings.nt * int(self.steps_done)
         scalars = {"nll": nll.detach(), "transport": cost.detach(), "hjb": residual.detach()}
@@ -244,30 +243,33 @@ class OTFlow(Flow[OTFlowConfig]):
 
 def integrate(potential: nn.Module, x: Tensor, start: float, end: float, steps: int) -> Tensor:
     """Return where x' = -grad_x Phi carries `x`, shape (n, d), from time `start` to `end`, by RK4."""
-    h = (end - start) / steps
-    for k in range(steps):
-        t = start + k * h
-        v1 = _velocity(potential, x, t)
-        v2 = _velocity(potential, x + h / 2 * v1, t + h / 2)
-        v3 = _velocity(potential, x + h / 2 * v2, t + h / 2)
-        v4 = _velocity(potential, x + h * v3, t + h)
-        x = x + h / 6 * (v1 + 2 * (v2 + v3) + v4)
-    return x
+    return _rk4(lambda x, t: (_velocity(potential, x, t),), (x,), start, end, steps)[0]
 
 
 def integrate_with_costs(potential: nn.Module, x: Tensor, steps: int) -> tuple[Tensor, Tensor]:
     """Return x(1), shape (n, d), and the integrals l, L, R from 0 to 1, shape (3, n), by RK4."""
-    h = 1 / steps
-    total = x.new_zeros((3, len(x)))
+    moved, total = _rk4(lambda x, t: _rates(potential, x, t), (x, x.new_zeros((3, len(x)))), 0.0, 1.0, steps)
+    return moved, total
+
+
+def _rk4(
+    rates: Callable[[Tensor, float], tuple[Tensor, ...]],
+    state: tuple[Tensor, ...],
+    start: float,
+    end: float,
+    steps: int,
+) -> tuple[Tensor, ...]:
+    """Return `state` at time `end`; its rates depend on its first part and the time."""
+    h = (end - start) / steps
     for k in range(steps):
-        t = k * h
-        v1, r1 = _rates(potential, x, t)
-        v2, r2 = _rates(potential, x + h / 2 * v1, t + h / 2)
-        v3, r3 = _rates(potential, x + h / 2 * v2, t + h / 2)
-        v4, r4 = _rates(potential, x + h * v3, t + h)
-        x = x + h / 6 * (v1 + 2 * (v2 + v3) + v4)
-        total = total + h / 6 * (r1 + 2 * (r2 + r3) + r4)
-    return x, total
+        x, t = state[0], start + k * h
+        first = rates(x, t)
+        second = rates(x + h / 2 * first[0], t + h / 2)
+        third = rates(x + h / 2 * second[0], t + h / 2)
+        fourth = rates(x + h * third[0], t + h)
+        parts = zip(state, first, second, third, fourth, strict=True)
+        state = tuple(s + h / 6 * (r1 + 2 * (r2 + r3) + r4) for s, r1, r2, r3, r4 in parts)
+    return state
 
 
 def _velocity(potential: nn.Module, x: Tensor, t: float) -> Tensor:

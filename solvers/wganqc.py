@@ -42,18 +42,15 @@ from torch import Tensor
 from otbench.nets.potential import Potential
 from otbench.ops.dual_lp import DualSolution, solve_dual_general, solve_dual_simplex
 from otbench.solver import Field, StepInfo, register_solver
-from otbench.solvers._paired import PAPER, PairedConfig, PairedPotentials
+from otbench.solvers._paired import PAPER, FreeConfig, PairedPotentials
 
 
-class WGANQCConfig(PairedConfig):
+class WGANQCConfig(FreeConfig):
     """Parameters of WGAN-QC."""
 
     batch_size: int = Field(
         128, "points per side and batch; the linear program's time grows faster than its square", unit="points", ge=2
     )
-    activation: Literal["celu", "softplus"] = Field("softplus", "activation of the networks")
-    strong_convexity: float = Field(1.0, "weight of |x|^2/2 that is built into the networks", ge=0)
-    pretraining: int = Field(0, "most steps of identity pre-training", unit="steps", ge=0)
     gamma: float = Field(0.1, "weight of the term that compares |grad u| with the distance to the partner", ge=0)
     inner: Literal["simplex", "highs"] = Field("simplex", "exact linear program: network simplex, or general solver")
 

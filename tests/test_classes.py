@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from otbench.ops.points import class_points, training_batch
-from otbench.problem import Batch, Measure, PoolMeasure, Problem, QuadraticCost, marked
-from otbench.samplers import ClassSampler, EpochSampler, by_class, sampler_of
+from otbench.problem import Batch, Measure, PoolMeasure, Problem, QuadraticCost, with_class
+from otbench.samplers import ClassSampler, EpochSampler, Repeated, by_class, sampler_of
 
 CPU = torch.device("cpu")
 
@@ -99,12 +99,12 @@ def test_sampler_without_balance_does_not_look_at_labels() -> None:
 def test_points_are_followed_by_their_class() -> None:
     x = torch.arange(12.0).view(3, 2, 2)
     label = torch.tensor([2, -1, 0])
-    found = marked(x, label, 3)
+    found = with_class(x, label, 3)
     assert torch.equal(found[:, :4], x.flatten(1))
     assert found[:, 4:].tolist() == [[0, 0, 1], [0, 0, 0], [1, 0, 0]]
-    assert torch.equal(marked(x, label, 0), x.flatten(1))
+    assert torch.equal(with_class(x, label, 0), x.flatten(1))
     with pytest.raises(ValueError, match="class of each point"):
-        marked(x, None, 3)
+        with_class(x, None, 3)
 
 
 def test_problem_knows_its_classes_and_which_are_scarce() -> None:
@@ -126,3 +126,20 @@ def test_training_points_keep_their_classes() -> None:
     assert torch.equal(batch.label, measure.pool_label[batch.x.flatten().long()])  # type: ignore[index]
     assert class_points(measure, 1, generator()).flatten().tolist() == [1, 4, 7, 10]
     assert measure.drawn == 9
+
+
+def test_each_batch_is_given_as_often_as_asked_for_and_a_resumed_sampler_goes_on_within_it() -> None:
+    def sampler(source: torch.Generator) -> Repeated:
+        return Repeated(EpochSampler(pool([0, 1] * 10, 2), 4, source), 3)
+
+    source = generator(1)
+    whole = sampler(source)
+    seen = [whole.next().x for _ in range(4)]
+    assert torch.equal(seen[0], seen[1])
+    assert torch.equal(seen[0], seen[2])
+    assert not torch.equal(seen[2], seen[3])
+    again = generator()
+    resumed = sampler(again)
+    resumed.load_state_dict(whole.state_dict())
+    again.set_state(source.get_state())
+    assert all(torch.equal(whole.next().x, resumed.next().x) for _ in range(6))

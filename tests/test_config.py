@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from otbench.config import Config, Field, Value, build_config
+from otbench.config import Config, Field, Value, build_config, settle
 from otbench.errors import UsageError
 
 
@@ -123,3 +125,47 @@ def test_unit_and_bounds_are_kept_with_the_parameter() -> None:
     field = Demo.model_fields["count"]
     assert field.description == "how many"
     assert field.json_schema_extra == {"unit": "points"}
+
+
+def slow(on: str | bool) -> Mapping[str, Value]:
+    return {"lr": 0.01 if str(on).lower() == "true" else 1.0, "count": 7}
+
+
+class Renamed(Demo):
+    renamed: ClassVar = {"rate": "lr", "slow": slow}
+
+
+@pytest.mark.parametrize(
+    ("old", "lr", "count"),
+    [({"rate": "2"}, 2.0, 3), ({"rate": 2.0, "count": 9}, 2.0, 9), ({"slow": "true"}, 0.01, 7), ({}, 0.1, 3)],
+)
+def test_an_old_name_stays_readable_and_only_present_names_are_kept(
+    old: dict[str, Value], lr: float, count: int
+) -> None:
+    for built in (build_config(Renamed, old, owner="solver demo"), Renamed(**old)):  # typed; read from a record
+        assert (built.lr, built.count) == (lr, count)
+        assert set(built.model_dump()) == set(Demo.model_fields)
+
+
+@pytest.mark.parametrize("both", [{"rate": 1, "lr": 1}, {"lr": 1, "rate": 1}, {"slow": True, "count": 1}])
+def test_an_old_name_beside_its_present_one_is_refused(both: dict[str, Value]) -> None:
+    with pytest.raises(UsageError, match=r"solver demo: '(rate|slow)' is the old name of '(lr|count)'"):
+        build_config(Renamed, both, owner="solver demo")
+    with pytest.raises(UsageError, match="old name"):
+        Renamed(**both)
+
+
+def test_a_wrong_value_under_an_old_name_is_reported_under_the_present_one() -> None:
+    with pytest.raises(UsageError, match="solver demo: lr='0'"):
+        build_config(Renamed, {"rate": "0"}, owner="solver demo")
+
+
+def test_given_parameters_replace_the_values_of_a_row() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Row:
+        patience: int
+        file: str | None
+
+    row = Row(5, "a.npz")
+    assert settle(row, Demo()) == row
+    assert settle(row, Demo(patience=2)) == Row(2, "a.npz")

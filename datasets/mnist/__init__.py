@@ -35,10 +35,10 @@ from otbench.datasets.mnist.pretrained import Trained, network_path, trained
 from otbench.datasets.mnist.pretraining import NetworkSettings, classifier_settings, vae_settings
 from otbench.datasets.mnist.scores import Judge, accuracy
 from otbench.errors import UsageError
+from otbench.metrics.class_energy import class_energy
 from otbench.metrics.inception import WEIGHTS, find_weights
 from otbench.nets.classifier import Classifier
 from otbench.nets.vae import VAE
-from otbench.ops.energy import energy_distance
 from otbench.ops.points import fixed_rows
 from otbench.picture import Picture
 from otbench.problem import Batch, PoolMeasure, Problem, QuadraticCost
@@ -138,21 +138,15 @@ class MNISTInstance(Instance):
 
     def _points(self, moved: Tensor, here: Batch, there: Batch) -> dict[str, float]:
         """Return what does not need images: the transport cost, and the mean over classes of the energy distance."""
-        assert here.label is not None
-        assert there.label is not None
-        flat, goal = moved.flatten(1), there.x.flatten(1)
-        found = []
-        for k in range(CLASSES):
-            mine, others = flat[here.label == k], goal[there.label == k]
-            found.append(float(energy_distance(mine, others, unbiased=True)))
+        image, aim = Batch(moved.flatten(1), here.label), Batch(there.x.flatten(1), there.label)
         return {
             "cost": float(self.problem.cost(here.x, moved).double().mean()),
-            "class_energy": sum(found) / len(found),
+            "class_energy": class_energy(image, aim),
         }
 
-    def references(self) -> Mapping[str, Mapping[str, float]]:
+    def task_rows(self) -> Mapping[str, Mapping[str, float]]:
         """Return the rows of real and of reconstructed test images."""
-        return self._judge.references()
+        return self._judge.task_rows()
 
     def pictures(self, outputs: Outputs) -> Sequence[Picture]:
         """Return grids of images, the confusion matrix, and points along the target's principal components."""

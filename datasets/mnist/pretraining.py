@@ -16,6 +16,7 @@ from otbench.datasets.mnist.images import CLASSES, Images, ImageSet, SetName
 from otbench.errors import DivergedError, UsageError
 from otbench.nets.classifier import Classifier
 from otbench.nets.vae import VAE
+from otbench.ops.descent import descend, set_rates
 from otbench.ops.schedule import warmup_cosine
 
 Kind: TypeAlias = Literal["conditional", "unconditional"]
@@ -231,11 +232,8 @@ class _Training:
     def step(self, loss: Tensor) -> None:
         """Do one step down `loss`, shape ()."""
         rate = warmup_cosine(self._taken / (self._settings.epochs * self.per_epoch)) if self._settings.decay else 1.0
-        for group in self._optimiser.param_groups:
-            group["lr"] = self._settings.lr * rate
-        self._optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._optimiser.step()
+        set_rates(self._optimiser, self._settings.lr * rate)
+        descend(self._optimiser, loss)
         self._taken += 1
 
 

@@ -143,7 +143,7 @@ class Judge:
 
         return cached(f"inception-{self._name}", self._inception_identity, look).tensors
 
-    def references(self) -> dict[str, dict[str, float]]:
+    def task_rows(self) -> dict[str, dict[str, float]]:
         """Return the rows that need test data and no solver, metrics by name.
 
         `real_images`: accuracy of the real test images; Frechet distances of training images to test images, about

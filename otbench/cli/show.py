@@ -32,7 +32,9 @@ def describe(out: Console, entry: Entry, note: Registration) -> None:
     out.print(Text("\n" + (inspect.getdoc(inspect.getmodule(note.cls)) or "")))
     out.print(Text(f"\nreference  {note.reference}"))
     out.print(Text(f"source     {inspect.getsourcefile(note.cls)}:{inspect.getsourcelines(note.cls)[1]}"))
-    if entry.kind != "task":
+    if note.scored_by_task:
+        out.print(Text("scored by  the task, from its own test data: there is no map"))
+    elif entry.kind != "task":
         supports = (inspect.getdoc(getattr(note.cls, "supports", None)) or "").split("\n")[0]
         abilities = [words for name, words in _ABILITIES.items() if hasattr(note.cls, name)]
         out.print(Text(f"supports   {supports}"))

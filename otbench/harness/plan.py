@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from otbench.config import Config, Value, build_config
+from otbench.config import Config, Value, build_config, present_names
 from otbench.errors import PluginError, UsageError
 from otbench.harness.messages import Planned
 from otbench.harness.selection import Selection, as_grid, integers, parse
@@ -175,6 +175,7 @@ def _chosen_solvers(request: Request, registry: Registry, notes: list[str]) -> l
                 raise UsageError(
                     f"{entry.name} declares no preset '{request.preset}'; it has: {', '.join(note.presets)}"
                 )
+            typed = [present_names(note.config, point, owner=f"{entry.kind} {entry.name}") for point in typed]
         except (PluginError, UsageError) as error:
             if required:
                 raise

@@ -184,13 +184,13 @@ class _Run:
         record.facts = dict(instance.facts)
         record.metric_info = list(task.metrics)
         record.published = task.published()
+        if solver_entry.scored_by_task:
+            row = instance.task_rows().get(spec.solver)
+            record.metrics = dict(row or {})
+            record.reason = "" if row else f"this task has no row of {spec.solver}"
+            return
         solver_class = solver_entry.cls
         assert issubclass(solver_class, Solver)
-        if solver_class.reference is not None:
-            row = instance.references().get(solver_class.reference)
-            record.metrics = dict(row or {})
-            record.reason = "" if row else f"this task has no row of {solver_class.reference}"
-            return
         support = solver_class.supports(problem)
         if not support.ok:
             record.reason = support.reason

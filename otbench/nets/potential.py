@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 @runtime_checkable
@@ -20,6 +22,19 @@ class Potential(Protocol):
 
     def value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return both at once, shapes (n,) and (n, d)."""
+
+
+def gradient_beside(potential: Potential, k: int) -> Callable[[Tensor], Tensor]:
+    """Return the gradient of `potential` in all coordinates but the last `k`, from (n, d) to (n, d).
+
+    The last ones, such as a class, are held fixed: the gradient there is zero, and none flows back to them.
+    """
+
+    def gradient(points: Tensor) -> Tensor:
+        fixed = torch.cat((points[:, :-k], points[:, -k:].detach()), 1)
+        return functional.pad(potential.gradient(fixed)[:, :-k], (0, k))
+
+    return gradient if k else potential.gradient
 
 
 class AutogradPotential(nn.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from otbench.nets.dense_icnn import DenseICNN
+from otbench.ops.descent import descend
 
 SPREAD, BATCH, RATE, WEIGHT_DECAY = 3.0, 1024, 1e-3, 1e-10
 TOLERANCE = 1e-3
@@ -33,9 +34,7 @@ def pretrain_identity(potential: DenseICNN, *, generator: torch.Generator, steps
     for k in range(steps):
         x = torch.randn(BATCH, potential.dim, generator=generator, device=like.device, dtype=like.dtype).mul_(SPREAD)
         loss = (potential.gradient(x) - x).square().mean()
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        descend(optimiser, loss)
         if convex:
             potential.clamp_convex_()
         if k % LOOK_EVERY == 0:

@@ -28,6 +28,7 @@ _FOLDERS = ("solvers", "baselines", "datasets")
 _DECORATORS: dict[str, Kind] = {
     "register_solver": "solver",
     "register_baseline": "baseline",
+    "register_task_row": "baseline",
     "register_task": "task",
 }
 

@@ -148,7 +148,7 @@ class Record(_Model):
         metrics: metrics at the end.
         facts: numbers about the instance (exact cost, sample sizes).
         instance: the instance in words.
-        settings: values in force where the solver's parameters are left at none, by name.
+        settings: values that the solver chose where its parameters are left at none, by name.
         source: hash of the code that made the numbers, by file.
         reads_label: whether the maps are given the class of the point that they move.
         pictures: what a report can draw; the arrays lie in a file of the same name, ending `.npz`.

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from otbench.baselines.constant import Constant, ConstantConfig
+from otbench.baselines.constant import Constant
 from otbench.baselines.emd import EMD, EMDConfig
-from otbench.baselines.identity import Identity, IdentityConfig
+from otbench.baselines.identity import Identity
 from otbench.baselines.linear import Linear, LinearConfig
 from otbench.baselines.sinkhorn import Sinkhorn, SinkhornConfig
 from otbench.config import Config
@@ -20,8 +20,8 @@ from otbench.solver import Context, Solver
 
 CPU = torch.device("cpu")
 ALL: list[tuple[type[Solver[Config]], Config]] = [
-    (Identity, IdentityConfig()),
-    (Constant, ConstantConfig()),
+    (Identity, Config()),
+    (Constant, Config()),
     (Linear, LinearConfig()),
     (EMD, EMDConfig(n=50)),
     (Sinkhorn, SinkhornConfig(n=50)),
@@ -95,7 +95,7 @@ def test_supports_says_why_not() -> None:
 
 
 def test_identity_stores_nothing() -> None:
-    solver = solve(Identity, IdentityConfig(), problem(points(5, 2), points(5, 2)))
+    solver = solve(Identity, Config(), problem(points(5, 2), points(5, 2)))
     assert stored(solver) == 0
     x = points(4, 2, seed=3)
     assert torch.equal(solver.forward_map(x), x)
@@ -104,7 +104,7 @@ def test_identity_stores_nothing() -> None:
 @pytest.mark.parametrize("pool", ["100000", "fresh"])
 def test_constant_is_the_hundred_percent_row(pool: str) -> None:
     given = instance(dim=8, pool=pool)
-    solver = solve(Constant, ConstantConfig(), given.problem)
+    solver = solve(Constant, Config(), given.problem)
     scores = score(given, apply_maps(solver, given.test, seed=0))
     assert scores["uvp_fwd"] == pytest.approx(100, abs=2)
     assert scores["uvp_bwd"] == pytest.approx(100, abs=2)

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from otbench.config import build_config
 from otbench.datasets import toy2d
-from otbench.datasets.toy2d import DENSITIES, RINGS, STD, Toy2D, Toy2DConfig, Toy2DInstance, class_energy
+from otbench.datasets.toy2d import DENSITIES, RINGS, STD, Toy2D, Toy2DConfig, Toy2DInstance
 from otbench.errors import UsageError
 from otbench.plugins.registry import Registry
-from otbench.problem import Batch, PoolMeasure
+from otbench.problem import PoolMeasure
 from otbench.records.store import Store
 from otbench.registration import registrations
 from otbench.task import Outputs
@@ -154,14 +154,6 @@ def test_pools_follow_the_seed_and_test_data_do_not() -> None:
     assert first.facts["exact_cost"] == second.facts["exact_cost"]
     other = instance("horizontal-swap").test.source
     assert not torch.equal(first.test.source.x, other.x)
-
-
-def test_class_energy_is_the_mean_over_classes() -> None:
-    x, label = torch.tensor([[0.0], [0.0], [5.0], [5.0]]), torch.tensor([0, 0, 1, 1])
-    image = Batch(torch.tensor([[1.0], [1.0], [5.0], [5.0]]), label)
-    assert class_energy(image, Batch(x, label)) == pytest.approx((2 + 0) / 2)
-    # without classes: 2 (1 + 5 + 4 + 0) / 4 - 8 / 12 * 4 - 8 / 12 * 5
-    assert class_energy(Batch(image.x), Batch(x)) == pytest.approx(-1)
 
 
 def test_picture_has_the_lines_of_the_test_points() -> None:

@@ -273,6 +273,6 @@ def test_a_closed_form_inverse_needs_no_search() -> None:
             inverse = torch.linalg.inv(MATRIX)  # the potential lives on the target: its map is S
             return QuadraticPotential(inverse - torch.eye(3, dtype=DOUBLE), -SHIFT @ inverse)
 
-    solver = make(Exact, FixedPointConfig(side="target", average=0.0, tol=1e-6))
+    solver = make(Exact, FixedPointConfig(side="target", averaging=0.0, tol=1e-6))
     y = points(200) @ MATRIX + SHIFT
     torch.testing.assert_close(pushforward_log_prob(solver, y), exact(y), rtol=0, atol=1e-9)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from otbench.config import build_config
 from otbench.errors import UsageError
 from otbench.nets.watch import Watch
 from otbench.ops.points import held_out
 from otbench.problem import FreshMeasure, Measure, PoolMeasure, PowerCost, Problem, QuadraticCost
-from otbench.solvers._flow import log_normal, settle
-from otbench.solvers.otflow import SETTINGS, OTFlow, OTFlowConfig
+from otbench.solvers._flow import RowName, log_normal, row_named
+from otbench.solvers.otflow import SETTINGS, OTFlow
 
 CPU = torch.device("cpu")
 
@@ -34,15 +35,20 @@ def test_they_take_a_standard_normal_source_of_vectors_and_say_why_not() -> None
     assert "quadratic" in ask(normal(3), PowerCost(3.0))
 
 
-def test_rows_are_chosen_by_name_or_dimension_and_given_values_win() -> None:
-    bare = build_config(OTFlowConfig, {}, owner="otflow")
-    assert settle(SETTINGS, "auto", bare, 43, owner="otflow") == SETTINGS["miniboone"]
-    assert settle(SETTINGS, "gas", bare, 2, owner="otflow") == SETTINGS["gas"]
-    given = build_config(OTFlowConfig, {"width": 17, "nt": 3}, owner="otflow")
-    wanted = dataclasses.replace(SETTINGS["power"], width=17, nt=3)
-    assert settle(SETTINGS, "auto", given, 6, owner="otflow") == wanted
+@pytest.mark.parametrize(("row", "dim", "named"), [("auto", 43, "miniboone"), ("gas", 2, "gas"), ("ours", 6, "ours")])
+def test_a_row_is_chosen_by_name_or_by_dimension(row: RowName, dim: int, named: str) -> None:
+    assert row_named(row, dim, owner="otflow") == named
+
+
+def test_auto_is_refused_in_a_dimension_without_published_settings() -> None:
     with pytest.raises(UsageError, match=r"no published settings for d = 5.*miniboone \(43\)"):
-        settle(SETTINGS, "auto", bare, 5, owner="otflow")
+        row_named("auto", 5, owner="otflow")
+
+
+def test_given_parameters_win_over_the_row(make_run: Callable[..., Any]) -> None:
+    problem = Problem(normal(6), normal(6), QuadraticCost(), CPU, torch.float32)
+    solver = make_run(OTFlow, problem, settings="auto", width=17, nt=3, batch_size=4).solver
+    assert solver.settings == dataclasses.replace(SETTINGS["power"], width=17, nt=3, batch_size=4)
 
 
 def test_points_set_aside_are_the_validation_pool_or_a_sample() -> None:

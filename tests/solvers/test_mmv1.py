@@ -47,7 +47,7 @@ def test_the_loss_is_the_dual_value(coupled: Make, make_run: Make) -> None:
     pair = coupled(4)
     psi, psi_bar = exact(pair.gamma)
     solver = make_run(with_potentials(psi, psi_bar), pair.problem(), tol=1e-10, max_inner=200).solver
-    solved = solver._conjugate(psi, pair.y, None, None).y
+    solved = solver.conjugate(psi.gradient, pair.y).y
     torch.testing.assert_close(solved, pair.x, atol=1e-8, rtol=0)
     dual = solver.loss(psi, pair.x, solved).detach() + (solved * pair.y).sum(1).mean()
     assert float(dual) == pytest.approx(float((pair.x * pair.y).sum(1).mean()), rel=1e-9)

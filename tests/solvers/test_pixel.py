@@ -107,7 +107,7 @@ def test_batch_norm_uses_its_running_means_outside_training(make_run: Make) -> N
     solver = make_run(NOT, pairs(), steps=3, norm="batch", **SMALL).train()
     x = pairs().source.sample(6, generator=generator(2)).x
     torch.testing.assert_close(solver.forward_map(x)[:1], solver.forward_map(x[:1]))
-    assert not solver.average.training
+    assert not solver.average.module.training
 
 
 def test_losses_of_images_equal_the_plain_formula(make_run: Make) -> None:
@@ -276,7 +276,7 @@ def test_classes_of_one_side_are_nothing_to_tell(kind: type[NOT], make_run: Make
     half = Problem(labelled.source, PoolMeasure(labelled.target.pool), labelled.cost, labelled.device, labelled.dtype)
     solver = make_run(kind, half, classes="input", batch_size=16).solver
     assert not solver.reads_label
-    assert solver.marks == 0
+    assert solver.input_classes == 0
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from otbench.baselines.class_mean import ClassMean, ClassMeanConfig
-from otbench.baselines.prior_sample import PriorSample, PriorSampleConfig
+from otbench.baselines.class_mean import ClassMean
+from otbench.baselines.prior_sample import PriorSample
 from otbench.config import Config, build_config
 from otbench.datasets import mnist
 from otbench.datasets.mnist import MNIST, PAIRS, MNISTConfig, MNISTInstance, images, pretrained
@@ -111,7 +111,7 @@ def test_test_images_are_not_in_the_pool(pixel: MNISTInstance) -> None:
 def test_identity_within_one_set_is_the_reconstruction(latent: MNISTInstance) -> None:
     """The demo moves digits to digits: without their labels, identity only encodes and decodes."""
     x, y = latent.test.source.x, latent.test.target.x
-    found, rows = latent.score(Outputs(x, y, x)), latent.references()
+    found, rows = latent.score(Outputs(x, y, x)), latent.task_rows()
     assert found["cost"] == found["cost_bwd"] == 0
     for space in ("pixel", "classifier"):
         assert found[f"fd_{space}"] == pytest.approx(rows["reconstruction"][f"fd_{space}"])
@@ -144,7 +144,7 @@ def test_inception_scores_are_to_real_and_to_decoded_images(
     monkeypatch.setattr("otbench.datasets.mnist.scores.Inception", FakeInception)
     monkeypatch.setattr(mnist, "find_weights", lambda data_dir: (Path("weights"), ""))
     given = build(task())
-    found, rows = given.score(Outputs(latent.test.source.x)), given.references()
+    found, rows = given.score(Outputs(latent.test.source.x)), given.task_rows()
     assert given.facts["inception"] == "standard weights"
     # identity within one set: what is decoded is the reconstruction
     assert found["fid_inception_decoded"] == pytest.approx(0, abs=1e-6)
@@ -206,7 +206,7 @@ def test_points_of_the_curve_cost_less(latent: MNISTInstance, monkeypatch: pytes
 
 
 def test_control_rows_show_what_accuracy_is_worth(latent: MNISTInstance) -> None:
-    mean, prior = solve(ClassMean, ClassMeanConfig(), latent), solve(PriorSample, PriorSampleConfig(), latent)
+    mean, prior = solve(ClassMean, Config(), latent), solve(PriorSample, Config(), latent)
     assert mean["accuracy"] > 90
     assert mean["accuracy_bwd"] > 90
     assert mean["fd_classifier"] > 2 * prior["fd_classifier"] / 3  # no spread at all
