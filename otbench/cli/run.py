@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,13 +11,16 @@ from otbench.cli.common import (
     EXIT_FAILED_ROWS,
     EXIT_INTERRUPTED,
     AddCommand,
+    data_folder,
     default_out,
+    plugin_files,
     program_name,
     registry_of,
     warn,
 )
 from otbench.cli.results import print_records
 from otbench.errors import UsageError
+from otbench.files import shown, typed_path
 from otbench.names import hint
 
 if TYPE_CHECKING:
@@ -45,6 +47,8 @@ RUN_OPTIONS = (
     ("data-dir", "DIR", "your own copies of data files (also: OTBENCH_DATA_DIR)"),
     ("out", "DIR", "where records go (default: results/local)"),
 )
+MAX_CONFIG = 2**20
+"""Bytes that are read of a --config file."""
 NUMBERS: dict[str, type[int] | type[float]] = {
     "steps": int,
     "threads": int,
@@ -99,7 +103,7 @@ def _execute(plan: Plan, store: Store, request: Request, options: argparse.Names
             jobs=request.jobs,
             force=options.force,
             data_dir=request.data_dir,
-            plugins=[Path(path) for path in options.plugin],
+            plugins=plugin_files(options),
             listen=display.show,
         )
     warn(store.passed_over)
@@ -118,17 +122,15 @@ def _request(options: argparse.Namespace) -> tuple[Request, Path]:
 
     values: dict[str, object] = {}
     if options.config is not None:
-        values |= _read_config(Path(options.config))
+        values |= _read_config(typed_path(options.config, "--config"))
     typed = {name: getattr(options, name.replace("-", "_")) for name, _, _ in RUN_OPTIONS}
     values |= {name: value for name, value in typed.items() if value is not None}
     for name in ("solvers", "task"):
         if name not in values:
             raise UsageError(f"--{name} is missing; example: {program_name()} --solvers ncf,fixedpoint --task gaussian")
-    out = Path(str(values.pop("out", default_out())))
-    data_dir = values.pop("data-dir", os.environ.get("OTBENCH_DATA_DIR") or None)
-    folder = Path(str(data_dir)) if data_dir is not None else None
-    if folder is not None and not folder.is_dir():
-        raise UsageError(f"--data-dir {folder}: no such folder")
+    out = typed_path(str(values.pop("out", default_out())), "--out")
+    typed_folder = values.pop("data-dir", None)
+    folder = data_folder(None if typed_folder is None else str(typed_folder))
     fields = {name.replace("-", "_"): value for name, value in values.items()}
     return Request(**fields, data_dir=folder), out  # type: ignore[arg-type]
 
@@ -137,9 +139,10 @@ def _read_config(path: Path) -> dict[str, object]:
     import tomllib
 
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as stream:  # a pipe will do, one without end will not
+            content = tomllib.loads(stream.read(MAX_CONFIG).decode())
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--config {path}: cannot be read: {error}") from None
+        raise UsageError(f"--config {shown(path)}: cannot be read: {error}") from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:  # the latter: nested without end
         raise UsageError(f"--config {path}: not valid TOML: {error}") from None
     known = [name for name, _, _ in RUN_OPTIONS]

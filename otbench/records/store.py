@@ -19,12 +19,15 @@ from pydantic import ValidationError
 
 from otbench.data.arrays import load_arrays
 from otbench.errors import DataError, StoreError
-from otbench.files import write_atomically
+from otbench.files import cannot_write, read_regular, shown, write_atomically
 from otbench.picture import MAX_ARRAYS, MAX_BYTES, POINTS, Picture, PictureKind
 from otbench.records.record import SCHEMA, PictureInfo, Record
 
 if TYPE_CHECKING:
     import pandas as pd
+
+MAX_RECORD = 2**26
+"""A record has at most this many bytes; a larger file is passed over."""
 
 
 class Store:
@@ -126,12 +129,12 @@ class Store:
         try:
             paths = sorted(path for path in self.folder.iterdir() if path.suffix == ".json")
         except OSError as error:
-            raise StoreError(f"cannot read results in '{self.folder}': {error.strerror or error}") from error
+            raise StoreError(f"cannot read results in '{shown(self.folder)}': {error.strerror or error}") from error
         return [(path, record) for path in paths if (record := self._load(path)) is not None]
 
     def _load(self, path: Path) -> Record | None:
         try:
-            record = Record.model_validate_json(path.read_bytes())
+            record = Record.model_validate_json(read_regular(path, MAX_RECORD))
         except (OSError, ValidationError, ValueError) as error:
             kind = "not a record of otbench" if isinstance(error, ValidationError) else str(error)
             self._pass_over(path, kind)
@@ -255,11 +258,9 @@ def write_output(path: Path, content: bytes) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, content)
     except (OSError, ValueError) as error:
-        raise StoreError(f"cannot write '{path}': {getattr(error, 'strerror', None) or error}") from error
+        raise cannot_write(path, error) from error
 
 
-def _cannot_write(path: Path, error: OSError | ValueError) -> StoreError:
-    return StoreError(
-        f"cannot write '{path}': {getattr(error, 'strerror', None) or error}. Results already there are kept. "
-        "Free space or permissions, or choose another folder with --out, then repeat the same command."
-    )
+def _cannot_write(path: Path, error: Exception) -> StoreError:
+    then = "free space or permissions, or choose another folder with --out, then repeat the same command"
+    return cannot_write(path, error, f"results already there are kept: {then}")
