@@ -75,7 +75,9 @@ def run(options: argparse.Namespace) -> int:
 
     request, out = _request(options)
     store = Store(out)
-    plan = make_plan(request, registry_of(options))
+    registry = registry_of(options)
+    registry.load_plugins()
+    plan = make_plan(request, registry)
     warn(plan.notes)
     if options.dry_run:
         return _dry_run(plan, store)
