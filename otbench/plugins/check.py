@@ -144,8 +144,8 @@ def check(registration: Registration, *, device: str, out: Console) -> bool:
 
 
 def _place(cls: type, method: str) -> str:
-    """Return file:line of a method of `cls`; of the class where it is inherited or has no source."""
-    for item in (vars(cls).get(method), cls):
+    """Return file:line of a method of `cls`; of the class, or of its nearest base with a source, where it has none."""
+    for item in (vars(cls).get(method), *cls.__mro__):
         with contextlib.suppress(OSError, TypeError):
             return f"{inspect.getsourcefile(item)}:{inspect.getsourcelines(item)[1]}"  # type: ignore[arg-type]
     return cls.__qualname__
