@@ -25,6 +25,7 @@ from otbench.names import hint
 
 if TYPE_CHECKING:
     from otbench.harness.plan import Plan, Request
+    from otbench.plugins.registry import Registry
     from otbench.records.store import Store
 
 RUN_OPTIONS = (
@@ -80,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
     plan = make_plan(request, registry)
     warn(plan.notes)
     if options.dry_run:
-        return _dry_run(plan, store)
+        return _dry_run(plan, store, request, registry)
     store.prepare()
     return _execute(plan, store, request, options)
 
@@ -185,36 +186,53 @@ def _full_command(plan: Plan, request: Request, options: argparse.Namespace) -> 
     return shlex.join(words)
 
 
-def _dry_run(plan: Plan, store: Store) -> int:
+def _dry_run(plan: Plan, store: Store, request: Request, registry: Registry) -> int:
+    from datetime import datetime, timedelta
+
     from rich.table import Table
     from rich.text import Text
 
     from otbench.cli.console import console
-    from otbench.cli.estimate import estimates
+    from otbench.cli.estimate import estimates, recorded, refusals
     from otbench.harness.execute import settled
 
     have = settled(plan, store) if store.folder.is_dir() else {}
-    known = estimates(plan.runs, [store.folder, default_out().parent / "reference"])
+    records = recorded([store.folder, default_out().parent / "reference"])
+    known = estimates(plan.runs, records)
+    waiting = [run for run in plan.runs if run.id not in have]
+    refused = refusals(waiting, records, registry, request.data_dir)
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for head in ("run", "task", "seed", "budget", "expected"):
         table.add_column(head, overflow="fold")
-    total, unknown = 0.0, 0
+    total, unknown, longest = 0.0, 0, 0.0
     for run in plan.runs:
         spec = run.spec
         budget = f"{spec.steps} steps" if spec.steps else "until done"
         if spec.time_limit:
             budget = f"{spec.time_limit:g} s" + (f" or {spec.steps} steps" if spec.steps else "")
-        seconds = known.get(run.id)
+        seconds, same = known.get(run.id, (None, False))
         if run.id in have:
             cost = f"recorded: {have[run.id].status}"
+        elif run.id in refused:
+            cost = f"will be skipped: {refused[run.id]}"
         elif seconds is None:
             cost, unknown = f"not known, at most {spec.hard_limit:g} s", unknown + 1
         else:
-            cost, total = f"about {seconds:.0f} s", total + seconds
+            cost, total = f"{'about' if same else 'roughly'} {seconds:.0f} s", total + seconds
+            longest = max(longest, seconds)
         config = ",".join(f"{key}={value}" for key, value in spec.task_config.items() if value is not None)
-        table.add_row(Text(run.label), Text(f"{spec.task}[{config}]"), str(spec.seed), budget, cost)
+        table.add_row(Text(run.label), Text(f"{spec.task}[{config}]"), str(spec.seed), budget, Text(cost))
     out = console()
     out.print(table)
     more = f", and {unknown} whose cost is not known yet" if unknown else ""
-    out.print(f"{len(plan.runs)} runs, {len(have)} of them recorded; about {total:.0f} s to go{more}", markup=False)
+    last = max(longest, total / request.jobs)
+    done = ""
+    if 0 < last < 1e8:  # three years; the clock of a longer plan says nothing
+        end = datetime.now() + timedelta(seconds=last)
+        done = f"; done about {end:%H:%M}" if last < 43_200 else f"; done about {end:%d %B, %H:%M}"
+    skipped = f", {len(refused)} will be skipped" if refused else ""
+    out.print(
+        f"{len(plan.runs)} runs, {len(have)} of them recorded{skipped}; about {last:.0f} s to go{more}{done}",
+        markup=False,
+    )
     return 0

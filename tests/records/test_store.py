@@ -77,6 +77,25 @@ def test_a_torn_or_foreign_file_is_passed_over_and_kept(tmp_path: Path, content:
     assert (tmp_path / "torn.json").read_bytes() == content
 
 
+@pytest.mark.parametrize("kind", ["pipe", "endless", "huge", "nested"])
+def test_what_is_no_file_of_bounded_size_is_passed_over(kind: str, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write(record())
+    path = tmp_path / "odd.json"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "endless":
+        path.symlink_to("/dev/zero")
+    elif kind == "huge":
+        with path.open("wb") as file:
+            file.truncate(2**40)  # takes no room on the disk
+    else:
+        path.write_text("[" * 100_000)
+    assert [r.id for r in store.all()] == ["toy-one"]
+    assert len(store.passed_over) == 1
+    assert store.read("odd") is None
+
+
 def test_a_record_of_a_newer_schema_is_passed_over(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.write(record(schema_version=999))
