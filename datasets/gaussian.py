@@ -27,6 +27,7 @@ from otbench.data.arrays import load_npz
 from otbench.data.remote import RemoteFile, locate
 from otbench.data.sources import DataSource, RemoteSource
 from otbench.errors import DataError, UsageError
+from otbench.files import typed_path
 from otbench.metrics.gaussian import ExactMaps, GaussianPair, checked_pair, exact_maps, generate_pair
 from otbench.metrics.uvp import cosine, mean_square, uvp
 from otbench.problem import Batch, FreshMeasure, Measure, PoolMeasure, Problem, QuadraticCost
@@ -178,7 +179,7 @@ class Gaussian(Task[GaussianConfig]):
 
     def inputs(self) -> tuple[Path, ...]:
         """Return the user's own pair, if it is one; released pairs are known by their checksums."""
-        return () if self.config.file is None else (Path(self.config.file).expanduser(),)
+        return () if self.config.file is None else (typed_path(self.config.file, "task gaussian: file"),)
 
     def build(self, *, seed: int, device: torch.device, dtype: torch.dtype) -> GaussianInstance:
         """Make the instance: pools from `seed`, test data from their own."""
@@ -228,7 +229,7 @@ class Gaussian(Task[GaussianConfig]):
     def _load(self) -> GaussianPair:
         config, dim = self.config, self._dim()
         if config.file is not None:
-            path = Path(config.file).expanduser()
+            path = typed_path(config.file, "task gaussian: file")
         elif config.pair == "released":
             if dim not in RELEASED:
                 known = ", ".join(map(str, RELEASED))

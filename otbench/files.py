@@ -8,7 +8,61 @@ import os
 import tempfile
 from pathlib import Path
 
-from otbench.errors import DataError
+from otbench.errors import DataError, StoreError, UsageError
+
+SHOWN = 300
+"""Characters of a path in a message; of a longer one both ends are shown."""
+
+
+def typed_path(text: str, option: str, *, folder: bool = False) -> Path:
+    """Return the path that a user typed, `~` expanded.
+
+    Args:
+        text: what was typed.
+        option: where it was typed, for the message ("--out").
+        folder: whether it must be a folder that can be read; else nothing need be there.
+
+    Raises:
+        UsageError: nothing was typed, the system cannot take it as a path, or it is no such folder.
+    """
+    if not text:
+        raise UsageError(f"{option}: the path is empty; name a file or a folder ('.' is the current one)")
+    said = f"{option} {shown(text)}"
+    try:
+        path = Path(text).expanduser()
+        found = path.is_dir() if path.stat() else False
+    except (FileNotFoundError, NotADirectoryError):
+        found = False
+    except (OSError, ValueError) as error:  # too long, a loop, no permission; a zero byte
+        raise UsageError(f"{said}: {_reason(error)}; check the path") from None
+    except RuntimeError:
+        raise UsageError(f"{said}: no such user; write the folder out in full") from None
+    if folder and not found:
+        raise UsageError(f"{said}: no such folder")
+    if folder and not os.access(path, os.R_OK | os.X_OK):
+        raise UsageError(f"{said}: cannot be read; check its permissions")
+    return path
+
+
+def shown(path: Path | str) -> str:
+    """Return `path` for a message: short enough, and on one line."""
+    text = str(path) if str(path).isprintable() else repr(str(path))[1:-1]
+    return text if len(text) <= SHOWN else f"{text[: SHOWN // 2]}...{text[-SHOWN // 2 :]}"
+
+
+def read_regular(path: Path, most: int) -> bytes:
+    """Return the content of a regular file; a pipe or a device, which may never end, is not opened.
+
+    Raises:
+        OSError: it cannot be read, is not a regular file, or has more than `most` bytes.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError("not a regular file")
+    with path.open("rb") as stream:
+        content = stream.read(most + 1)
+    if len(content) > most:
+        raise OSError(f"more than {most:,} bytes")
+    return content
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -63,4 +117,13 @@ def file_digest(path: Path, algorithm: str = "sha256") -> str:
 
 def unreadable(path: Path, error: OSError) -> DataError:
     """Return what is said of a file that cannot be read."""
-    return DataError(f"{path}: cannot be read ({error.strerror or error}); check its permissions")
+    return DataError(f"{shown(path)}: cannot be read ({_reason(error)}); check its permissions")
+
+
+def cannot_write(path: Path | str, error: Exception, then: str = "free space or permissions") -> StoreError:
+    """Return what is said of a file or folder that cannot be written; `then` says what to do."""
+    return StoreError(f"cannot write '{shown(path)}': {_reason(error)}; {then}")
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

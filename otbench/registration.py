@@ -1,6 +1,6 @@
 """The decorators by which plugin files announce solvers, baselines and tasks.
 
-They only attach a note to the class; `otbench.plugins.registry` finds the note. Names are also read from
+They only attach a `Registration` to the class; `otbench.plugins.registry` finds it. Names are also read from
 the decorator call without importing the file, so the first argument must be a plain string.
 """
 
@@ -16,6 +16,9 @@ from otbench.errors import PluginError
 PRESETS = ("smoke", "quick", "full", "paper")
 """The presets known to all: seconds, for CI; the default, a minute on a laptop; our best; the authors' values."""
 
+MAX_STEPS = 10**12
+"""The longest training that can be asked for."""
+
 Kind: TypeAlias = Literal["solver", "baseline", "task"]
 Preset: TypeAlias = Mapping[str, Value | Sequence[Value]]
 """Values by parameter name. In a solver's preset `steps` is its training length; in a task's a list is a grid."""
@@ -26,7 +29,7 @@ _ATTRIBUTE = "__otbench__"
 
 @dataclass(frozen=True)
 class Registration:
-    """What a decorator notes on a class.
+    """What a decorator attaches to a class.
 
     Attributes:
         kind: solver, baseline or task.
@@ -55,7 +58,7 @@ def register_solver(
     name: str, *, config: type[Config], reference: str, presets: Mapping[str, Preset]
 ) -> Callable[[ClassT], ClassT]:
     """Register a solver class under `name`. See `Registration` for the arguments."""
-    return _note("solver", name, config, reference, presets)
+    return _register("solver", name, config, reference, presets)
 
 
 def register_baseline(
@@ -68,7 +71,7 @@ def register_baseline(
     closed_form: bool = True,
 ) -> Callable[[ClassT], ClassT]:
     """Register a baseline, a `Solver` that keeps the table honest. See `Registration` for the arguments."""
-    return _note("baseline", name, config, reference, presets or {}, always, closed_form)
+    return _register("baseline", name, config, reference, presets or {}, always, closed_form)
 
 
 def register_task_row(name: str, *, reference: str) -> Callable[[ClassT], ClassT]:
@@ -76,22 +79,22 @@ def register_task_row(name: str, *, reference: str) -> Callable[[ClassT], ClassT
 
     It stands among the baselines. The class is no solver: its docstring says what the row is.
     """
-    return _note("baseline", name, Config, reference, {}, closed_form=True, scored_by_task=True)
+    return _register("baseline", name, Config, reference, {}, closed_form=True, scored_by_task=True)
 
 
 def register_task(
     name: str, *, config: type[Config], reference: str, presets: Mapping[str, Preset]
 ) -> Callable[[ClassT], ClassT]:
     """Register a task class under `name`. See `Registration` for the arguments."""
-    return _note("task", name, config, reference, presets)
+    return _register("task", name, config, reference, presets)
 
 
 def registrations(cls: object) -> tuple[Registration, ...]:
-    """Return the notes on `cls` itself, not those it inherits."""
+    """Return the registrations of `cls` itself, not those it inherits."""
     return tuple(vars(cls).get(_ATTRIBUTE, ())) if isinstance(cls, type) else ()
 
 
-def _note(
+def _register(
     kind: Kind,
     name: str,
     config: type[Config],
@@ -103,6 +106,11 @@ def _note(
 ) -> Callable[[ClassT], ClassT]:
     current = {}
     for preset, values in presets.items():
+        steps = values.get("steps", 1)
+        if kind != "task" and not (type(steps) is int and 1 <= steps <= MAX_STEPS):
+            raise PluginError(
+                f"{kind} {name}: preset '{preset}' sets steps={steps!r}; give a whole number from 1 to {MAX_STEPS}"
+            )
         if preset not in PRESETS:
             raise PluginError(f"{kind} {name}: unknown preset '{preset}'; presets are {', '.join(PRESETS)}")
         current[preset] = present_names(config, values, owner=f"{kind} {name}, preset '{preset}'")
@@ -111,8 +119,8 @@ def _note(
                 raise PluginError(f"{kind} {name}: preset '{preset}' sets '{key}', which is not a parameter of it")
 
     def attach(cls: ClassT) -> ClassT:
-        note = Registration(kind, name, cls, config, reference, current, always, closed_form, scored_by_task)
-        setattr(cls, _ATTRIBUTE, (*registrations(cls), note))
+        made = Registration(kind, name, cls, config, reference, current, always, closed_form, scored_by_task)
+        setattr(cls, _ATTRIBUTE, (*registrations(cls), made))
         return cls
 
     return attach

@@ -31,7 +31,7 @@ from otbench.data.sources import DataSource, RemoteSource
 from otbench.datasets.mnist.images import CLASSES, SETS, TEST_COUNT, ImageSet, SetName, all_present, files, load
 from otbench.datasets.mnist.pictures import components, confusion, image_rows
 from otbench.datasets.mnist.points import Side
-from otbench.datasets.mnist.pretrained import Trained, network_path, trained
+from otbench.datasets.mnist.pretrained import NetworkSource, Trained, network_path, trained
 from otbench.datasets.mnist.pretraining import NetworkSettings, classifier_settings, vae_settings
 from otbench.datasets.mnist.scores import Judge, accuracy
 from otbench.errors import UsageError
@@ -240,7 +240,7 @@ class MNIST(Task[MNISTConfig]):
 
     @classmethod
     def sources(cls) -> Sequence[DataSource]:
-        """Return both image sets and the Inception weights."""
+        """Return both image sets, the Inception weights, and the networks that are trained before any solver runs."""
         return [
             RemoteSource("MNIST", "70 000 digits, 28 x 28", files("MNIST"), "CC BY-SA 3.0 (LeCun, Cortes, Burges)"),
             RemoteSource(
@@ -255,6 +255,8 @@ class MNIST(Task[MNISTConfig]):
                 [WEIGHTS],
                 "Apache 2.0: https://github.com/tensorflow/models",
             ),
+            NetworkSource("vae"),
+            NetworkSource("classifier"),
         ]
 
     def controls(self) -> tuple[str, ...]:

@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from otbench.data.remote import RemoteFile, locate, present
-from otbench.errors import DataError, StoreError
+from otbench.errors import DataError
+from otbench.files import cannot_write
 
 SIDE = 32
 CLASSES = 10
@@ -99,6 +100,7 @@ def load(name: SetName, data_dir: Path | None) -> ImageSet:
 
     Raises:
         DataError: a file is missing and cannot be downloaded, or has another content than it should.
+        StoreError: there is no room to unpack it.
     """
     parts = _digits() if name == "digits" else _torchvision(name, data_dir)
     made = []
@@ -134,10 +136,8 @@ def _torchvision(name: SetName, data_dir: Path | None) -> list[tuple[Tensor, Ten
             sets = [cls(root, train=train, download=False) for train in (True, False)]
             return [(one.data.clone(), one.targets.clone()) for one in sets]
     except OSError as error:
-        raise StoreError(
-            f"{name} cannot be unpacked in '{tempfile.gettempdir()}': {error.strerror or error}; free space there "
-            "(about 60 MB), or set TMPDIR to another folder"
-        ) from error
+        then = f"unpacking {name} takes about 60 MB: free space there, or set TMPDIR to another folder"
+        raise cannot_write(tempfile.gettempdir(), error, then) from error
 
 
 def _digits() -> list[tuple[Tensor, Tensor]]:

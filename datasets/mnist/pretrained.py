@@ -10,19 +10,18 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Generic, Literal, TypeAlias, TypeVar, get_args
+from typing import Generic, Literal, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from otbench.data.tensorfile import kept, place
-from otbench.datasets.mnist.images import SETS, ImageSet, load
+from otbench.data.sources import Listener, MakeOptions, TrainedSource, silent
+from otbench.data.tensorfile import held, kept, place
+from otbench.datasets.mnist.images import SETS, ImageSet, SetName, all_present, load
 from otbench.datasets.mnist.pretraining import (
     KINDS,
     SIZES,
-    Listener,
     NetworkSettings,
-    Progress,
     classifier_settings,
     vae_settings,
 )
@@ -30,12 +29,7 @@ from otbench.errors import DataError, UsageError
 from otbench.names import did_you_mean
 
 What: TypeAlias = Literal["vae", "classifier"]
-WHATS: tuple[What, ...] = get_args(What)
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
-
-
-def _silent(progress: Progress) -> None:
-    """Say nothing."""
 
 
 @dataclass(frozen=True)
@@ -47,60 +41,77 @@ class Trained(Generic[NetworkT]):
     digest: str
 
 
-def make(
-    what: str,
-    sets: Sequence[str] | None = None,
-    *,
-    kinds: Sequence[str] | None = None,
-    size: str = "default",
-    data_dir: Path | None = None,
-    device: str = "cpu",
-    threads: int = 1,
-    force: bool = False,
-    listen: Listener = _silent,
-) -> list[Path]:
-    """Make the networks that a task needs and that are not there yet.
+class NetworkSource(TrainedSource):
+    """The VAEs of the image sets, or their classifiers."""
 
-    Args:
-        what: `vae` or `classifier`.
-        sets: for which images: `MNIST`, `FashionMNIST`, `digits`; None = the first two, of classifiers the first.
-        kinds: of VAEs: `conditional`, `unconditional`; None = both.
-        size: of networks and trainings: `tiny`, `default`, `paper`.
-        data_dir: the user's own data, if any.
-        device: where to train.
-        threads: of the CPU.
-        force: make it even if it is there, in the cache; a file that is there stays until the new one is whole.
-        listen: told of every epoch.
+    def __init__(self, name: What) -> None:
+        """Take `vae` or `classifier`."""
+        self.name = name
+        self._last: ImageSet | None = None
+        self.licence = "of the images that they are trained on"
+        kinds = f"; kinds {', '.join(KINDS)}" if name == "vae" else ""
+        self.what = f"{name}s of images; sets {', '.join(SETS)}{kinds}; sizes {', '.join(SIZES)}"
 
-    Returns:
-        The files.
+    def find(self, data_dir: Path | None) -> str | None:
+        """Return the folder of the networks that tasks need by default; None unless all are there."""
+        paths = self._here(data_dir)
+        return str(next(iter(paths)).parent) if len(paths) == len(self._jobs(MakeOptions())) else None
 
-    Raises:
-        UsageError: an unknown word.
-        DataError: images are missing or damaged, or a file that is there is no such network.
-        StoreError: the cache cannot be written.
-    """
-    _one_of(what, WHATS, "data make")
-    chosen_size = _one_of(size, SIZES, "--size")
-    chosen_kinds = KINDS if kinds is None else tuple(_one_of(kind, KINDS, "--kind") for kind in kinds)
-    if kinds is not None and what == "classifier":
-        raise UsageError("--kind: a classifier has no kinds; leave it out")
-    if sets is None:
-        sets = SETS[:1] if what == "classifier" else SETS[:2]
-    chosen_sets = tuple(_one_of(name, SETS, "--set") for name in sets)
-    torch.set_num_threads(threads)
-    made = []
-    for name in chosen_sets:
-        data = load(name, data_dir)
-        jobs: list[NetworkSettings[nn.Module]] = [classifier_settings(chosen_size)]
-        if what == "vae":
-            jobs = [vae_settings(name, kind, chosen_size) for kind in chosen_kinds]
-        for settings in jobs:
-            # a forced training looks past the user's folder: nothing in there is ours to replace
-            folder = None if force else data_dir
-            trained(data, settings, data_dir=folder, device=torch.device(device), listen=listen, force=force)
+    def verify(self, data_dir: Path | None) -> list[str]:
+        """Read the networks that tasks need by default, as far as they are there; return a line for each."""
+        lines = []
+        for path, (data, settings) in self._here(data_dir).items():
+            trained(data, settings, data_dir=data_dir, wanted=f"{path}: gone")
+            lines.append(f"{path}: SHA-256 of its tensors: good")
+        return lines
+
+    def make(self, data_dir: Path | None, options: MakeOptions) -> list[Path]:
+        """Train what `options` name and what is not there yet; return the files. See `TrainedSource.make`.
+
+        `sets`: MNIST, FashionMNIST, digits; by default the first two, of classifiers the first. `kinds`, of VAEs only:
+        conditional, unconditional. `size`: tiny, default, paper.
+        """
+        jobs = self._jobs(options)
+        torch.set_num_threads(options.threads)
+        # a forced training looks past the user's folder: nothing in there is ours to replace
+        folder = None if options.force else data_dir
+        device = torch.device(options.device)
+        made = []
+        for name, settings in jobs:
+            data = self._images(name, data_dir)
+            trained(data, settings, data_dir=folder, device=device, listen=options.listen, force=options.force)
             made.append(network_path(name, data.digest, settings, folder))
-    return made
+        return made
+
+    def _jobs(self, options: MakeOptions) -> list[tuple[SetName, NetworkSettings[nn.Module]]]:
+        """Return each set with the settings of each network that `options` name."""
+        size = _one_of(options.size, SIZES, "--size")
+        kinds = KINDS if options.kinds is None else tuple(_one_of(kind, KINDS, "--kind") for kind in options.kinds)
+        if options.kinds is not None and self.name == "classifier":
+            raise UsageError("--kind: a classifier has no kinds; leave it out")
+        default = SETS[:1] if self.name == "classifier" else SETS[:2]
+        sets = default if options.sets is None else tuple(_one_of(name, SETS, "--set") for name in options.sets)
+        if self.name == "classifier":
+            return [(name, classifier_settings(size)) for name in sets]
+        return [(name, vae_settings(name, kind, size)) for name in sets for kind in kinds]
+
+    def _here(self, data_dir: Path | None) -> dict[Path, tuple[ImageSet, NetworkSettings[nn.Module]]]:
+        """Return the files that are there of those that tasks need by default, and what they are made from."""
+        found: dict[Path, tuple[ImageSet, NetworkSettings[nn.Module]]] = {}
+        for name, settings in self._jobs(MakeOptions()):
+            # images are read only where something of that name is there: `data list` should not take seconds
+            if held(settings.file_name(name), data_dir) and all_present([name], data_dir):
+                data = self._images(name, data_dir)
+                path = network_path(name, data.digest, settings, data_dir)
+                if path.exists():
+                    found[path] = data, settings
+        return found
+
+    def _images(self, name: SetName, data_dir: Path | None) -> ImageSet:
+        """Return a set, of which the last one read is kept at hand."""
+        if self._last is None or self._last.name != name:
+            self._last = load(name, data_dir)
+        return self._last
 
 
 WordT = TypeVar("WordT", bound=str)
@@ -128,7 +139,7 @@ def trained(
     *,
     data_dir: Path | None = None,
     device: torch.device | None = None,
-    listen: Listener = _silent,
+    listen: Listener = silent,
     wanted: str = "",
     force: bool = False,
 ) -> Trained[NetworkT]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeAlias, TypeVar, get_args
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from otbench.data.sources import Listener, Progress
 from otbench.datasets.mnist.images import CLASSES, Images, ImageSet, SetName
 from otbench.errors import DivergedError, UsageError
 from otbench.nets.classifier import Classifier
@@ -24,20 +25,6 @@ Size: TypeAlias = Literal["tiny", "default", "paper"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 SIZES: tuple[Size, ...] = get_args(Size)
 NetworkT_co = TypeVar("NetworkT_co", bound=nn.Module, covariant=True)
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a training is: `epoch` of `epochs` done after `seconds`; `text` says how good it is by now."""
-
-    name: str
-    epoch: int
-    epochs: int
-    seconds: float
-    text: str
-
-
-Listener: TypeAlias = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, kw_only=True)

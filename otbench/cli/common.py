@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from otbench._links import checkout_root
+from otbench.files import typed_path
 
 if TYPE_CHECKING:
     from otbench.plugins.registry import Registry
@@ -33,7 +35,20 @@ def registry_of(options: argparse.Namespace) -> Registry:
     """Return all names that this call of the program knows."""
     from otbench.plugins.registry import Registry
 
-    return Registry([Path(path) for path in options.plugin])
+    return Registry(plugin_files(options))
+
+
+def plugin_files(options: argparse.Namespace) -> list[Path]:
+    """Return the files given by `--plugin`."""
+    return [typed_path(path, "--plugin") for path in options.plugin]
+
+
+def data_folder(typed: str | None) -> Path | None:
+    """Return the folder with the user's own copies of data: as typed, or from the environment; None for neither."""
+    if typed is not None:
+        return typed_path(typed, "--data-dir", folder=True)
+    named = os.environ.get("OTBENCH_DATA_DIR")
+    return typed_path(named, "OTBENCH_DATA_DIR", folder=True) if named else None
 
 
 def warn(lines: Sequence[str]) -> None:

@@ -1,48 +1,128 @@
-"""What planned runs will cost, judged by recorded ones."""
+"""What planned runs will cost, judged by recorded ones, and which of them their solver will refuse."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import statistics
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from otbench.config import build_config
 from otbench.errors import StoreError
 from otbench.harness.messages import Planned
-from otbench.records.record import Record
+from otbench.plugins.registry import Registry
+from otbench.records.record import Record, Status
 from otbench.records.store import Store
+from otbench.registration import MAX_STEPS
+from otbench.solver import Solver
+from otbench.task import Instance, Task
+
+PATIENCE = 10.0
+"""Seconds that may be spent on asking solvers whether they take a problem; what is not known by then is not said."""
 
 
-def estimates(runs: Sequence[Planned], folders: Sequence[Path]) -> dict[str, float]:
-    """Return expected seconds by run id, for the runs of which records in `folders` allow a guess.
+def recorded(folders: Sequence[Path]) -> list[Record]:
+    """Return all records in `folders` and in the folders right below them; a folder that is not there holds none."""
+    found = []
+    for folder in dict.fromkeys(below for top in folders for below in (top, *sorted(top.glob("*/")))):
+        with contextlib.suppress(StoreError):
+            found += Store(folder).all()
+    return found
 
-    The guess is the recorded time per step of the same solver on the same instance (any seed), times the planned
-    steps, plus recorded set-up and evaluation.
+
+def estimates(runs: Sequence[Planned], records: Sequence[Record]) -> dict[str, tuple[float, bool]]:
+    """Return expected seconds by run id, and whether the very same instance and setting was recorded.
+
+    The guess is the recorded time per step of the same solver on the same class of device, times the planned steps,
+    plus recorded set-up and evaluation. Of several records the nearest count: same task before same parameters of it,
+    then dimension, setting, and number of steps.
     """
-    seen: dict[tuple[object, ...], list[Record]] = {}
-    for folder in folders:
-        with contextlib.suppress(StoreError):  # no such folder yet: nothing known
-            for record in Store(folder).all():
-                if record.times.step_ms is not None:
-                    seen.setdefault(_key(record.spec.solver, record.spec.task_config, record.spec.device), []).append(
-                        record
-                    )
+    seen: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        if math.isfinite(record.times.step_ms or math.nan):
+            seen.setdefault(_kind(record), []).append(record)
     known = {}
     for run in runs:
-        same = seen.get(_key(run.spec.solver, run.spec.task_config, run.spec.device), [])
-        if same:
-            known[run.id] = statistics.median(_seconds(run, record) for record in same)
+        if same := seen.get(_kind(run)):
+            least = min(_distance(run, record) for record in same)
+            nearest = [_seconds(run, record) for record in same if _distance(run, record) == least]
+            known[run.id] = statistics.median(nearest), not any(least[:4])
     return known
 
 
-def _key(solver: str, task_config: object, device: str) -> tuple[object, ...]:
-    assert isinstance(task_config, dict)
-    return solver, tuple(sorted((k, str(v)) for k, v in task_config.items())), device.split(":")[0]
+def refusals(
+    runs: Sequence[Planned], records: Sequence[Record], registry: Registry, data_dir: Path | None
+) -> dict[str, str]:
+    """Return why runs will be skipped, by run id: what the solver says of the problem, or what it said when recorded.
+
+    Problems are built here, in a thread that is left alone after `PATIENCE`: large ones take minutes.
+    """
+    skipped = {_instance(record): record.reason for record in records if record.status is Status.SKIPPED}
+    found = {run.id: skipped[_instance(run)] for run in runs if _instance(run) in skipped}
+
+    def ask() -> None:
+        built: dict[str, Instance | None] = {}
+        for run in runs:
+            with contextlib.suppress(Exception):  # whatever it is, the run itself will say it
+                row = registry.load(registry.find(run.spec.solver, "solver", "baseline"))
+                key = f"{run.spec.task} {run.spec.task_config}"
+                if key not in built:
+                    built[key] = None
+                    built[key] = _build(run, registry, data_dir)
+                if (instance := built[key]) is None:
+                    continue
+                if row.scored_by_task:
+                    if type(instance).task_rows is Instance.task_rows:
+                        found[run.id] = f"this task has no row of {row.name}"
+                elif issubclass(row.cls, Solver) and not (support := row.cls.supports(instance.problem)).ok:
+                    found[run.id] = support.reason
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    return dict(found)
+
+
+def _build(run: Planned, registry: Registry, data_dir: Path | None) -> Instance:
+    import torch
+
+    task = registry.load(registry.find(run.spec.task, "task"))
+    assert issubclass(task.cls, Task)
+    config = build_config(task.config, run.spec.task_config, owner=f"task {task.name}")
+    made = task.cls(config, data_dir=data_dir)
+    return made.build(seed=run.spec.seed, device=torch.device("cpu"), dtype=torch.float32)
+
+
+def _kind(run: Planned | Record) -> tuple[str, str]:
+    return run.spec.solver, run.spec.device.split(":")[0]
+
+
+def _instance(run: Planned | Record) -> str:
+    return f"{run.spec.solver} {run.spec.task} {sorted(run.spec.task_config.items())}"
+
+
+def _distance(run: Planned, record: Record) -> tuple[bool, bool, float, bool, float]:
+    ours, theirs = run.spec, record.spec
+    return (
+        ours.task != theirs.task,
+        ours.task_config != theirs.task_config,
+        _ratio(ours.task_config.get("dim"), theirs.task_config.get("dim")),
+        ours.solver_config != theirs.solver_config,
+        _ratio(ours.steps, record.counts.steps),
+    )
+
+
+def _ratio(one: object, other: object) -> float:
+    """Return how far apart two sizes are, on a logarithmic scale; 0 where one of them is no size."""
+    sizes = [math.log(value) for value in (one, other) if isinstance(value, int) and value > 0]
+    return abs(sizes[0] - sizes[1]) if len(sizes) == 2 else 0.0
 
 
 def _seconds(run: Planned, record: Record) -> float:
     times = record.times
-    steps = run.spec.steps if run.spec.steps is not None else record.counts.steps
+    steps = run.spec.steps if run.spec.steps is not None else min(record.counts.steps, MAX_STEPS)
     training = steps * (times.step_ms or 0.0) / 1000
     if run.spec.time_limit is not None:
         training = min(training, run.spec.time_limit) if run.spec.steps else run.spec.time_limit

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from otbench.cli.common import EXIT_FAILED_ROWS, EXIT_NOTHING_COMPARED, AddCommand, default_out, program_name, warn
 from otbench.errors import UsageError
+from otbench.files import typed_path
 from otbench.names import hint, listed
 
 if TYPE_CHECKING:
@@ -92,8 +93,8 @@ def _recorded(options: argparse.Namespace) -> tuple[list[Record], list[Path]]:
 
 
 def _known_names(option: str, typed: str, have: Sequence[str], why: str, *, most: int | None = None) -> tuple[str, ...]:
-    """Return the names in `typed`; one that the records do not `have` is refused, the empty one too."""
-    names = tuple(name.strip() for name in typed.split(","))
+    """Return the names in `typed`; one that the records do not `have` is refused, and so is no name at all."""
+    names = tuple(listed(typed)) or ("",)
     for name in names:
         if name not in have:
             raise UsageError(f"--{option} {name}: {why}{hint(name, have, 'there is', most=most)}")
@@ -101,7 +102,11 @@ def _known_names(option: str, typed: str, have: Sequence[str], why: str, *, most
 
 
 def _folders(options: argparse.Namespace) -> list[Path]:
-    return [Path(folder) for folder in options.folders] or [default_out()]
+    return [typed_path(folder, "FOLDER") for folder in options.folders] or [default_out()]
+
+
+def _typed(text: str | None, option: str) -> Path | None:
+    return None if text is None else typed_path(text, option)
 
 
 def report(options: argparse.Namespace) -> int:
@@ -110,7 +115,7 @@ def report(options: argparse.Namespace) -> int:
     from otbench.report.build import FORMATS, build, parse_formats
 
     formats = parse_formats(options.format) if options.format is not None else list(FORMATS)
-    out = Path(options.out) if options.out is not None else default_out().parent.parent / "reports"
+    out = _typed(options.out, "--out") or default_out().parent.parent / "reports"
     words = [*program_name().split(), "report", *options.folders]
     for name in ("solvers", "task", "preset"):  # formats and place do not change what a table holds
         if (typed := getattr(options, name)) is not None:
@@ -130,7 +135,8 @@ def compare(options: argparse.Namespace) -> int:
     from otbench.compare.verdict import Rules
     from otbench.records.store import read_all, write_output
 
-    base, new = Path(options.base), Path(options.new)
+    base, new = typed_path(options.base, "BASE"), typed_path(options.new, "NEW")
+    outputs = {name: _typed(getattr(options, name), f"--{name}") for name in ("markdown", "junit", "json")}
     if base.resolve() == new.resolve():
         raise UsageError(f"BASE and NEW are the same folder, {base}")
     rules = Rules(gate_time=options.gate_time, require_all=options.require_all)
@@ -146,12 +152,10 @@ def compare(options: argparse.Namespace) -> int:
         rules = dataclasses.replace(rules, metrics=_metric_names(options.metrics, [*before, *now]))
     outcome = compare(before, now, rules)
     writers.print_comparison(console(), outcome, everything=options.all)
-    if options.markdown is not None:
-        write_output(Path(options.markdown), writers.markdown(outcome).encode())
-    if options.junit is not None:
-        write_output(Path(options.junit), writers.junit(outcome))
-    if options.json is not None:
-        write_output(Path(options.json), writers.benchmark_json(outcome).encode())
+    for option, text in (("markdown", writers.markdown), ("junit", writers.junit), ("json", writers.benchmark_json)):
+        if (path := outputs[option]) is not None:
+            content = text(outcome)
+            write_output(path, content if isinstance(content, bytes) else content.encode())
     if outcome.regressed:
         return EXIT_FAILED_ROWS
     return 0 if outcome.compared else EXIT_NOTHING_COMPARED
@@ -168,8 +172,8 @@ def accept(options: argparse.Namespace) -> int:
     from otbench.compare.accept import accept
     from otbench.records.store import Store
 
-    new = Store(Path(options.new))
-    into = Store(Path(options.into) if options.into else default_out().parent / "reference" / "ci")
+    new = Store(typed_path(options.new, "NEW"))
+    into = Store(_typed(options.into, "--into") or default_out().parent / "reference" / "ci")
     done = accept(new, into, prune=options.prune)
     warn([*new.passed_over, *into.passed_over])
     console().print(
@@ -185,10 +189,11 @@ def export(options: argparse.Namespace) -> int:
     from otbench.cli.console import console
     from otbench.records.export import export
 
+    out = typed_path(options.out, "--out")
     records, folders = _recorded(options)
     if not records:
         raise UsageError(f"no records in {', '.join(map(str, folders))}")
-    for path in export(records, Path(options.out), listed(options.format)):
+    for path in export(records, out, listed(options.format)):
         console().print(f"{len(records)} records written to {path}", markup=False, soft_wrap=True)
     return 0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,17 +11,21 @@ from otbench.cli.common import (
     EXIT_FAILED_ROWS,
     EXIT_INTERRUPTED,
     AddCommand,
+    data_folder,
     default_out,
+    plugin_files,
     program_name,
     registry_of,
     warn,
 )
 from otbench.cli.results import print_records
 from otbench.errors import UsageError
+from otbench.files import shown, typed_path
 from otbench.names import hint
 
 if TYPE_CHECKING:
     from otbench.harness.plan import Plan, Request
+    from otbench.plugins.registry import Registry
     from otbench.records.store import Store
 
 RUN_OPTIONS = (
@@ -45,6 +48,8 @@ RUN_OPTIONS = (
     ("data-dir", "DIR", "your own copies of data files (also: OTBENCH_DATA_DIR)"),
     ("out", "DIR", "where records go (default: results/local)"),
 )
+MAX_CONFIG = 2**20
+"""Bytes that are read of a --config file."""
 NUMBERS: dict[str, type[int] | type[float]] = {
     "steps": int,
     "threads": int,
@@ -71,10 +76,12 @@ def run(options: argparse.Namespace) -> int:
 
     request, out = _request(options)
     store = Store(out)
-    plan = make_plan(request, registry_of(options))
+    registry = registry_of(options)
+    registry.load_plugins()
+    plan = make_plan(request, registry)
     warn(plan.notes)
     if options.dry_run:
-        return _dry_run(plan, store)
+        return _dry_run(plan, store, request, registry)
     store.prepare()
     return _execute(plan, store, request, options)
 
@@ -99,7 +106,7 @@ def _execute(plan: Plan, store: Store, request: Request, options: argparse.Names
             jobs=request.jobs,
             force=options.force,
             data_dir=request.data_dir,
-            plugins=[Path(path) for path in options.plugin],
+            plugins=plugin_files(options),
             listen=display.show,
         )
     warn(store.passed_over)
@@ -118,17 +125,15 @@ def _request(options: argparse.Namespace) -> tuple[Request, Path]:
 
     values: dict[str, object] = {}
     if options.config is not None:
-        values |= _read_config(Path(options.config))
+        values |= _read_config(typed_path(options.config, "--config"))
     typed = {name: getattr(options, name.replace("-", "_")) for name, _, _ in RUN_OPTIONS}
     values |= {name: value for name, value in typed.items() if value is not None}
     for name in ("solvers", "task"):
         if name not in values:
             raise UsageError(f"--{name} is missing; example: {program_name()} --solvers ncf,fixedpoint --task gaussian")
-    out = Path(str(values.pop("out", default_out())))
-    data_dir = values.pop("data-dir", os.environ.get("OTBENCH_DATA_DIR") or None)
-    folder = Path(str(data_dir)) if data_dir is not None else None
-    if folder is not None and not folder.is_dir():
-        raise UsageError(f"--data-dir {folder}: no such folder")
+    out = typed_path(str(values.pop("out", default_out())), "--out")
+    typed_folder = values.pop("data-dir", None)
+    folder = data_folder(None if typed_folder is None else str(typed_folder))
     fields = {name.replace("-", "_"): value for name, value in values.items()}
     return Request(**fields, data_dir=folder), out  # type: ignore[arg-type]
 
@@ -137,9 +142,10 @@ def _read_config(path: Path) -> dict[str, object]:
     import tomllib
 
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as stream:  # a pipe will do, one without end will not
+            content = tomllib.loads(stream.read(MAX_CONFIG).decode())
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--config {path}: cannot be read: {error}") from None
+        raise UsageError(f"--config {shown(path)}: cannot be read: {error}") from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:  # the latter: nested without end
         raise UsageError(f"--config {path}: not valid TOML: {error}") from None
     known = [name for name, _, _ in RUN_OPTIONS]
@@ -180,36 +186,53 @@ def _full_command(plan: Plan, request: Request, options: argparse.Namespace) -> 
     return shlex.join(words)
 
 
-def _dry_run(plan: Plan, store: Store) -> int:
+def _dry_run(plan: Plan, store: Store, request: Request, registry: Registry) -> int:
+    from datetime import datetime, timedelta
+
     from rich.table import Table
     from rich.text import Text
 
     from otbench.cli.console import console
-    from otbench.cli.estimate import estimates
+    from otbench.cli.estimate import estimates, recorded, refusals
     from otbench.harness.execute import settled
 
     have = settled(plan, store) if store.folder.is_dir() else {}
-    known = estimates(plan.runs, [store.folder, default_out().parent / "reference"])
+    records = recorded([store.folder, default_out().parent / "reference"])
+    known = estimates(plan.runs, records)
+    waiting = [run for run in plan.runs if run.id not in have]
+    refused = refusals(waiting, records, registry, request.data_dir)
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for head in ("run", "task", "seed", "budget", "expected"):
         table.add_column(head, overflow="fold")
-    total, unknown = 0.0, 0
+    total, unknown, longest = 0.0, 0, 0.0
     for run in plan.runs:
         spec = run.spec
         budget = f"{spec.steps} steps" if spec.steps else "until done"
         if spec.time_limit:
             budget = f"{spec.time_limit:g} s" + (f" or {spec.steps} steps" if spec.steps else "")
-        seconds = known.get(run.id)
+        seconds, same = known.get(run.id, (None, False))
         if run.id in have:
             cost = f"recorded: {have[run.id].status}"
+        elif run.id in refused:
+            cost = f"will be skipped: {refused[run.id]}"
         elif seconds is None:
             cost, unknown = f"not known, at most {spec.hard_limit:g} s", unknown + 1
         else:
-            cost, total = f"about {seconds:.0f} s", total + seconds
+            cost, total = f"{'about' if same else 'roughly'} {seconds:.0f} s", total + seconds
+            longest = max(longest, seconds)
         config = ",".join(f"{key}={value}" for key, value in spec.task_config.items() if value is not None)
-        table.add_row(Text(run.label), Text(f"{spec.task}[{config}]"), str(spec.seed), budget, cost)
+        table.add_row(Text(run.label), Text(f"{spec.task}[{config}]"), str(spec.seed), budget, Text(cost))
     out = console()
     out.print(table)
     more = f", and {unknown} whose cost is not known yet" if unknown else ""
-    out.print(f"{len(plan.runs)} runs, {len(have)} of them recorded; about {total:.0f} s to go{more}", markup=False)
+    last = max(longest, total / request.jobs)
+    done = ""
+    if 0 < last < 1e8:  # three years; the clock of a longer plan says nothing
+        end = datetime.now() + timedelta(seconds=last)
+        done = f"; done about {end:%H:%M}" if last < 43_200 else f"; done about {end:%d %B, %H:%M}"
+    skipped = f", {len(refused)} will be skipped" if refused else ""
+    out.print(
+        f"{len(plan.runs)} runs, {len(have)} of them recorded{skipped}; about {last:.0f} s to go{more}{done}",
+        markup=False,
+    )
     return 0

@@ -24,23 +24,24 @@ _ABILITIES = {
 }
 
 
-def describe(out: Console, entry: Entry, note: Registration) -> None:
+def describe(out: Console, entry: Entry, registration: Registration) -> None:
     """Print all that a user may want to know before running `entry`."""
+    cls = registration.cls
     out.print(Text(f"{entry.name}", style="bold").append(f"  ({entry.kind}, {entry.origin})", style="not bold"))
-    out.print(Text(entry.summary or (inspect.getdoc(note.cls) or "no description").split("\n")[0]))
+    out.print(Text(entry.summary or (inspect.getdoc(cls) or "no description").split("\n")[0]))
     # The module says what the method is; the rest of the class docstring is for whoever reads the code.
-    out.print(Text("\n" + (inspect.getdoc(inspect.getmodule(note.cls)) or "")))
-    out.print(Text(f"\nreference  {note.reference}"))
-    out.print(Text(f"source     {inspect.getsourcefile(note.cls)}:{inspect.getsourcelines(note.cls)[1]}"))
-    if note.scored_by_task:
+    out.print(Text("\n" + (inspect.getdoc(inspect.getmodule(cls)) or "")))
+    out.print(Text(f"\nreference  {registration.reference}"))
+    out.print(Text(f"source     {inspect.getsourcefile(cls)}:{inspect.getsourcelines(cls)[1]}"))
+    if registration.scored_by_task:
         out.print(Text("scored by  the task, from its own test data: there is no map"))
     elif entry.kind != "task":
-        supports = (inspect.getdoc(getattr(note.cls, "supports", None)) or "").split("\n")[0]
-        abilities = [words for name, words in _ABILITIES.items() if hasattr(note.cls, name)]
+        supports = (inspect.getdoc(getattr(cls, "supports", None)) or "").split("\n")[0]
+        abilities = [words for name, words in _ABILITIES.items() if hasattr(cls, name)]
         out.print(Text(f"supports   {supports}"))
         out.print(Text(f"gives      {', '.join(['forward map', *abilities])}"))
-    _parameters(out, note.config)
-    _presets(out, note)
+    _parameters(out, registration.config)
+    _presets(out, registration)
 
 
 def _parameters(out: Console, config: type[Config]) -> None:
@@ -75,13 +76,13 @@ def _bounds(metadata: Sequence[object]) -> str:
     return ", ".join(parts)
 
 
-def _presets(out: Console, note: Registration) -> None:
-    if not note.presets:
+def _presets(out: Console, registration: Registration) -> None:
+    if not registration.presets:
         return
     table = Table(
         box=None, padding=(0, 2, 0, 0), pad_edge=False, title="\npresets", title_justify="left", show_header=False
     )
-    for name, values in note.presets.items():
+    for name, values in registration.presets.items():
         words = ", ".join(f"{key}={_plain(value)}" for key, value in values.items())
         table.add_row(name, Text(words or "defaults"))
     out.print(table)

@@ -1,6 +1,7 @@
 """A cache of prepared arrays: what takes seconds or minutes to make from raw data is made once.
 
-An entry is a folder with one float32 .npy per array and a manifest. Its name holds a digest of the content that it was
+An entry is a folder with one float32 .npy per array and a manifest, which holds the SHA-256 of each: an entry that was
+changed or damaged is made again. Its name holds a digest of the content that it was
 made from, of its parameters and of the version of the code that made it, so a change of any of them makes a new entry.
 Folders are filled under another name and renamed: there is no such thing as half an entry.
 """
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from otbench.config import Value
 from otbench.data.remote import cache_folder
 from otbench.errors import DataError
-from otbench.files import file_digest, require_file, write_atomically
+from otbench.files import cannot_write, file_digest, require_file, unreadable, write_atomically
 
 MANIFEST = "manifest.json"
 REMEMBERED_BYTES = 2**25
@@ -75,18 +76,24 @@ Made = tuple[Mapping[str, NDArray[np.float64]], Mapping[str, Value], Sequence[st
 
 
 def lookup(content: Content) -> Prepared | None:
-    """Return the entry of `content`, or None where there is none, or only a damaged one."""
+    """Return the entry of `content`, or None where there is none, or only a damaged one.
+
+    The SHA-256 of every array is compared; that of a large one is remembered by size and time of change.
+    """
     manifest = content.folder / MANIFEST
     try:
         saved = json.loads(manifest.read_text(encoding="utf-8"))
         arrays = {}
         for name, shape in saved["shapes"].items():
-            array = np.load(content.folder / f"{name}.npy", mmap_mode="c", allow_pickle=False)
+            path = content.folder / f"{name}.npy"
+            if _remembered(path) != saved["sha256"][name]:
+                return None
+            array = np.load(path, mmap_mode="c", allow_pickle=False)
             if array.dtype != np.float32 or list(array.shape) != shape:
                 return None
             arrays[name] = array
         return Prepared(arrays, saved["facts"], tuple(saved["names"]), manifest)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (DataError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
@@ -98,7 +105,7 @@ def prepare(content: Content, make: Callable[[], Made]) -> Prepared:
         make: returns the arrays (stored as float32), facts and names of columns.
 
     Raises:
-        DataError: the cache cannot be written; what `make` raises is passed on. Nothing is left behind then.
+        StoreError: the cache cannot be written. What `make` raises is passed on. Nothing is left behind then.
     """
     found = lookup(content)
     if found is not None:
@@ -113,6 +120,7 @@ def prepare(content: Content, make: Callable[[], Made]) -> Prepared:
                 "made_from": dict(content.sources),
                 "parameters": dict(content.parameters),
                 "version": content.version,
+                "sha256": {name: file_digest(scratched / f"{name}.npy") for name in arrays},
                 "shapes": {name: list(array.shape) for name, array in arrays.items()},
                 "facts": dict(facts),
                 "names": list(names),
@@ -123,9 +131,7 @@ def prepare(content: Content, make: Callable[[], Made]) -> Prepared:
                 shutil.rmtree(folder, ignore_errors=True)
                 scratched.rename(folder)
     except OSError as error:
-        raise DataError(
-            f"cannot write prepared data to {folder.parent} ({error.strerror or error}); free space or permissions"
-        ) from error
+        raise cannot_write(folder, error) from error
     made = lookup(content)
     if made is None:
         raise DataError(f"{folder}: prepared data cannot be read back; remove this folder and try again")
@@ -139,9 +145,7 @@ def scratch() -> Iterator[Path]:
         cache_folder().mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=".making-", dir=cache_folder()))
     except OSError as error:
-        raise DataError(
-            f"cannot write to the cache folder {cache_folder()} ({error.strerror or error}); free space or permissions"
-        ) from error
+        raise cannot_write(cache_folder(), error) from error
     try:
         yield folder
     finally:
@@ -163,7 +167,7 @@ def _remembered(path: Path) -> str:
     try:
         stat = path.stat()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error}); check its permissions") from error
+        raise unreadable(path, error) from error
     if stat.st_size < REMEMBERED_BYTES:
         return file_digest(path)
     mark = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}".encode(errors="surrogateescape")

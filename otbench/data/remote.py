@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from otbench.errors import DataError
-from otbench.files import file_digest, require_file, write_atomically
+from otbench.files import file_digest, require_file, unreadable, write_atomically
 
 RETRIES = 2
 TIMEOUT = 30.0
@@ -81,13 +81,16 @@ def users_copy(file: RemoteFile, data_dir: Path | None) -> Path | None:
     """Return the copy of `file` in `data_dir`, not yet verified; None where there is none.
 
     Raises:
-        DataError: the folder does not exist.
+        DataError: the folder does not exist, or cannot be looked into.
     """
     if data_dir is None:
         return None
     if not data_dir.is_dir():
         raise DataError(f"data folder {data_dir}: no such folder; correct --data-dir or OTBENCH_DATA_DIR")
-    return next((data_dir / name for name in file.names if (data_dir / name).exists()), None)
+    try:
+        return next((data_dir / name for name in file.names if (data_dir / name).exists()), None)
+    except OSError as error:
+        raise unreadable(data_dir, error) from error
 
 
 def cached_copy(file: RemoteFile) -> Path | None:

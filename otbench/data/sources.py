@@ -1,4 +1,4 @@
-"""Data that tasks get from elsewhere: what there is, where it is, getting it, checking it.
+"""Data that tasks get from elsewhere and networks that they train: what there is, where, getting it, checking it.
 
 A task class names its sources (`otbench.task.Task.sources`); `otbench data` acts on them.
 """
@@ -6,10 +6,31 @@ A task class names its sources (`otbench.task.Task.sources`); `otbench data` act
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from otbench.data.remote import RemoteFile, cached_copy, locate, users_copy, verify
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training is: `epoch` of `epochs` done after `seconds`; `text` says how good it is by now."""
+
+    name: str
+    epoch: int
+    epochs: int
+    seconds: float
+    text: str
+
+
+Listener: TypeAlias = Callable[[Progress], None]
+
+
+def silent(progress: Progress) -> None:
+    """Say nothing."""
 
 
 class DataSource(abc.ABC):
@@ -18,7 +39,7 @@ class DataSource(abc.ABC):
     Attributes:
         name: what a user types.
         what: what it is, in a few words.
-        files: what is downloaded.
+        files: what is downloaded; nothing for what is trained here.
         licence: under which terms, and where they stand.
     """
 
@@ -38,6 +59,13 @@ class DataSource(abc.ABC):
         Raises:
             DataError: it cannot be downloaded, or is not what it should be.
         """
+
+    @property
+    def origin(self) -> str:
+        """Where it comes from, how much that is, and how it is checked, in words."""
+        hosts = ", ".join(dict.fromkeys(file.url.split("/")[2] for file in self.files))
+        checks = ", ".join(dict.fromkeys(file.checked_by for file in self.files))
+        return f"download: {hosts}, {size(*self.files)}; checked by {checks}"
 
     def verify(self, data_dir: Path | None) -> Sequence[str]:
         """Compare the files on this machine with what is known of them; return a line for each.
@@ -73,6 +101,50 @@ class RemoteSource(DataSource):
         """Download what is missing and check all."""
         paths = [locate(file, data_dir) for file in self.files]
         return str(paths[0].parent)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MakeOptions:
+    """How a trained source is made. Words that it does not know it refuses.
+
+    Attributes:
+        sets: which data to train on; None = what tasks need by default.
+        kinds: which kinds of network; None = all.
+        size: of networks and trainings.
+        device: where to train.
+        threads: of the CPU.
+        force: make it even if it is there; what is there stays until the new one is whole.
+        listen: told of every epoch.
+    """
+
+    sets: Sequence[str] | None = None
+    kinds: Sequence[str] | None = None
+    size: str = "default"
+    device: str = "cpu"
+    threads: int = min(4, os.cpu_count() or 1)
+    force: bool = False
+    listen: Listener = silent
+
+
+class TrainedSource(DataSource):
+    """Networks that are trained on this machine, from a seed, and kept."""
+
+    files = ()
+    origin = "trained on this machine (data make); checked by the SHA-256 of its tensors"
+
+    @abc.abstractmethod
+    def make(self, data_dir: Path | None, options: MakeOptions) -> Sequence[Path]:
+        """Train what `options` name and what is not there yet; return the files.
+
+        Raises:
+            UsageError: an unknown word in `options`.
+            DataError: what it is trained on is missing or damaged, or a file that is there is no such network.
+            StoreError: the cache cannot be written.
+        """
+
+    def fetch(self, data_dir: Path | None) -> str:
+        """Make it with the default options."""
+        return ", ".join(map(str, self.make(data_dir, MakeOptions())))
 
 
 def size(*files: RemoteFile) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,12 @@ import torch
 from torch import Tensor
 
 from otbench.data.remote import cache_folder
-from otbench.errors import DataError, StoreError
-from otbench.files import require_file, write_atomically
+from otbench.errors import DataError
+from otbench.files import cannot_write, require_file, write_atomically
 
 FORMAT = 1
 """Version of the files. Raise it when their form, or the meaning of what they are made from, changes."""
+_TYPES = (torch.float32, torch.float64, torch.uint8, torch.int32, torch.int64, torch.bool)
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def kept(
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, buffer.getvalue())
         except OSError as error:
-            raise StoreError(f"cannot write '{path}': {error.strerror or error}; free space or permissions") from error
+            raise cannot_write(path, error) from error
     return _read(path, identity)
 
 
@@ -102,25 +104,42 @@ def place(head: str, identity: str, data_dir: Path | None = None) -> Path:
     """
     key = hashlib.sha256(f"{FORMAT} {identity}".encode()).hexdigest()[:16]
     name = f"{head}-{key}.pt"
-    own = None if data_dir is None else data_dir / "pretrained" / name
-    return own if own is not None and own.exists() else cache_folder() / "pretrained" / name
+    *own, cache = _folders(data_dir)
+    return next((folder / name for folder in own if (folder / name).exists()), cache / name)
+
+
+def held(head: str, data_dir: Path | None) -> bool:
+    """Say whether there is any file whose name begins with `head`, in the user's folder or in the cache."""
+    return any(next(folder.glob(f"{head}-*.pt"), None) for folder in _folders(data_dir))
+
+
+def _folders(data_dir: Path | None) -> list[Path]:
+    return [folder / "pretrained" for folder in (data_dir, cache_folder()) if folder is not None]
 
 
 def _read(path: Path, identity: str) -> Stored:
     require_file(path)
     again = "Remove the file and make it again (data make)"
     try:
+        with zipfile.ZipFile(path) as archive:  # written without compression: no part is larger than the file
+            if sum(part.file_size for part in archive.infolist()) > path.stat().st_size:
+                raise ValueError
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or hostile file can raise anything; nothing in it was executed
         code = "Unsupported" in str(error) or "weights_only" in str(error).lower()
         why = "it holds more than tensors, which could be code, and was not opened" if code else "it is damaged"
         raise DataError(f"{path}: not a network of otbench: {why}. {again}") from error
-    known = isinstance(content, dict) and content.get("format") == FORMAT
+    known = isinstance(content, dict) and type(content.get("format")) is int and content["format"] == FORMAT
     if not (known and _are(content.get("tensors"), Tensor) and _are(content.get("numbers"), float)):
         raise DataError(f"{path}: not a network of otbench, or of another version. {again}")
     if content.get("made_of") != identity:
         raise DataError(f"{path}: made from other data or settings than its name says. {again}")
     tensors = content["tensors"]
+    for name, tensor in tensors.items():
+        if not _is_plain(tensor):
+            raise DataError(f"{path}: {name[:40]!r} is no plain array of numbers on the CPU. {again}")
+    if sum(tensor.nbytes for tensor in tensors.values()) > path.stat().st_size:
+        raise DataError(f"{path}: its tensors claim more numbers than the file holds. {again}")
     if content.get("digest") != digest_of(tensors):
         raise DataError(f"{path}: wrong checksum of its tensors: the file was changed or damaged. {again}")
     return Stored(tensors, content["numbers"], str(content["digest"]))
@@ -130,10 +149,16 @@ def _are(values: object, kind: type) -> bool:
     return isinstance(values, dict) and all(isinstance(k, str) and isinstance(v, kind) for k, v in values.items())
 
 
+def _is_plain(tensor: Tensor) -> bool:
+    """Say whether `tensor` is what `kept` writes: dense, its own memory, of a type that NumPy has."""
+    dense = tensor.layout is torch.strided and tensor.device.type == "cpu" and tensor.dtype in _TYPES
+    return dense and tensor.is_contiguous() and not tensor.is_neg()
+
+
 def digest_of(tensors: Mapping[str, Tensor]) -> str:
     """Return the SHA-256 of tensors and their names, hexadecimal; it does not depend on their order."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode(errors="backslashreplace"))
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

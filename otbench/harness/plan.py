@@ -21,7 +21,7 @@ from otbench.harness.selection import Selection, as_grid, integers, parse
 from otbench.names import hint
 from otbench.plugins.registry import Entry, Registry
 from otbench.records.record import RunSpec
-from otbench.registration import PRESETS, Registration
+from otbench.registration import MAX_STEPS, PRESETS, Registration
 from otbench.task import Task
 
 HARD_LIMITS = {"smoke": 600.0, "quick": 3600.0, "full": 86_400.0, "paper": 604_800.0}
@@ -153,7 +153,7 @@ def _check_numbers(request: Request) -> None:
     if request.preset not in PRESETS:
         raise UsageError(f"unknown preset '{request.preset}'{hint(request.preset, PRESETS, 'presets')}")
     for option, value, most in (
-        ("--steps", request.steps, 10**12),
+        ("--steps", request.steps, MAX_STEPS),
         ("--threads", request.threads, 1024),
         ("--jobs", request.jobs, 1024),
     ):

@@ -8,12 +8,15 @@ x -> x + matrix x + shift) also gets that one put in.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gc
+import inspect
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import ModuleType
 
 import torch
@@ -22,6 +25,8 @@ from rich.text import Text
 from torch import Tensor, nn
 
 from otbench.config import Config, Value, build_config
+from otbench.errors import PluginError
+from otbench.plugins.registry import located
 from otbench.problem import Batch, PoolMeasure, Problem, QuadraticCost
 from otbench.registration import Registration
 from otbench.solver import Context, HasBackward, Solver, StepInfo
@@ -41,7 +46,7 @@ class _FailedCheckError(Exception):
 
 @dataclass
 class _Kit:
-    note: Registration
+    registration: Registration
     device: torch.device
     dtype: torch.dtype = torch.float32
     classes: int = 0  # of the tiny problem, for methods that need some
@@ -49,10 +54,10 @@ class _Kit:
     def config(self) -> Config:
         values: dict[str, Value] = {}
         for preset in ("smoke", "quick"):
-            if preset in self.note.presets:
-                values = {k: v for k, v in self.note.presets[preset].items() if k != "steps"}  # type: ignore[misc]
+            if preset in self.registration.presets:
+                values = {k: v for k, v in self.registration.presets[preset].items() if k != "steps"}  # type: ignore[misc]
                 break
-        return build_config(self.note.config, values, owner=f"solver {self.note.name}")
+        return build_config(self.registration.config, values, owner=f"solver {self.registration.name}")
 
     def problem(self) -> Problem:
         """Return the tiny problem: N(0, I) to N(SHIFT, diag(SCALE^2)) in two dimensions."""
@@ -76,7 +81,7 @@ class _Kit:
 
     def solver(self, problem: Problem, *, seed: int = 3, progress: Callable[[], float] = lambda: 0.0) -> Solver[Config]:
         generator = torch.Generator(self.device).manual_seed(seed)
-        made = self.note.cls(problem, self.config(), Context(self.device, self.dtype, generator, progress))
+        made = self.registration.cls(problem, self.config(), Context(self.device, self.dtype, generator, progress))
         assert isinstance(made, Solver)
         return made
 
@@ -85,11 +90,11 @@ class _Kit:
         return torch.randn(n, 2, generator=generator).to(device=self.device, dtype=self.dtype)
 
 
-def check(note: Registration, *, device: str, out: Console) -> bool:
-    """Test the solver of `note` and print a line for each check.
+def check(registration: Registration, *, device: str, out: Console) -> bool:
+    """Test a solver and print a line for each check.
 
     Args:
-        note: the solver's registration.
+        registration: of the solver.
         device: where to test, `cpu` or `cuda:N`.
         out: where to print.
 
@@ -97,31 +102,53 @@ def check(note: Registration, *, device: str, out: Console) -> bool:
         True if every check held.
     """
     torch.set_num_threads(1)
-    kit = _Kit(note, torch.device(device))
-    out.print(Text(f"{note.name}", style="bold").append(f" on {device}", style="not bold"))
-    if note.scored_by_task:
+    kit = _Kit(registration, torch.device(device))
+    out.print(Text(f"{registration.name}", style="bold").append(f" on {device}", style="not bold"))
+    if registration.scored_by_task:
         out.print("  a row that tasks score from their own test data: no method, nothing to check", markup=False)
         return True
-    support = note.cls.supports(kit.problem())  # type: ignore[attr-defined]
-    if not support.ok:
-        kit.classes = 2
-    if not support.ok and not note.cls.supports(kit.problem()).ok:  # type: ignore[attr-defined]
+    cls = registration.cls
+    assert issubclass(cls, Solver)
+    source = Path(inspect.getsourcefile(cls) or "")
+    try:
+        support = cls.supports(kit.problem())
+        if not support.ok:
+            kit.classes = 2
+        taken = cls.supports(kit.problem()).ok
+    except Exception as error:
+        raise PluginError(f"solver {registration.name}: supports() raised {located(error, source)}") from error
+    if not taken:
         out.print(f"  cannot be checked on the tiny problem: {support.reason}", markup=False)
         return False
-    held = True
-    for name, function in _CHECKS.items():
+    failed: dict[str, str] = {}  # name of each check that failed, by its cause
+    for name, (function, needs, method) in _CHECKS.items():
         begin = time.perf_counter()
-        try:
-            comment = function(kit)
-            text = Text("  ok      ", style="green")
-        except _FailedCheckError as error:
-            comment, text, held = str(error), Text("  FAILED  ", style="red"), False
-        except Exception as error:  # whatever a plugin raises is a finding
-            comment, text, held = f"raised {type(error).__name__}: {error}", Text("  FAILED  ", style="red"), False
+        broken = [need for need in needs if need in failed.values()]
+        text, comment = Text("  ok      ", style="green"), ""
+        if not broken:
+            try:
+                comment = function(kit)
+            except Exception as error:  # whatever a plugin raises is a finding
+                cause = f"{_place(cls, method)}: {error}"
+                if not isinstance(error, _FailedCheckError):
+                    cause = f"raised {located(error, source)}"
+                broken = [failed[cause]] if cause in failed else []
+                failed[cause if not broken else name] = name
+                text, comment = Text("  FAILED  ", style="red"), cause
+        if broken:
+            text, comment = Text("  -       ", style="yellow"), f"not tried: '{broken[0]}' failed"
         text.append(name, style="default").append(f"  {comment}" if comment else "", style="dim")
-        out.print(text.append(f"  ({time.perf_counter() - begin:.1f} s)", style="dim"))
-    out.print("  all checks hold" if held else "  see docs/add-a-solver.md for what each check asks", markup=False)
-    return held
+        out.print(text.append(f"  ({time.perf_counter() - begin:.1f} s)", style="dim"), soft_wrap=True)
+    out.print("  see docs/add-a-solver.md for what each check asks" if failed else "  all checks hold", markup=False)
+    return not failed
+
+
+def _place(cls: type, method: str) -> str:
+    """Return file:line of a method of `cls`; of the class, or of its nearest base with a source, where it has none."""
+    for item in (vars(cls).get(method), *cls.__mro__):
+        with contextlib.suppress(OSError, TypeError):
+            return f"{inspect.getsourcefile(item)}:{inspect.getsourcelines(item)[1]}"  # type: ignore[arg-type]
+    return cls.__qualname__
 
 
 def _require(condition: bool, message: str) -> None:
@@ -136,15 +163,20 @@ def _contract(kit: _Kit) -> str:
     for name, value in {"loss": info.loss, **info.scalars}.items():
         _require(not (isinstance(value, Tensor) and value.requires_grad), f"StepInfo: '{name}' must be detached")
         _require(math.isfinite(float(value)), f"StepInfo: '{name}' is {float(value)} after one step")
-    modules = solver.stored_modules()
+    return "two-way" if isinstance(solver, HasBackward) else "forward only"
+
+
+def _declarations(kit: _Kit) -> str:
+    modules = kit.solver(kit.problem()).stored_modules()
     _require(
         all(isinstance(module, nn.Module) for module in modules.values()),
         "stored_modules() must map names to torch modules",
     )
-    _require("smoke" in kit.note.presets or kit.note.kind == "baseline", "declare a preset 'smoke' (seconds, for CI)")
-    _require("quick" in kit.note.presets or kit.note.kind == "baseline", "declare a preset 'quick' (the default)")
-    _require(bool(kit.note.cls.__doc__), "give the class a docstring: what it minimises, and deviations")
-    return "two-way" if isinstance(solver, HasBackward) else "forward only"
+    for preset, why in (("smoke", "seconds, for CI"), ("quick", "the default")):
+        declared = preset in kit.registration.presets or kit.registration.kind == "baseline"
+        _require(declared, f"declare a preset '{preset}' ({why})")
+    _require(bool(kit.registration.cls.__doc__), "give the class a docstring: what it minimises, and deviations")
+    return ""
 
 
 def _shapes(kit: _Kit) -> str:
@@ -278,15 +310,15 @@ def _pool_untouched(kit: _Kit) -> str:
 
 
 def _exact_potential(kit: _Kit) -> str:
-    build = getattr(kit.note.cls, "build_potential", None)
-    exact = getattr(kit.note.cls, "exact_potential", None)
+    build = getattr(kit.registration.cls, "build_potential", None)
+    exact = getattr(kit.registration.cls, "exact_potential", None)
     if build is None or exact is None:
         return "offers no exact-potential check"
     scale = torch.tensor(SCALE, dtype=torch.float64, device=kit.device)
     shift = torch.tensor(SHIFT, dtype=torch.float64, device=kit.device)
     potential = exact(torch.diag(scale - 1), shift)
-    cls = type("Exact", (kit.note.cls,), {"build_potential": lambda self: potential})
-    double = replace(kit, note=replace(kit.note, cls=cls), dtype=torch.float64)
+    cls = type("Exact", (kit.registration.cls,), {"build_potential": lambda self: potential})
+    double = replace(kit, registration=replace(kit.registration, cls=cls), dtype=torch.float64)
     solver = double.solver(double.problem())
     x = double.points()
     y = x * scale + shift
@@ -321,21 +353,25 @@ def _short_run(kit: _Kit) -> str:
             break
     reached = uvp(kit.forward(solver, x, generator=torch.Generator(kit.device).manual_seed(1)))
     verdict = f"{reached:.3g} % UVP after {steps} steps (identity: {identity:.3g} %)"
-    sanity = kit.note.kind == "baseline" and reached >= identity * 0.999
+    sanity = kit.registration.kind == "baseline" and reached >= identity * 0.999
     _require(math.isfinite(reached), verdict)
     _require(sanity or reached < identity, f"{verdict}: no better than doing nothing")
     return verdict
 
 
-_CHECKS: dict[str, Callable[[_Kit], str]] = {
-    "contract": _contract,
-    "shapes, dtype, device": _shapes,
-    "float64": _float64,
-    "deterministic": _deterministic,
-    "evaluation leaves no trace": _evaluation_leaves_no_trace,
-    "resume is bit-equal": _resume,
-    "no access to truth": _no_truth,
-    "training pool untouched": _pool_untouched,
-    "exact potential": _exact_potential,
-    "short run": _short_run,
+_STEPS, _MAPS = ("contract",), ("contract", "shapes, dtype, device")
+_CHECKS: dict[str, tuple[Callable[[_Kit], str], tuple[str, ...], str]] = {
+    # name: function, the checks without which it says nothing new, the method that it is about
+    "contract": (_contract, (), "step"),
+    "declarations": (_declarations, _STEPS, "stored_modules"),
+    "shapes, dtype, device": (_shapes, _STEPS, "forward_map"),
+    "float64": (_float64, _MAPS, "forward_map"),
+    "deterministic": (_deterministic, _MAPS, "step"),
+    "evaluation leaves no trace": (_evaluation_leaves_no_trace, (*_MAPS, "deterministic"), "forward_map"),
+    "resume is bit-equal": (_resume, (*_MAPS, "deterministic"), "state_dict"),
+    "no access to truth": (_no_truth, _STEPS, "__init__"),
+    "training pool untouched": (_pool_untouched, _STEPS, "step"),
+    "exact potential": (_exact_potential, _MAPS, "exact_potential"),
+    "short run": (_short_run, _MAPS, "step"),
 }
+"""Every check of the kit, in order."""

@@ -3,7 +3,7 @@
 Three places, in this order: the plugin folders (`solvers/`, `baselines/`, `datasets/`: a plugin is a file or a package;
 names that begin with `_` are private), the entry points `otbench.solvers`, `otbench.baselines`, `otbench.datasets` of
 installed packages, and files given by `--plugin`. Names are read from the decorator calls in the source. A broken file
-or a doubled name is reported and hurts nobody else.
+or a doubled name is reported and hurts nobody else; a broken file that the user named is an error.
 """
 
 from __future__ import annotations
@@ -21,9 +21,12 @@ from types import ModuleType
 
 from otbench import _links
 from otbench.errors import OtbenchError, PluginError, UsageError
+from otbench.files import SHOWN, read_regular, shown
 from otbench.names import hint
 from otbench.registration import Kind, Registration, registrations
 
+MAX_SOURCE = 2**24
+"""Bytes that a plugin file may have."""
 _FOLDERS = ("solvers", "baselines", "datasets")
 _DECORATORS: dict[str, Kind] = {
     "register_solver": "solver",
@@ -76,9 +79,9 @@ class Registry:
         """Look through the folders, the entry points and the files in `plugins`.
 
         Raises:
-            PluginError: a file of `plugins` does not exist or registers nothing (the user asked for it by name).
+            PluginError: a file of `plugins` does not exist, cannot be read or registers nothing.
         """
-        self.plugins = tuple(dict.fromkeys(Path(path).resolve() for path in plugins))
+        self.plugins = tuple(dict.fromkeys(path.resolve() for path in plugins))
         self.problems: list[BrokenPlugin] = []
         self._entries: dict[str, Entry] = {}
         self._doubled: dict[str, list[str]] = {}
@@ -90,11 +93,12 @@ class Registry:
         self._read_entry_points()
         for path in self.plugins:
             if not path.is_file():
-                raise PluginError(f"--plugin {path}: no such file")
+                raise PluginError(f"--plugin {shown(path)}: {'is a folder' if path.is_dir() else 'no such file'}")
             if any(entry.path is not None and entry.path.resolve() == path for entry in self._entries.values()):
                 continue  # a file of the plugin folders, named once more
             before = len(self._entries) + len(self.problems)
-            self._read(path, f"otbench_ext.{path.stem}", "plugin")
+            if not self._read(path, f"otbench_ext.{path.stem}", "plugin"):
+                raise PluginError(f"--plugin {self.problems[-1].where}: {self.problems[-1].reason}")
             if len(self._entries) + len(self.problems) == before:
                 raise PluginError(
                     f"--plugin {path}: registers nothing; decorate a class with register_solver, register_baseline "
@@ -131,22 +135,42 @@ class Registry:
         """Import the file of `entry` and return its registration.
 
         Raises:
-            PluginError: the import fails; the message holds the file, the line and the error.
+            PluginError: the import fails, or the class is not of the registered kind; the message holds file and line.
         """
+        from otbench.solver import Solver  # here: imports torch, which a list of names need not wait for
+        from otbench.task import Task
+
         if entry.name in self._loaded:
             return self._loaded[entry.name]
         try:
             module = self._import(entry)
         except OtbenchError as error:
             raise PluginError(f"{entry.kind} '{entry.name}' ({entry.where}): {error}") from error
-        except (Exception, SystemExit) as error:  # any error of a plugin is the plugin's own: report it, go on
-            raise PluginError(f"{entry.kind} '{entry.name}' cannot be imported: {_located(error, entry)}") from error
+        except (Exception, SystemExit, GeneratorExit) as error:  # a plugin's error is its own: report it, go on
+            why = located(error, entry.path)
+            raise PluginError(f"{entry.kind} '{entry.name}' cannot be imported: {why}") from error
+        base = Task if entry.kind == "task" else Solver
         for value in vars(module).values():
-            for note in registrations(value):
-                if note.name == entry.name and note.kind == entry.kind:
-                    self._loaded[entry.name] = note
-                    return note
+            for found in registrations(value):
+                if found.name == entry.name and found.kind == entry.kind:
+                    if not issubclass(found.cls, base):
+                        raise PluginError(
+                            f"{entry.kind} '{entry.name}' ({entry.where}): class {found.cls.__name__} must be derived "
+                            f"from {base.__module__}.{base.__name__}"
+                        )
+                    self._loaded[entry.name] = found
+                    return found
         raise PluginError(f"{entry.kind} '{entry.name}' ({entry.where}): no class registered under this name")
+
+    def load_plugins(self) -> None:
+        """Import the files given by `--plugin`: whoever names one wants to know that it is broken.
+
+        Raises:
+            PluginError: as `load`.
+        """
+        for entry in self._entries.values():
+            if entry.origin == "plugin":
+                self.load(entry)
 
     def _import(self, entry: Entry) -> ModuleType:
         if entry.origin != "plugin":
@@ -167,13 +191,14 @@ class Registry:
             raise
         return module
 
-    def _read(self, path: Path, module: str, origin: str) -> None:
+    def _read(self, path: Path, module: str, origin: str) -> bool:
+        """Add the names that `path` announces; False, and a problem, if it cannot be read."""
         try:
-            tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-        except (SyntaxError, ValueError, OSError) as error:
+            tree = ast.parse(read_regular(path, MAX_SOURCE).decode(), filename=str(path))
+        except (SyntaxError, ValueError, OSError, RecursionError, MemoryError) as error:  # last: nested too deep
             line = getattr(error, "lineno", None) or 0
             self.problems.append(BrokenPlugin(f"{path}:{line}", f"{type(error).__name__}: {error}"))
-            return
+            return False
         for node in tree.body:
             if isinstance(node, ast.ClassDef):
                 for decorator in node.decorator_list:
@@ -181,6 +206,7 @@ class Registry:
                     if kind and name:
                         summary = (ast.get_docstring(node) or "").split("\n")[0]
                         self._add(Entry(kind, name, summary, origin, module, path, decorator.lineno))
+        return True
 
     def _read_entry_points(self) -> None:
         kinds: dict[str, Kind] = {"solvers": "solver", "baselines": "baseline", "datasets": "task"}
@@ -216,10 +242,14 @@ def _announced(decorator: ast.expr) -> tuple[Kind | None, str | None]:
     return _DECORATORS.get(called), name
 
 
-def _located(error: BaseException, entry: Entry) -> str:
-    """Return "file:line: Type: message": the last line of the plugin that led to `error`, or the one not readable."""
+def located(error: BaseException, path: Path | None) -> str:
+    """Return "file:line: Type: message": the last line of `path` that led to `error`, else the last of all."""
     if isinstance(error, SyntaxError):
         return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"
     frames = traceback.extract_tb(error.__traceback__)
-    frame = ([f for f in frames if f.filename == str(entry.path)] or frames)[-1]
-    return f"{frame.filename}:{frame.lineno}: {type(error).__name__}: {error}"
+    frame = ([f for f in frames if f.filename == str(path)] or frames)[-1]
+    try:
+        text = str(error)[:SHOWN]
+    except Exception:  # a plugin's exception may fail even at that
+        text = "(its message cannot be read)"
+    return f"{frame.filename}:{frame.lineno}: {type(error).__name__}: {text}"

@@ -8,10 +8,10 @@ A torn or foreign file in the folder is reported and passed over, never deleted.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,15 @@ from pydantic import ValidationError
 
 from otbench.data.arrays import load_arrays
 from otbench.errors import DataError, StoreError
-from otbench.files import write_atomically
+from otbench.files import cannot_write, read_regular, shown, write_atomically
 from otbench.picture import MAX_ARRAYS, MAX_BYTES, POINTS, Picture, PictureKind
 from otbench.records.record import SCHEMA, PictureInfo, Record
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MAX_RECORD = 2**26
+"""A record has at most this many bytes; a larger file is passed over."""
 
 
 class Store:
@@ -123,12 +129,12 @@ class Store:
         try:
             paths = sorted(path for path in self.folder.iterdir() if path.suffix == ".json")
         except OSError as error:
-            raise StoreError(f"cannot read results in '{self.folder}': {error.strerror or error}") from error
+            raise StoreError(f"cannot read results in '{shown(self.folder)}': {error.strerror or error}") from error
         return [(path, record) for path in paths if (record := self._load(path)) is not None]
 
     def _load(self, path: Path) -> Record | None:
         try:
-            record = Record.model_validate_json(path.read_bytes())
+            record = Record.model_validate_json(read_regular(path, MAX_RECORD))
         except (OSError, ValidationError, ValueError) as error:
             kind = "not a record of otbench" if isinstance(error, ValidationError) else str(error)
             self._pass_over(path, kind)
@@ -203,6 +209,42 @@ def _typed(array: NDArray[np.generic]) -> NDArray[np.float32] | NDArray[np.uint8
         return array.astype(np.float32) if array.dtype.kind == "f" else array.astype(np.int64)
 
 
+def frame(records: Iterable[Record]) -> pd.DataFrame:
+    """Return one row per record: spec, status, metrics, times, memory and counts as columns.
+
+    Parameters are `solver.NAME` and `task.NAME`, metrics `metric.NAME`, the rest `time.`, `memory.`, `count.`.
+    """
+    import pandas as pd
+
+    rows = []
+    for record in records:
+        spec = record.spec
+        row: dict[str, object] = {
+            "id": record.id,
+            "solver": spec.solver,
+            "kind": spec.kind,
+            "task": spec.task,
+            "preset": spec.preset,
+            "seed": spec.seed,
+            "steps": spec.steps,
+            "time_limit": spec.time_limit,
+            "device": spec.device,
+            "threads": spec.threads,
+            "status": str(record.status),
+            "reason": record.reason,
+            "instance": record.instance,
+        }
+        row |= {f"solver.{k}": v for k, v in spec.solver_config.items()}
+        row |= {f"task.{k}": v for k, v in spec.task_config.items()}
+        row |= {f"metric.{k}": v for k, v in record.metrics.items()}
+        row |= {f"start.{k}": v for k, v in record.start.items()}
+        row |= {f"time.{k}": v for k, v in record.times.model_dump().items()}
+        row |= {f"memory.{k}": v for k, v in record.memory.model_dump().items()}
+        row |= {f"count.{k}": v for k, v in record.counts.model_dump(exclude={"networks_moved"}).items()}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def write_output(path: Path, content: bytes) -> None:
     """Write what a user asked for by name: a file as a whole, a pipe or a device (`/dev/stdout`) as it is.
 
@@ -216,11 +258,9 @@ def write_output(path: Path, content: bytes) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, content)
     except (OSError, ValueError) as error:
-        raise StoreError(f"cannot write '{path}': {getattr(error, 'strerror', None) or error}") from error
+        raise cannot_write(path, error) from error
 
 
-def _cannot_write(path: Path, error: OSError | ValueError) -> StoreError:
-    return StoreError(
-        f"cannot write '{path}': {getattr(error, 'strerror', None) or error}. Results already there are kept. "
-        "Free space or permissions, or choose another folder with --out, then repeat the same command."
-    )
+def _cannot_write(path: Path, error: Exception) -> StoreError:
+    then = "free space or permissions, or choose another folder with --out, then repeat the same command"
+    return cannot_write(path, error, f"results already there are kept: {then}")

@@ -208,12 +208,74 @@ def test_a_device_beyond_those_there_are(
 # -------------------------------------------------------------------------------------------------- files and folders
 
 
-@pytest.mark.parametrize("where", ["a_file/records", "a_file", "/proc/no/records", "x" * 300, "loop/records"])
+@pytest.mark.parametrize("where", ["a_file/records", "a_file", "/proc/no/records"])
 def test_a_folder_that_cannot_be_written(where: str, refused: Callable[..., str], toy: str, tmp_path: Path) -> None:
     (tmp_path / "a_file").write_text("in the way")
-    (tmp_path / "loop").symlink_to("loop")
     message = refused("--plugin", toy, *TOY, "--out", where, names=f"cannot write '{where}")
     assert "--out" in message
+
+
+PATHS: dict[str, tuple[str, ...]] = {
+    "--out": (*TOY, "--dry-run"),
+    "--data-dir": TOY,
+    "--config": TOY,
+    "--plugin": ("list",),
+    "NAME.py": ("check",),
+    "FOLDER": ("table",),
+    "FOLDER of report": ("report",),
+    "FOLDER of export": ("export", "--out", "."),
+    "BASE": ("compare", "{}", "."),
+    "NEW": ("compare", "records", "{}"),
+    "NEW of accept": ("accept", "{}"),
+    "--into": ("accept", "records"),
+    "--markdown": ("compare", "records", "."),
+    "--junit": ("compare", "records", "."),
+    "--json": ("compare", "records", "."),
+    "--out of report": ("report",),
+    "--out of export": ("export",),
+    "--data-dir of data": ("data", "list"),
+    "file of gaussian": ("--solvers", "identity", "--task", "gaussian[file={}]"),
+}
+"""Every place of a path: what is typed before it, `{}` where it is no option and not the last word."""
+
+
+@pytest.mark.parametrize("place", PATHS)
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("", "the path is empty"),
+        ("x" * 5000, "File name too long"),
+        ("x" * 300 + "/y", "File name too long"),
+        ("loop/x", "Too many levels of symbolic links"),
+        ("~no-such-user/x", "no such user"),
+        ("a\0b", "embedded null byte"),
+    ],
+    ids=["empty", "long", "long part", "loop", "no user", "zero byte"],
+)
+def test_what_is_no_path_is_one_message_wherever_it_is_typed(
+    place: str, path: str, reason: str, refused: Callable[..., str], toy: str, tmp_path: Path
+) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "records").mkdir()
+    option = place.partition(" of ")[0]
+    if place == "NAME.py":
+        path += ".py"
+        reason = "no such file" if path == ".py" else reason
+    if place == "file of gaussian" and not path:
+        pytest.skip("the grammar of parameters refuses it")
+    words = [word.replace("{}", path) for word in PATHS[place]]
+    if words == list(PATHS[place]):
+        words += [f"{option}={path}"] if option.startswith("--") else [path]
+    plugins = ("--plugin", toy) if place in ("--out", "--data-dir", "--config", "--plugin") else ()
+    refused(*words, *plugins, names=reason)
+
+
+@pytest.mark.parametrize("words", [TOY, ("data", "list")], ids=str)
+def test_a_data_folder_without_permission(
+    words: tuple[str, ...], refused: Callable[..., str], toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)  # root may read everything
+    refused(*words, "--plugin", toy, "--data-dir", tmp_path, names="cannot be read; check its permissions")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -264,7 +326,7 @@ def test_a_plugin_that_is_not_there_or_registers_nothing(
     elif kind == "silent":
         path.write_text("x = 1\n")
     message = refused(*words, "--plugin", path, names=f"--plugin {path}")
-    assert ("registers nothing" if kind == "silent" else "no such file") in message
+    assert {"silent": "registers nothing", "folder": "is a folder", "missing": "no such file"}[kind] in message
 
 
 @pytest.mark.parametrize(
@@ -349,8 +411,10 @@ def test_show_of_what_is_not_there(name: str, refused: Callable[..., str], toy: 
         ('dim = ["a"]\n', "--dim 'a'"),
         ('preset = "smok"\n', "did you mean 'smoke'?"),
         ('device = "cudaX"\n', "--device cudaX"),
-        ('out = "a\\u0000b"\n', "cannot write"),
-        ('data-dir = "a\\u0000b"\n', "--data-dir"),
+        ('out = "a\\u0000b"\n', r"--out a\x00b: embedded null byte"),
+        ('data-dir = "a\\u0000b"\n', r"--data-dir a\x00b: embedded null byte"),
+        ('out = ""\n', "--out: the path is empty"),
+        ('data-dir = "~no-such-user/x"\n', "--data-dir ~no-such-user/x: no such user"),
     ],
 )
 def test_a_file_of_options_with_a_mistake(

@@ -19,6 +19,8 @@ from otbench.cli import main
 from otbench.cli.common import default_out
 from otbench.harness.plan import Plan, Request, make_plan
 from otbench.plugins.registry import Registry
+from otbench.records.record import Status
+from otbench.records.store import Store
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -191,6 +193,38 @@ def test_dry_run_prints_runs_budgets_and_costs(cli: Cli, toy: str, tmp_path: Pat
     assert code == 0
     assert re.search(r"^toyshift\[lr=0\.2\] +toy\[dim=3,shift=1\.0\] +1 +20 steps +not known", out, re.MULTILINE)
     assert "20 runs, 0 of them recorded" in out
+
+
+def test_dry_run_says_which_rows_will_be_skipped_and_why(cli: Cli, toy: str, tmp_path: Path) -> None:
+    words = ("--solvers", "toyskip,toyshift", "--task", "toy", "--preset", "smoke", "--dry-run")
+    code, out, _ = cli("--plugin", toy, *words, "--out", tmp_path)
+    assert code == 0
+    assert re.search(r"^toyskip .* will be skipped: takes no problem at all", out, re.MULTILINE)
+    assert re.search(r"^toyshift .* not known", out, re.MULTILINE)
+    assert "1 will be skipped" in out
+
+
+def test_dry_run_judges_by_the_nearest_recorded_run_and_says_when_it_is_done(
+    cli: Cli, toy: str, tmp_path: Path
+) -> None:
+    for dim, steps, step_ms in ((2, 20, 1000.0), (90, 20, 5000.0)):
+        (run,) = (
+            r for r in planned(toy, task=f"toy[dim={dim}]", preset="smoke", device="cpu").runs if "toy" in r.label
+        )
+        record = run.blank()
+        record.status, record.times.step_ms, record.counts.steps = Status.OK, step_ms, steps
+        Store(tmp_path / "below").write(record.model_copy(update={"id": f"r{dim}"}))
+    words = ("--plugin", toy, "--solvers", "toyshift", "--preset", "smoke", "--device", "cpu", "--dry-run")
+    for task, steps, cost in (
+        ("toy[dim=2]", 20, "about 20 s"),
+        ("toy[dim=2]", 40, "about 40 s"),
+        ("toy[dim=3]", 20, "roughly 20 s"),
+        ("toy[dim=100]", 10, "roughly 50 s"),
+    ):
+        code, out, _ = cli(*words, "--task", task, "--steps", steps, "--out", tmp_path)
+        assert code == 0
+        assert re.search(rf"^toyshift .* {cost}", out, re.MULTILINE), out
+        assert re.search(r"done about \d\d:\d\d", out)
 
 
 # ---------------------------------------------------------------------------------------------------------- TOML file

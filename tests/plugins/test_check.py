@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from otbench.errors import PluginError
 from otbench.plugins.check import check
 from otbench.plugins.registry import Registry
 from otbench.registration import Registration
@@ -107,6 +109,9 @@ def test_what_is_wrong_is_named(changes: dict[str, object], finding: str) -> Non
     held, out = run(note("toyshift", **changes))
     assert not held
     assert finding in out
+    line, *others = [line for line in out.splitlines() if "FAILED" in line]
+    assert all("no better than doing nothing" in other for other in others), "one cause, one failure"
+    assert re.search(r"\w+\.py(:\d+)?: |raised \S+\.py:\d+", line), "file and line"
 
 
 def test_evaluation_that_disturbs_training_is_named() -> None:
@@ -117,3 +122,40 @@ def test_evaluation_that_disturbs_training_is_named() -> None:
     held, out = run(note("toyshift", forward_map=forward_map))
     assert not held
     assert "applying the maps changes how training goes on" in out
+
+
+def _raises(self: object, *_: object, **__: object) -> StepInfo:
+    raise RuntimeError("planted")
+
+
+def _raises_later(self: object) -> StepInfo:
+    self.count += 1  # type: ignore[attr-defined]
+    if self.count > 1:  # type: ignore[attr-defined]
+        raise RuntimeError("planted")
+    return StepInfo(1.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "function"),
+    [
+        ({"__init__": _raises}, _raises),
+        ({"step": _raises}, _raises),
+        ({"forward_map": _raises}, _raises),
+        ({"step": _raises_later}, _raises_later),
+    ],
+)
+def test_one_cause_is_told_once_with_its_file_and_line(changes: dict[str, object], function: object) -> None:
+    held, out = run(note("toyshift", **changes))
+    assert not held
+    assert out.count("FAILED") == 1
+    assert "not tried: '" in out
+    first = function.__code__.co_firstlineno  # type: ignore[attr-defined]
+    line = re.search(r"raised (\S+):(\d+): RuntimeError: planted", out)
+    assert line is not None
+    assert line[1] == __file__
+    assert first < int(line[2]) <= first + 4
+
+
+def test_a_supports_that_raises_is_one_message() -> None:
+    with pytest.raises(PluginError, match=r"supports\(\) raised .*RuntimeError: planted"):
+        run(note("toyshift", supports=classmethod(_raises)))

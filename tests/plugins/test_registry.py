@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -16,10 +17,10 @@ from otbench.plugins.registry import Registry
 Cli = Callable[..., tuple[int, str, str]]
 
 SOLVER = '''
-from otbench.solver import Config, register_solver
+from otbench.solver import Config, Solver, register_solver
 
 @register_solver("{name}", config=Config, reference="none", presets={{"smoke": {{}}}})
-class Dropped:
+class Dropped(Solver):
     """{summary}"""
 '''
 
@@ -150,7 +151,7 @@ def test_a_plugin_that_gives_nothing_is_an_error_that_names_it(tmp_path: Path, k
         path.mkdir()
     if kind == "silent":
         write(path, "x = 1\n")
-    with pytest.raises(PluginError, match=r"--plugin .*my_plugin\.py: (no such file|registers nothing)"):
+    with pytest.raises(PluginError, match=r"--plugin .*my_plugin\.py: (no such file|is a folder|registers nothing)"):
         Registry([path])
 
 
@@ -220,18 +221,61 @@ def test_a_file_that_cannot_be_imported_is_one_error_with_its_own_line(
     with pytest.raises(PluginError) as caught:
         registry.load(registry.find("dropped"))
     assert f"{path}:2: {reason}" in str(caught.value)
-    code, out, _ = cli("--plugin", toy, "--plugin", path, "--solvers", "toyshift", "--task", "toy", "--dry-run")
-    assert code == 0
-    assert "toyshift" in out
+    code, _, err = cli("--plugin", toy, "--plugin", path, "--solvers", "toyshift", "--task", "toy", "--dry-run")
+    assert code == 2, "the user named the file"
+    assert f"{path}:2: {reason}" in err
 
 
-def test_a_solver_that_cannot_be_imported_is_left_out_of_all_with_a_note(tmp_path: Path, cli: Cli, toy: str) -> None:
-    path = write(tmp_path / "broken.py", f"raise RuntimeError('at import')\n{solver('dropped')}")
+def test_a_solver_that_cannot_be_imported_is_left_out_of_all_with_a_note(
+    folders: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli, toy: str
+) -> None:
+    path = write(folders / "solvers" / "broken.py", f"raise RuntimeError('at import')\n{solver('dropped')}")
+    monkeypatch.setattr("otbench.solvers.__path__", [str(folders / "solvers")])
     words = ("--solvers", "all", "--task", "toy", "--preset", "smoke", "--dry-run")
-    code, out, err = cli("--plugin", toy, "--plugin", path, *words)
+    code, out, err = cli("--plugin", toy, *words)
     assert code == 0
     assert "toyshift" in out
     assert f"{path}:1: RuntimeError: at import" in err
+
+
+@pytest.mark.parametrize("words", [("list",), ("show", "toyshift"), ("check", "toyshift"), ("data", "list")], ids=str)
+def test_a_broken_file_that_the_user_named_is_an_error(
+    words: tuple[str, ...], tmp_path: Path, cli: Cli, toy: str
+) -> None:
+    path = write(tmp_path / "broken.py", "def f(:\n")
+    code, out, err = cli(*words, "--plugin", toy, "--plugin", path)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"otbench: --plugin {path}:1: SyntaxError")
+
+
+def test_a_pipe_in_a_plugin_folder_is_passed_over(folders: Path) -> None:
+    os.mkfifo(folders / "solvers" / "pipe.py")
+    (folders / "solvers" / "endless.py").symlink_to("/dev/zero")
+    assert ["not a regular file" in problem.reason for problem in Registry().problems] == [True, True]
+
+
+@pytest.mark.parametrize("kind", ["solver", "baseline", "task"])
+def test_a_class_that_is_not_what_it_is_registered_as_is_refused(kind: str, tmp_path: Path, cli: Cli, toy: str) -> None:
+    module = "task" if kind == "task" else "solver"
+    text = solver("odd").replace("Solver, ", "").replace("(Solver)", "").replace("otbench.solver", f"otbench.{module}")
+    path = write(tmp_path / "odd.py", text.replace("register_solver", f"register_{kind}"))
+    with pytest.raises(PluginError, match=r"odd\.py:4\): class Dropped must be derived from otbench\."):
+        Registry([path]).load(Registry([path]).find("odd"))
+    name = ("--solvers", "toyshift", "--task", "odd") if kind == "task" else ("check", "odd")
+    code, _, err = cli(*name, "--plugin", toy, "--plugin", path)
+    assert (code, len(err.splitlines())) == (2, 1)
+
+
+@pytest.mark.parametrize("steps", ["'many'", "float('inf')", "-5", "0", "True", "1.5", "None", "10**30"])
+def test_a_preset_with_no_sensible_number_of_steps_is_refused_at_planning(
+    steps: str, tmp_path: Path, cli: Cli, toy: str
+) -> None:
+    path = write(tmp_path / "odd.py", solver("odd").replace('"smoke": {}', f'"smoke": {{"steps": {steps}}}'))
+    words = ("--solvers", "odd", "--task", "toy", "--preset", "smoke")
+    code, _, err = cli("--plugin", toy, "--plugin", path, *words)
+    assert code == 2
+    assert "preset 'smoke' sets steps=" in err
+    assert "whole number from 1 to" in err
 
 
 def test_a_name_that_the_decorator_does_not_give_in_plain_text_is_not_announced(folders: Path) -> None:
@@ -247,10 +291,10 @@ def test_unknown_names_come_with_the_nearest_or_with_all_there_are(toy: str) -> 
         registry.find("zzzzzz", "task")
 
 
-def test_asking_for_a_name_out_of_a_broken_plugin_says_what_is_broken(tmp_path: Path) -> None:
-    path = write(tmp_path / "mine.py", "def f(:\n")
-    with pytest.raises(UsageError, match=r"unknown solver 'dropped'.*mine\.py:1 is left out: SyntaxError"):
-        Registry([path]).find("dropped", "solver")
+def test_asking_for_a_name_out_of_a_broken_file_says_what_is_broken(folders: Path) -> None:
+    write(folders / "solvers" / "dropped.py", "def f(:\n")
+    with pytest.raises(UsageError, match=r"unknown solver 'dropped'.*dropped\.py:1 is left out: SyntaxError"):
+        Registry().find("dropped", "solver")
 
 
 def test_text_in_square_brackets_is_shown_as_it_is(tmp_path: Path, cli: Cli) -> None:

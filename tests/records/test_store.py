@@ -13,7 +13,7 @@ import pytest
 from otbench.errors import StoreError
 from otbench.files import write_atomically
 from otbench.records.record import CurvePoint, Record, RunSpec, Status
-from otbench.records.store import Store
+from otbench.records.store import Store, frame
 
 
 def spec(**changes: object) -> RunSpec:
@@ -75,6 +75,25 @@ def test_a_torn_or_foreign_file_is_passed_over_and_kept(tmp_path: Path, content:
     assert len(store.passed_over) == 1
     assert "torn.json" in store.passed_over[0]
     assert (tmp_path / "torn.json").read_bytes() == content
+
+
+@pytest.mark.parametrize("kind", ["pipe", "endless", "huge", "nested"])
+def test_what_is_no_file_of_bounded_size_is_passed_over(kind: str, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write(record())
+    path = tmp_path / "odd.json"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "endless":
+        path.symlink_to("/dev/zero")
+    elif kind == "huge":
+        with path.open("wb") as file:
+            file.truncate(2**40)  # takes no room on the disk
+    else:
+        path.write_text("[" * 100_000)
+    assert [r.id for r in store.all()] == ["toy-one"]
+    assert len(store.passed_over) == 1
+    assert store.read("odd") is None
 
 
 def test_a_record_of_a_newer_schema_is_passed_over(tmp_path: Path) -> None:
@@ -165,3 +184,11 @@ def test_programs_that_start_together_do_not_disturb_each_other(tmp_path: Path) 
         for done in [pool.submit(Store(tmp_path / "out").prepare) for _ in range(200)]:
             done.result()
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_the_frame_has_a_row_per_record_and_a_column_per_fact() -> None:
+    table = frame([record(), record(id="toy-two", status=Status.ERROR, metrics={})])
+    assert list(table["status"]) == ["ok", "error"]
+    assert table.loc[0, "metric.error_fwd"] == 0.1 + 0.2
+    assert table.loc[0, "task.dim"] == 2
+    assert table.loc[0, "solver.lr"] == 0.1

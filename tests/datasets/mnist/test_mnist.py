@@ -384,7 +384,7 @@ def test_wrong_inception_weights_are_one_message_before_any_run(tmp_path: Path, 
 def test_no_room_to_unpack_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert DATA_DIR is not None
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
-    with pytest.raises(StoreError, match=r"MNIST cannot be unpacked in '.*gone'.*set TMPDIR"):
+    with pytest.raises(StoreError, match=r"cannot write '.*gone'.*unpacking MNIST .*set TMPDIR"):
         load("MNIST", Path(DATA_DIR))
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from otbench.data.sources import MakeOptions, Progress
 from otbench.data.tensorfile import cached, digest_of, kept
 from otbench.datasets.mnist import pretrained
 from otbench.datasets.mnist.images import Images, ImageSet, load
-from otbench.datasets.mnist.pretrained import make, network_path, trained
+from otbench.datasets.mnist.pretrained import NetworkSource, network_path, trained
 from otbench.datasets.mnist.pretraining import (
     SIZES,
     ClassifierSettings,
-    Progress,
     VAESettings,
     classifier_settings,
     vae_settings,
@@ -115,15 +115,16 @@ def test_forced_training_keeps_the_old_network_until_the_new_one_is_whole(
     own.mkdir(parents=True)
     (own / path.name).write_bytes(b"the user's own")
     before = path.read_bytes()
+    options = MakeOptions(sets=["digits"], kinds=["conditional"], force=True)
 
     def interrupt(progress: Progress) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        make("vae", ["digits"], kinds=["conditional"], data_dir=tmp_path / "data", force=True, listen=interrupt)
+        NetworkSource("vae").make(tmp_path / "data", replace(options, listen=interrupt))
     assert path.read_bytes() == before
     path.write_bytes(b"damaged")
-    made = make("vae", ["digits"], kinds=["conditional"], data_dir=tmp_path / "data", force=True)
+    made = NetworkSource("vae").make(tmp_path / "data", options)
     assert made == [path]
     assert trained(data, SMALL).numbers["epoch"] > 0
     assert (own / path.name).read_bytes() == b"the user's own"
@@ -301,4 +302,4 @@ def test_command_line_makes_and_refuses_what_is_spoilt(
     assert code == 0
     assert "epoch 1 of 2" in out
     with pytest.raises(UsageError, match="'mnits'"):
-        make("vae", ["mnits"])
+        NetworkSource("vae").make(None, MakeOptions(sets=["mnits"]))

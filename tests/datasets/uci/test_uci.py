@@ -22,7 +22,7 @@ from otbench.data.remote import RemoteFile
 from otbench.datasets.uci import REAL, UCI, UCIConfig, UCIInstance, UCISource, files, patches, tables
 from otbench.datasets.uci import pickled as uci_pickle
 from otbench.datasets.uci.demo import DEMO, demo
-from otbench.errors import DataError
+from otbench.errors import DataError, StoreError
 from otbench.problem import FreshMeasure, PoolMeasure
 from otbench.task import Outputs, Published
 
@@ -679,7 +679,7 @@ def test_failure_while_making_leaves_nothing(cache: Path, monkeypatch: pytest.Mo
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "save", full)
-    with pytest.raises(DataError, match=r"cannot write prepared data .*No space left"):
+    with pytest.raises(StoreError, match=r"cannot write .*prepared.*No space left"):
         prepare(entry(), lambda: ({"train": np.zeros((2, 2))}, {}, []))
     assert left(cache) == []
 
