@@ -28,7 +28,7 @@ SettingsT = TypeVar("SettingsT")
 
 
 class Flow(Solver[ConfigT]):
-    """A solver that needs a standard normal source; by it a record hashes this file too."""
+    """A solver that needs a standard normal source."""
 
     @classmethod
     def supports(cls, problem: Problem) -> Support:

@@ -34,9 +34,7 @@ from otbench.solvers._saddle_settings import ConfigT, Settled
 
 
 class Saddle(Settled[ConfigT]):
-    """A free map against a critic, forward only; by it a record hashes this file too.
-
-    A step never waits for the device.
+    """A free map against a critic, forward only. A step never waits for the device.
 
     Attributes:
         marks: number of classes that map and critic are told, each as one more input; 0 = none.

@@ -91,7 +91,7 @@ Rows: TypeAlias = Mapping[tuple[RowName, Kind], Settings]
 
 
 class Settled(Solver[ConfigT]):
-    """A solver with rows of settings; by it a record hashes this file too.
+    """A solver with rows of settings.
 
     Attributes:
         images: (channels, height, width) of a point that is an image; None for vectors.
