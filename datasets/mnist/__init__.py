@@ -80,9 +80,7 @@ class MNISTConfig(Config):
     target_labels: int | None = Field(
         None, "labelled target images per class, the rest unlabelled; left out: all are labelled", ge=1
     )
-    pool_seed: int | None = Field(
-        None, "seed that chooses labelled images; left out: the run's seed", ge=0, lt=10**9
-    )
+    pool_seed: int | None = Field(None, "seed that chooses labelled images; left out: the run's seed", ge=0, lt=10**9)
 
     @model_validator(mode="before")
     @classmethod

@@ -68,9 +68,7 @@ class UCIConfig(Config):
     scaling: Literal["zscore", "minmax"] = Field(
         "zscore", "zscore (OT-Flow's) or minmax to [-1, 1] (NCF's); bsds300 is never scaled"
     )
-    pool_seed: int | None = Field(
-        None, "as in other tasks; here the rows are the same for all seeds", ge=0, lt=10**9
-    )
+    pool_seed: int | None = Field(None, "as in other tasks; here the rows are the same for all seeds", ge=0, lt=10**9)
 
 
 class UCISource(DataSource):

@@ -129,6 +129,28 @@ def make_plan(request: Request, registry: Registry) -> Plan:
     return Plan(tuple(runs.values()), frozenset(closed_form), has_full, tuple(notes))
 
 
+def plan_again(spec: RunSpec, registry: Registry, *, data_dir: Path | None) -> Planned:
+    """Return the run of a recorded `spec` under the code of today; parameters that came since have their defaults.
+
+    Raises:
+        UsageError: solver, task, device or a parameter is gone, or a value is refused.
+        PluginError: solver or task cannot be imported.
+        DataError: the task's input is missing or wrong.
+    """
+    solver, task_entry = registry.find(spec.solver, "solver", "baseline"), registry.find(spec.task, "task")
+    note = registry.load(task_entry)
+    solver_config = build_config(registry.load(solver).config, spec.solver_config, owner=f"{spec.kind} {spec.solver}")
+    config = build_config(note.config, spec.task_config, owner=f"task {spec.task}")
+    device, device_class = resolve_device(spec.device)
+    task = _task_class(note)(config, data_dir=data_dir)
+    task.check()
+    source = code_of(solver, task_entry) | input_digests(task)
+    values = {"solver_config": solver_config.model_dump(), "task_config": config.model_dump(), "device": device}
+    again = spec.model_copy(update=values)
+    run_id = again.run_id(source_hash(source), device_class)
+    return Planned(id=run_id, spec=again, label=spec.solver, source=source, command="")
+
+
 def _controls(task: Task[Config], chosen: Sequence[_Solver], registry: Registry, notes: list[str]) -> Iterator[_Solver]:
     """Yield the baselines that this task always shows and that nobody asked for."""
     for name in task.controls():
