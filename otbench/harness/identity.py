@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -61,12 +61,9 @@ def modules_of(solver: Entry, task: Entry, *, package: Path = _PACKAGE) -> dict[
     for entry in (solver, task):
         if entry.origin not in ("plugin", "built in") and (home := _home(entry.module)) is not None:
             homes[entry.module.partition(".")[0]] = home
-    waiting = [*ROOTS, solver.module, task.module]
-    seen = set()
+    waiting, seen = {*ROOTS, solver.module, task.module}, set()
     while waiting:
         name = waiting.pop()
-        if name in seen or BEYOND.match(name):
-            continue
         seen.add(name)
         path = found.get(name) or _file(name, homes, beside)
         if path is None:  # a name inside a module, a folder without __init__.py, or somebody else's package
@@ -74,13 +71,9 @@ def modules_of(solver: Entry, task: Entry, *, package: Path = _PACKAGE) -> dict[
         found[name] = path
         names = imported(path.read_bytes(), name, package=path.name == "__init__.py")
         # a module is imported after the packages that it lies in
-        waiting += {part for full in (name, *names) for part in _prefixes(full)}
+        whole = {".".join(full.split(".")[:n]) for full in (name, *names) for n in range(1, full.count(".") + 2)}
+        waiting |= {part for part in whole - seen if not BEYOND.match(part)}
     return found
-
-
-def _prefixes(name: str) -> Iterator[str]:
-    parts = name.split(".")
-    return (".".join(parts[: n + 1]) for n in range(len(parts)))
 
 
 def _home(module: str) -> Path | None:
@@ -107,14 +100,11 @@ def _file(name: str, homes: Mapping[str, Path], beside: Sequence[Path]) -> Path 
 def _part(name: str, path: Path) -> str:
     """Return under which name a record shows the digest of a module."""
     top, *rest = name.split(".")
-    ending = "/__init__.py" if path.name == "__init__.py" else ".py"
-    if top == "otbench_ext":
-        return path.name
-    if top != "otbench":
-        return name.replace(".", "/") + ending
-    if rest and rest[0] in TARGETS:
-        return "/".join(rest) + ending
-    return rest[0] if len(rest) > 1 or (rest and path.name == "__init__.py") else "otbench"
+    package = path.name == "__init__.py"
+    if top == "otbench" and (not rest or rest[0] not in TARGETS):
+        return rest[0] if len(rest) > 1 or (rest and package) else top
+    parts = rest if top in ("otbench", "otbench_ext") else [top, *rest]
+    return "/".join(parts) + ("/__init__.py" if package else ".py")
 
 
 def code_hash(source: Mapping[str, str]) -> str:

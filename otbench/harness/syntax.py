@@ -11,10 +11,14 @@ since a release that changes no code must not rename every run.
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 from functools import cache
 from importlib.util import resolve_name
 from itertools import groupby
+
+_UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
+"""All that the parser raises, and what code raises that is nested too deep to be walked through."""
 
 
 def digest(content: bytes) -> str:
@@ -25,8 +29,10 @@ def digest(content: bytes) -> str:
 @cache
 def code_digest(source: bytes) -> str:
     """Return the digest of what the module in `source` does; of its bytes, where Python cannot read them."""
-    tree = _parsed(source)
-    return digest(source if tree is None else _text(tree).encode())
+    try:
+        return digest(_text(_parsed(source)).encode())
+    except _UNREADABLE:
+        return digest(source)
 
 
 @cache
@@ -40,27 +46,21 @@ def imported(source: bytes, name: str, *, package: bool) -> frozenset[str]:
     """
     parent = name if package else name.rpartition(".")[0]
     found: set[str] = set()
-    for node in ast.walk(_parsed(source) or ast.Module([], [])):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                try:
-                    base = resolve_name("." * node.level + base, parent)
-                except ImportError:  # beyond the top: Python refuses it, too
-                    continue
-            found |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
+    with contextlib.suppress(*_UNREADABLE):
+        for node in ast.walk(_parsed(source)):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                base = node.module or ""
+                with contextlib.suppress(ImportError):  # beyond the top: Python refuses it, too
+                    base = resolve_name("." * node.level + base, parent) if node.level else base
+                    found |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
     return frozenset(found)
 
 
 @cache
-def _parsed(source: bytes) -> ast.Module | None:
-    try:
-        tree = _WhatRuns().visit(ast.parse(source))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # all that the parser raises
-        return None
-    assert isinstance(tree, ast.Module)
+def _parsed(source: bytes) -> ast.AST:
+    tree: ast.AST = _WhatRuns().visit(ast.parse(source))
     return tree
 
 

@@ -185,13 +185,11 @@ def first_difference(record: Record, again: Record, until: int | None = None) ->
 
 def against_spread(record: Record, reruns: Sequence[Record], until: int | None = None) -> tuple[Outcome, str]:
     """Say whether `record` lies within the spread of `reruns`, by the rule at the head of this module; and by what."""
-    step = max(_points(record, until))
-    values = _points(record, until)[step].metrics
-    ends = [
+    values, *ends = (
         points[max(points)].metrics
-        for rerun in reruns
-        if rerun.status == Status.OK and (points := _points(rerun, until))
-    ]
+        for run in (record, *reruns)
+        if run.status == Status.OK and (points := _points(run, until))
+    )
     if len(ends) < 2:
         return Outcome.UNKNOWN, "too few reruns ended"
     primary = [info.name for info in record.metric_info if info.primary] or list(values)
@@ -199,7 +197,7 @@ def against_spread(record: Record, reruns: Sequence[Record], until: int | None =
     if not names:
         return Outcome.DIFFERENT, "no metric in common"
     quantile = float(stats.t.ppf(1 - 0.05 / (2 * len(names)), len(ends) - 1))
-    shown = []
+    reason = ""
     for name in names:
         found = [end[name] for end in ends]
         mean = statistics.fmean(found)
@@ -207,5 +205,5 @@ def against_spread(record: Record, reruns: Sequence[Record], until: int | None =
         text = f"{name} {values[name]:.4g}, reruns {min(found):.4g} to {max(found):.4g}"
         if not abs(values[name] - mean) <= width:  # nan is outside
             return Outcome.DIFFERENT, f"{text}: not within {mean - width:.4g} to {mean + width:.4g}"
-        shown.append(text)
-    return Outcome.WITHIN, shown[0]
+        reason = reason or text
+    return Outcome.WITHIN, reason

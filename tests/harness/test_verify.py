@@ -124,8 +124,17 @@ def test_a_run_with_a_time_limit_is_held_against_the_spread(
 
 def spec(**values: object) -> RunSpec:
     given: dict[str, object] = {
-        "kind": "solver", "solver": "toyshift", "solver_config": {}, "task": "toy", "task_config": {},
-        "preset": "smoke", "seed": 0, "steps": 8, "time_limit": None, "device": "cpu", "threads": 1,
+        "kind": "solver",
+        "solver": "toyshift",
+        "solver_config": {},
+        "task": "toy",
+        "task_config": {},
+        "preset": "smoke",
+        "seed": 0,
+        "steps": 8,
+        "time_limit": None,
+        "device": "cpu",
+        "threads": 1,
         "hard_limit": 60.0,
     }
     return RunSpec.model_validate(given | values)
