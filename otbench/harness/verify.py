@@ -36,7 +36,8 @@ from otbench.records.verified import Outcome, Verification, keep_verified, read_
 OTHERS = 2
 """Reruns with another seed of the solver."""
 ROUNDING = 1e-6
-_RAN_UNDER = ("commit", "dirty", "python", "torch", "numpy", "cpu", "device")
+_MACHINE = ("python", "torch", "numpy", "cpu", "device")
+"""What of the environment can change the last digits."""
 _Finding = tuple[Outcome, str, str]
 """Outcome, first difference, reason."""
 
@@ -96,7 +97,9 @@ class Verifier:
             until_step=self._until,
             recorded=code_hash(record.source),
             code=code,
-            environment={name: value for name, value in self._environment.items() if name in _RAN_UNDER},
+            environment={
+                name: value for name, value in self._environment.items() if name in ("commit", "dirty", *_MACHINE)
+            },
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         keep_verified(self._folder, verification)
@@ -111,6 +114,8 @@ class Verifier:
             return Outcome.UNKNOWN, "", "its schedule follows a time limit: leave out --until-step"
         if timed and not same_pools:
             return Outcome.UNKNOWN, "", "one seed and a time limit: its task has no pool_seed to measure a spread with"
+        if max(_points(record, self._until)) == 0 < record.counts.steps:
+            return Outcome.UNKNOWN, "", "it has no curve: leave out --until-step"
         again = self._run(planned)
         difference = first_difference(record, again, self._until)
         if not difference:
@@ -122,13 +127,15 @@ class Verifier:
         ]
         if changed:
             return Outcome.UNKNOWN, difference, f"{', '.join(changed)} is not what the record was made from"
+        other = [name for name in _MACHINE if again.environment.get(name) != record.environment.get(name)]
+        ran = f"; run with other {', '.join(other)}" if other else ""
         if record.status != Status.OK or again.status != Status.OK or not same_pools:
-            return Outcome.DIFFERENT, difference, ""
+            return Outcome.DIFFERENT, difference, ran[2:]
         others = [
             self._run(plan_again(spec, self._registry, data_dir=self._data_dir)) for spec in _other_seeds(planned.spec)
         ]
         outcome, reason = against_spread(record, [again, *others], self._until)
-        return outcome, difference, reason
+        return outcome, difference, reason + ran
 
     def _run(self, planned: Planned) -> Record:
         with tempfile.TemporaryDirectory() as folder:
@@ -154,8 +161,11 @@ def _other_seeds(spec: RunSpec) -> list[RunSpec]:
 
 
 def _points(record: Record, until: int | None) -> dict[int, CurvePoint]:
-    """Return the points of the curve by step, up to `until`; rows that a task scores itself have one, their end."""
-    points = record.curve or [CurvePoint(step=record.counts.steps, train_s=0.0, metrics=record.metrics)]
+    """Return the points of the curve by step, up to `until`; without a curve, start and end."""
+    points = record.curve or [
+        CurvePoint(step=0, train_s=0.0, metrics=record.start),
+        CurvePoint(step=record.counts.steps, train_s=0.0, metrics=record.metrics),
+    ]
     return {point.step: point for point in points if until is None or point.step <= until}
 
 

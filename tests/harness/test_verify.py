@@ -192,6 +192,16 @@ def test_the_spread_is_the_prediction_interval_of_the_reruns(
     assert against_spread(recorded(5, value), [recorded(5, error) for error in reruns])[0] is outcome
 
 
+accepted = recorded(3, 2, 1)
+accepted = accepted.model_copy(update={"curve": [], "start": {"error": 3.0}, "metrics": {"error": 1.0}})
+
+
+def test_a_record_without_a_curve_is_compared_at_start_and_end() -> None:
+    assert first_difference(accepted, recorded(3, 9, 1)) == ""
+    assert first_difference(accepted, recorded(4, 2, 1)) == "step 0: error 3.0, now 4.0"
+    assert first_difference(accepted, recorded(3, 2, 2)) == "step 2: error 1.0, now 2.0"
+
+
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
@@ -199,11 +209,13 @@ def test_the_spread_is_the_prediction_interval_of_the_reruns(
         (recorded(1, solver_config={"gone": 1}), "solver toyshift has no parameter 'gone'"),
         (recorded(1, device="cuda:99"), "--device cuda:99"),
         (recorded(1, status=Status.TIMEOUT), "it ended as timeout"),
+        (accepted, "it has no curve"),
         (recorded(1, task="gaussian", solver="ls", task_config={"file": "/no/such.npz"}), "/no/such.npz"),
     ],
 )
 def test_what_cannot_be_run_says_why(record: Record, reason: str, tmp_path: Path, toy: str) -> None:
-    found = Verifier(tmp_path, Registry([Path(toy)])).verify(record)
+    until_step = 1 if record is accepted else None
+    found = Verifier(tmp_path, Registry([Path(toy)]), until_step=until_step).verify(record)
     assert found.outcome is Outcome.UNKNOWN
     assert reason in found.reason
     assert read_verified([tmp_path]) == [found]
