@@ -6,7 +6,8 @@ or the user's own file. Exact maps and distance from POT in float64; UVP as in P
 
 Random streams: pools and test data come from a CPU generator in float64 and are cast and moved then, so that all
 devices and dtypes see the same points. Its seed is one word of `np.random.SeedSequence([role, side, number])`, with
-side 0 = source, 1 = target; number = the run's seed for training pools (role 0), the dimension for test data (role 1).
+side 0 = source, 1 = target; number = the run's seed, or `pool_seed`, for training pools (role 0), the dimension for
+test data (role 1).
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class GaussianConfig(Config):
     pair: str = Field("0", "number of the generated pair (its seed, >= 0), or 'released' for the published pairs")
     file: str | None = Field(None, "own pair: .npz with Sigma0, Sigma1 and, if not zero, mean0, mean1; replaces pair")
     pool: str = Field(PUBLISHED_POOL, "training points on each side, or 'fresh' for new ones at every draw")
+    pool_seed: int | None = Field(None, "seed of the training pools; left out: the run's seed", ge=0, lt=10**9)
 
     @field_validator("pair", "pool", mode="before")
     @classmethod
@@ -183,7 +185,7 @@ class Gaussian(Task[GaussianConfig]):
 
     def build(self, *, seed: int, device: torch.device, dtype: torch.dtype) -> GaussianInstance:
         """Make the instance: pools from `seed`, test data from their own."""
-        pair = self._pair()
+        pair, seed = self._pair(), self.pool_seed(seed)
         laws = ((pair.mean0, pair.cov0), (pair.mean1, pair.cov1))
         tests = (_draw(law, TEST_POINTS, _seed(_TEST, side, pair.dim)) for side, law in enumerate(laws))
         source, target = (self._measure(law, _seed(_POOL, side, seed), device, dtype) for side, law in enumerate(laws))
@@ -210,7 +212,7 @@ class Gaussian(Task[GaussianConfig]):
         if config.file is not None:
             pair = f"pair of {Path(config.file).name}"
         pool = "fresh samples" if config.pool == "fresh" else f"pool {int(config.pool):,}".replace(",", " ")
-        return f"d = {self._pair().dim}, {pair}, {pool}"
+        return f"d = {self._pair().dim}, {pair}, {pool}{self.pool_words()}"
 
     def published(self) -> Published | None:
         """Published rows were measured on the released pairs with pools of 100 000."""

@@ -74,6 +74,7 @@ class Toy2DConfig(Config):
     pool: int | None = Field(
         None, "training points on each side; left out: 1000 per class, or 50 000 without classes", ge=8, le=10**7
     )
+    pool_seed: int | None = Field(None, "seed of the training pools; left out: the run's seed", ge=0, lt=10**9)
 
 
 class Toy2DInstance(Instance):
@@ -160,7 +161,7 @@ class Toy2D(Task[Toy2DConfig]):
 
     def build(self, *, seed: int, device: torch.device, dtype: torch.dtype) -> Toy2DInstance:
         """Make the instance: pools from `seed`, test data from their own."""
-        name, classes, pool = self.config.set, self._classes(), self._pool()
+        name, classes, pool, seed = self.config.set, self._classes(), self._pool(), self.pool_seed(seed)
         pools = [_draw(name, side, pool, _seed(_POOL, side, seed, _number(name))) for side in (0, 1)]
         tests = [_draw(name, side, TEST_POINTS, _seed(_TEST, side, 0, _number(name))) for side in (0, 1)]
         again = _draw(name, 1, TEST_POINTS, _seed(_TEST, 1, 1, _number(name)))
@@ -192,7 +193,7 @@ class Toy2D(Task[Toy2DConfig]):
         classes = self._classes()
         kind = f"{classes} classes" if classes else "no classes"
         pool = f"{self._pool():,}".replace(",", " ")
-        return f"{self.config.set}, {kind}, pool {pool}"
+        return f"{self.config.set}, {kind}, pool {pool}{self.pool_words()}"
 
     def _classes(self) -> int:
         return len(RINGS[self.config.set][0]) if self.config.set in RINGS else 0

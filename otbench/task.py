@@ -148,6 +148,22 @@ class Task(abc.ABC, Generic[ConfigT]):
             DataError: what is missing or wrong, and what to do.
         """
 
+    def pool_seed(self, seed: int) -> int:
+        """Return the seed of the training pools: parameter `pool_seed` where it is given, else that of the run.
+
+        Runs that share `pool_seed` and differ in their own seed show what the solver's randomness alone does.
+        """
+        chosen = self._given_pool_seed()
+        return seed if chosen is None else chosen
+
+    def pool_words(self) -> str:
+        """Return what the head of a table says of `pool_seed`: nothing, unless it is given."""
+        chosen = self._given_pool_seed()
+        return "" if chosen is None else f", pool seed {chosen}"
+
+    def _given_pool_seed(self) -> int | None:
+        return getattr(self.config, "pool_seed", None)
+
     def inputs(self) -> tuple[Path, ...]:
         """Return files that the instance is made of and that may change: their content is part of a run's identity."""
         return ()

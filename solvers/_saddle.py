@@ -35,9 +35,7 @@ from otbench.solvers._saddle_settings import ConfigT, Rows, Settings
 
 
 class Saddle(Solver[ConfigT]):
-    """A free map against a critic, forward only.
-
-    A step never waits for the device.
+    """A free map against a critic, forward only. A step never waits for the device.
 
     Attributes:
         images: (channels, height, width) of a point that is an image; None for vectors.

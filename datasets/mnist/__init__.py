@@ -80,6 +80,7 @@ class MNISTConfig(Config):
     target_labels: int | None = Field(
         None, "labelled target images per class, the rest unlabelled; left out: all are labelled", ge=1
     )
+    pool_seed: int | None = Field(None, "seed that chooses labelled images; left out: the run's seed", ge=0, lt=10**9)
 
     @model_validator(mode="before")
     @classmethod
@@ -322,7 +323,7 @@ class MNIST(Task[MNISTConfig]):
 
         On the bundled digits, networks that are not in the cache yet are trained here, in seconds.
         """
-        pair, config, sets = self._pair, self.config, self._sets
+        pair, config, sets, seed = self._pair, self.config, self._sets, self.pool_seed(seed)
         classifier = self._classifier(sets[pair.target], device)
         weights, why_not = find_weights(self.data_dir)
         facts: dict[str, Value] = {f"classifier_{key}": value for key, value in classifier.numbers.items()}
@@ -378,7 +379,7 @@ class MNIST(Task[MNISTConfig]):
         size = "" if config.size == "default" else f" ({config.size})"
         labels = "" if config.target_labels is None else f", {config.target_labels} labelled targets per class"
         count = f"{TEST_COUNT[self._pair.source]:,}".replace(",", " ")
-        return f"{self._pair.words}, {where}{size}{labels}, {count} test images"
+        return f"{self._pair.words}, {where}{size}{labels}, {count} test images{self.pool_words()}"
 
     def published(self) -> Published | None:
         """Published rows stand beside the pairs of real images."""

@@ -68,6 +68,7 @@ class UCIConfig(Config):
     scaling: Literal["zscore", "minmax"] = Field(
         "zscore", "zscore (OT-Flow's) or minmax to [-1, 1] (NCF's); bsds300 is never scaled"
     )
+    pool_seed: int | None = Field(None, "as in other tasks; here the rows are the same for all seeds", ge=0, lt=10**9)
 
 
 class UCISource(DataSource):
@@ -275,6 +276,7 @@ class UCI(Task[UCIConfig]):
         words = f"{demo_mark}{self.config.set}, d = {train.shape[1]}, {self._scaling()}, "
         words += f"{files.spaced(len(train))} training rows"
         words += f"; {data.facts['partial']}" if data.facts.get("partial") else ""
+        words += self.pool_words()
         return words + (f"; p from {len(test)} points" if len(test) < TEST_POINTS else "")
 
     def published(self) -> Published | None:

@@ -9,7 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from otbench.cli.common import EXIT_FAILED_ROWS, EXIT_NOTHING_COMPARED, AddCommand, default_out, program_name, warn
+from otbench.cli.common import (
+    EXIT_FAILED_ROWS,
+    EXIT_NOTHING_COMPARED,
+    AddCommand,
+    default_out,
+    program_name,
+    registry_of,
+    warn,
+)
 from otbench.errors import UsageError
 from otbench.files import typed_path
 from otbench.names import hint, listed
@@ -22,6 +30,7 @@ def add_commands(add: AddCommand) -> None:
     """Announce these commands and their options."""
     parser = add("table", table, "print recorded results again")
     _add_selection(parser)
+    parser.add_argument("--current", action="store_true", help="only what the code of this checkout made")
     parser = add("report", report, "write recorded results as tables, figures and a page")
     _add_selection(parser)
     parser.add_argument(
@@ -64,14 +73,22 @@ def print_records(records: Sequence[Record], *, full_command: str | None = None)
 
 def table(options: argparse.Namespace) -> int:
     """Print recorded results again."""
-    print_records(_selected(options))
+    print_records(_selected(options, current=options.current))
     return 0
 
 
-def _selected(options: argparse.Namespace) -> list[Record]:
-    """Return the records that `options` ask for; there is at least one."""
+def _selected(options: argparse.Namespace, *, current: bool = False) -> list[Record]:
+    """Return the records that `options` ask for, `current` ones only or all; there is at least one."""
     records, folders = _recorded(options)
     where = ", ".join(str(folder) for folder in folders)
+    if current and records:
+        from otbench.harness.identity import stale_of
+        from otbench.records.verified import read_verified
+
+        stale = stale_of(records, registry_of(options), read_verified(folders))
+        records = [record for record in records if record.id not in stale]
+        if not records:
+            raise UsageError(f"no record in {where} is by the code of this checkout; leave out --current to see all")
     for option, field in (("solvers", "solver"), ("task", "task"), ("preset", "preset")):
         if (typed := getattr(options, option)) is not None:
             have = sorted({str(getattr(record.spec, field)) for record in records})

@@ -68,6 +68,7 @@ def execute(
     data_dir: Path | None = None,
     plugins: Sequence[Path] = (),
     listen: Listener = lambda run, event: None,
+    until_step: int | None = None,
 ) -> Outcome:
     """Do every run of `plan` that has no final record yet.
 
@@ -79,6 +80,8 @@ def execute(
         data_dir: the user's own data.
         plugins: files given by `--plugin`.
         listen: told of every event.
+        until_step: step at which training ends although the budget, which schedules follow, goes on; such a run has a
+            curve and no metrics at the end.
 
     Raises:
         StoreError: a record cannot be written. Records already written are kept.
@@ -91,7 +94,7 @@ def execute(
     pending = [run for run in plan.runs if run.id not in have]
     groups = _grouped(pending, plan.closed_form)
     random.Random(ORDER_SEED).shuffle(groups)
-    executor = _Executor(store, jobs, data_dir, tuple(plugins), listen)
+    executor = _Executor(store, jobs, data_dir, tuple(plugins), listen, until_step)
     interrupted = executor.run(groups)
     records = [r for run in plan.runs if (r := have.get(run.id) or executor.records.get(run.id)) is not None]
     return Outcome(records, interrupted)
@@ -145,8 +148,15 @@ class _Worker:
 
 class _Executor:
     def __init__(
-        self, store: Store, jobs: int, data_dir: Path | None, plugins: tuple[Path, ...], listen: Listener
+        self,
+        store: Store,
+        jobs: int,
+        data_dir: Path | None,
+        plugins: tuple[Path, ...],
+        listen: Listener,
+        until_step: int | None,
     ) -> None:
+        self._until_step = until_step
         self.records: dict[str, Record] = {}
         self._store = store
         self._jobs = jobs
@@ -203,6 +213,7 @@ class _Executor:
             data_dir=self._data_dir.resolve() if self._data_dir else None,
             plugins=list(self._plugins),
             shared_device=self._jobs > 1,
+            until_step=self._until_step,
         )
         threads = str(runs[0].spec.threads)
         stderr = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the worker)

@@ -44,6 +44,7 @@ class Job(BaseModel):
         data_dir: the user's own data, if any.
         plugins: files given by `--plugin`.
         shared_device: True if other runs may use the device at the same time.
+        until_step: step at which training ends although the budget, which schedules follow, goes on.
     """
 
     runs: list[Planned]
@@ -51,6 +52,7 @@ class Job(BaseModel):
     data_dir: Path | None
     plugins: list[Path]
     shared_device: bool
+    until_step: int | None = None
 
 
 class Event(BaseModel):

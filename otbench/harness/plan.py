@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -16,8 +15,10 @@ from pathlib import Path
 
 from otbench.config import Config, Value, build_config, present_names
 from otbench.errors import PluginError, UsageError
+from otbench.harness.identity import INPUT, code_of
 from otbench.harness.messages import Planned
 from otbench.harness.selection import Selection, as_grid, integers, parse
+from otbench.harness.syntax import digest
 from otbench.names import hint
 from otbench.plugins.registry import Entry, Registry
 from otbench.records.record import RunSpec
@@ -27,9 +28,6 @@ from otbench.task import Task
 HARD_LIMITS = {"smoke": 600.0, "quick": 3600.0, "full": 86_400.0, "paper": 604_800.0}
 """Wall-clock seconds after which a run's process is ended, unless `hard_limit` says otherwise."""
 MAX_RUNS = 100_000
-_KERNELS = ("nets", "ops", "metrics")
-_PLUGIN_FOLDERS = ("otbench.solvers.", "otbench.baselines.", "otbench.datasets.")
-_PACKAGE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -101,12 +99,11 @@ def make_plan(request: Request, registry: Registry) -> Plan:
         for config in configs:
             task = _task_class(task_note)(config, data_dir=request.data_dir)
             task.check()
-            inputs = {f"input {path.name}": _file_digest(path.resolve()) for path in task.inputs()}
+            inputs = input_digests(task)
             rows = [*chosen, *_controls(task, chosen, registry, notes)]
             closed_form |= {row.note.name for row in rows if row.note.closed_form}
             for solver in rows:
-                source = _source(solver, task_entry, registry) | inputs
-                source_hash = _digest(json.dumps(source, sort_keys=True).encode())
+                source = code_of(solver.entry, task_entry) | inputs
                 for typed in solver.grids:
                     solver_config, steps = _solver_config(solver, typed, request)
                     for seed in seeds:
@@ -124,12 +121,34 @@ def make_plan(request: Request, registry: Registry) -> Plan:
                             threads=threads,
                             hard_limit=request.hard_limit or _hard_limit(request),
                         )
-                        run_id = spec.run_id(source_hash, device_class)
+                        run_id = spec.run_id(source_hash(source), device_class)
                         command = _command(spec, typed, task_note, request)
                         label = _typed(spec.solver, typed)
                         runs[run_id] = Planned(id=run_id, spec=spec, label=label, source=source, command=command)
     has_full = all("full" in solver.note.presets for solver in chosen if solver.note.kind == "solver")
     return Plan(tuple(runs.values()), frozenset(closed_form), has_full, tuple(notes))
+
+
+def plan_again(spec: RunSpec, registry: Registry, *, data_dir: Path | None) -> Planned:
+    """Return the run of a recorded `spec` under the code of today; parameters that came since have their defaults.
+
+    Raises:
+        UsageError: solver, task, device or a parameter is gone, or a value is refused.
+        PluginError: solver or task cannot be imported.
+        DataError: the task's input is missing or wrong.
+    """
+    solver, task_entry = registry.find(spec.solver, "solver", "baseline"), registry.find(spec.task, "task")
+    note = registry.load(task_entry)
+    solver_config = build_config(registry.load(solver).config, spec.solver_config, owner=f"{spec.kind} {spec.solver}")
+    config = build_config(note.config, spec.task_config, owner=f"task {spec.task}")
+    device, device_class = resolve_device(spec.device)
+    task = _task_class(note)(config, data_dir=data_dir)
+    task.check()
+    source = code_of(solver, task_entry) | input_digests(task)
+    values = {"solver_config": solver_config.model_dump(), "task_config": config.model_dump(), "device": device}
+    again = spec.model_copy(update=values)
+    run_id = again.run_id(source_hash(source), device_class)
+    return Planned(id=run_id, spec=again, label=spec.solver, source=source, command="")
 
 
 def _controls(task: Task[Config], chosen: Sequence[_Solver], registry: Registry, notes: list[str]) -> Iterator[_Solver]:
@@ -266,34 +285,14 @@ def _typed(name: str, values: Mapping[str, object]) -> str:
     return f"{name}[{inside}]" if inside else name
 
 
-def _source(solver: _Solver, task: Entry, registry: Registry) -> dict[str, str]:
-    """Return the hash of each piece of code that makes the numbers: solver, what it builds on, task, kernels."""
-    hashes = {}
-    for cls in solver.note.cls.__mro__:
-        if cls.__module__.startswith(_PLUGIN_FOLDERS):
-            path = Path(str(sys.modules[cls.__module__].__file__))
-            hashes[f"{path.parent.name}/{path.name}"] = _file_digest(path)
-    for entry in (solver.entry, task):
-        module = sys.modules[entry.module]  # loaded by now
-        path = entry.path or Path(str(module.__file__))
-        name = f"{path.parent.name}/{path.name}" if entry.origin == "built in" else path.name
-        hashes[name] = _file_digest(path)
-    return hashes | {"kernels": _kernels_digest()}
+def input_digests(task: Task[Config]) -> dict[str, str]:
+    """Return the digest of each file that the task's instance is made of, by a name for the record."""
+    return {f"{INPUT}{path.name}": digest(path.resolve().read_bytes()) for path in task.inputs()}
 
 
-@cache
-def _file_digest(path: Path) -> str:
-    return _digest(path.read_bytes())
-
-
-@cache
-def _kernels_digest() -> str:
-    files = sorted(path for folder in _KERNELS for path in (_PACKAGE / folder).rglob("*.py"))
-    return _digest(b"".join(str(path.relative_to(_PACKAGE)).encode() + path.read_bytes() for path in files))
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]
+def source_hash(source: Mapping[str, str]) -> str:
+    """Return one digest for all code and inputs in `source`."""
+    return digest(json.dumps(source, sort_keys=True).encode())
 
 
 def resolve_device(text: str) -> tuple[str, str]:

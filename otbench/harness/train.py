@@ -86,6 +86,8 @@ class Trainer:
         checkpoint: Path | None = None,
         stop: Callable[[], bool] = lambda: False,
         report: Callable[[Training, Progress], None] = lambda training, progress: None,
+        digest: Callable[[], str] = lambda: "",
+        until_step: int | None = None,
     ) -> None:
         """Prepare a run.
 
@@ -97,7 +99,11 @@ class Trainer:
             checkpoint: where to keep the state of an unfinished run; None = nowhere.
             stop: asked at every step; True ends the run with a checkpoint.
             report: called now and then with the curve so far, the clock running: it must be quick.
+            digest: that of the weights, for points of the curve.
+            until_step: step at which to end although the budget goes on.
         """
+        self._digest = digest
+        self._until_step = until_step
         self.training = Training(check_every=CHECK_EVERY[solver.context.device.type])
         self._solver = solver
         self._progress = progress
@@ -136,7 +142,7 @@ class Trainer:
             progress.seconds = clock.seconds
             done = (
                 info.done
-                or progress.step == budget.steps
+                or progress.step in (budget.steps, self._until_step)
                 or (budget.seconds is not None and progress.seconds >= budget.seconds)
             )
             point_due = progress.step >= self._next_point and not done
@@ -192,6 +198,7 @@ class Trainer:
                 train_s=self._progress.seconds,
                 metrics=metrics,
                 scalars={name: _number(value) for name, value in scalars.items()},
+                digest=self._digest(),
             )
         )
         self._next_point = max(self._progress.step + 1, 2 * self._progress.step)

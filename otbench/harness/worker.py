@@ -214,6 +214,9 @@ class _Run:
             self._take(training)
             self._say("train", progress)
 
+        def weights() -> str:
+            return hashlib.sha256("".join(map(_fingerprint, networks(solver).values())).encode()).hexdigest()[:16]
+
         config = solver_entry.config(**spec.solver_config)
         if spec.kind == "solver":
             _load_lazy_parts(device)
@@ -239,6 +242,8 @@ class _Run:
                 checkpoint=checkpoint,
                 stop=lambda: self._signals.stop,
                 report=report,
+                digest=weights,
+                until_step=self._job.until_step,
             )
             self._training = trainer.training
             try:
@@ -251,6 +256,8 @@ class _Run:
                 problem = instance.problem
 
         self._take(training)
+        if training.steps == self._job.until_step != spec.steps:
+            return
         self._say("evaluate", progress)
         if len(self._job.runs) == 1:
             record.memory = memory.read()
@@ -266,7 +273,9 @@ class _Run:
         record.metrics = score(mapped)
         forward, backward = evaluate.time_inference(solver, instance.test, seed=spec.seed)
         record.times.infer_fwd_s, record.times.infer_bwd_s = forward, backward
-        record.curve.append(CurvePoint(step=training.steps, train_s=progress.seconds, metrics=record.metrics))
+        record.curve.append(
+            CurvePoint(step=training.steps, train_s=progress.seconds, metrics=record.metrics, digest=weights())
+        )
         broken = [name for name, value in record.metrics.items() if value != value or abs(value) == float("inf")]
         if broken:
             raise DivergedError(f"not finite at the end: {', '.join(broken)}")

@@ -81,12 +81,13 @@ class RunSpec(BaseModel):
 
 
 class CurvePoint(_Model):
-    """Accuracy at one moment of training, the clock stopped."""
+    """Accuracy at one moment of training, the clock stopped; `digest` is that of the weights."""
 
     step: int
     train_s: float
     metrics: dict[str, float] = {}
     scalars: dict[str, float] = {}
+    digest: str = ""
 
 
 class Times(_Model):

@@ -22,6 +22,7 @@ from otbench.errors import DataError, StoreError
 from otbench.files import cannot_write, read_regular, shown, write_atomically
 from otbench.picture import MAX_ARRAYS, MAX_BYTES, POINTS, Picture, PictureKind
 from otbench.records.record import SCHEMA, PictureInfo, Record
+from otbench.records.verified import VERIFIED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,7 +128,7 @@ class Store:
             StoreError: the folder does not exist or cannot be listed.
         """
         try:
-            paths = sorted(path for path in self.folder.iterdir() if path.suffix == ".json")
+            paths = sorted(path for path in self.folder.iterdir() if path.suffix == ".json" and path.name != VERIFIED)
         except OSError as error:
             raise StoreError(f"cannot read results in '{shown(self.folder)}': {error.strerror or error}") from error
         return [(path, record) for path in paths if (record := self._load(path)) is not None]

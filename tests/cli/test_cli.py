@@ -381,10 +381,3 @@ def test_main_takes_the_words_of_the_process(
     monkeypatch.setattr(sys, "argv", ["bench.py", "list", "tasks"])
     assert main() == 0
     assert "gaussian" in capsys.readouterr().out
-
-
-def test_a_runs_identity_covers_the_files_its_solver_builds_on() -> None:
-    made = make_plan(Request(solvers="hjpinn,mmv1", task="gaussian", device="cpu", threads=1), Registry())
-    source = {run.spec.solver: set(run.source) for run in made.runs}
-    assert source["hjpinn"] == {"solvers/hjpinn.py", "solvers/ncf.py", "datasets/gaussian.py", "kernels"}
-    assert source["mmv1"] == {"solvers/mmv1.py", "solvers/_paired.py", "datasets/gaussian.py", "kernels"}

@@ -294,6 +294,9 @@ def test_hidden_labels_stay_hidden(real_pair: None) -> None:
     chosen = other.problem.target
     assert isinstance(chosen, PoolMeasure)
     assert not torch.equal(chosen.pool_label, label)
+    shared = build(task(pair="fmnist-mnist", space="pixel", target_labels=10, pool_seed=0), seed=1).problem.target
+    assert isinstance(shared, PoolMeasure)
+    assert torch.equal(shared.pool_label, label)
     assert (instance.problem.source.pool_label >= 0).all()  # type: ignore[attr-defined]
 
 

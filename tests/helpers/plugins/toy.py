@@ -18,6 +18,7 @@ from otbench.task import Instance, Metric, Outputs, Task, TestData, register_tas
 class ToyTaskConfig(Config):
     dim: int = Field(2, "coordinates", ge=1, le=100)
     shift: float = Field(1.0, "how far the target lies from the source", unit="data units")
+    pool_seed: int | None = Field(None, "seed of the points; left out: the run's seed", ge=0)
 
 
 class ToyInstance(Instance):
@@ -43,7 +44,7 @@ class ToyTask(Task[ToyTaskConfig]):
     )
 
     def build(self, *, seed: int, device: torch.device, dtype: torch.dtype) -> ToyInstance:
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(self.pool_seed(seed))
         x = torch.randn(500, self.config.dim, generator=generator).to(device, dtype)
         test = torch.randn(100, self.config.dim, generator=generator).to(device, dtype)
         problem = Problem(PoolMeasure(x), PoolMeasure(x + self.config.shift), QuadraticCost(), device, dtype)
