@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import selectors
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from multiprocessing.connection import wait
 from pathlib import Path
 from time import perf_counter
 from typing import IO
@@ -43,6 +43,8 @@ SHORT = 0.1
 SHORT_SECONDS = 2.0
 """Seconds that may be missing beside that share: what no phase counts (writing the record, events on their way) takes
 tenths of a second, and on a loaded machine or a slow disk about one. Start-up is left out, as no plugin has run yet."""
+PIPE_BYTES = 2**20
+"""At least what a pipe holds, so that one look takes all."""
 STDERR_TAIL = 4000
 ORDER_SEED = 0
 
@@ -133,6 +135,7 @@ class _Worker:
     runs: list[Planned]
     deadline: float
     mark: float  # when the process was started, or its last run ended
+    open: bool = True  # whether its pipe may bring more
     torn: bytes = b""
     accounts: dict[str, Account] = field(default_factory=dict)
     last: dict[str, Record] = field(default_factory=dict)
@@ -171,14 +174,16 @@ class _Worker:
     def account(self, run: Planned) -> Account:
         return self.accounts.setdefault(run.id, Account())
 
-    def read(self) -> list[bytes] | None:
-        """Return the lines that have come; None at the end of the file."""
+    def fileno(self) -> int:
+        return self.stdout.fileno()
+
+    def lines(self) -> list[bytes]:
+        """Return the whole lines that have come."""
         try:
-            data = os.read(self.stdout.fileno(), 2**20)
+            data = os.read(self.fileno(), PIPE_BYTES)
         except BlockingIOError:
             return []
-        if not data:
-            return None
+        self.open = bool(data)
         *lines, self.torn = (self.torn + data).split(b"\n")
         return lines
 
@@ -195,35 +200,26 @@ class _Worker:
         return self.stderr.read().decode(errors="replace").strip()
 
 
+@dataclass
 class _Executor:
-    def __init__(
-        self,
-        store: Store,
-        jobs: int,
-        data_dir: Path | None,
-        plugins: tuple[Path, ...],
-        listen: Listener,
-        until_step: int | None,
-    ) -> None:
-        self.records: dict[str, Record] = {}
-        self._store = store
-        self._jobs = jobs
-        self._data_dir = data_dir
-        self._plugins = plugins
-        self._listen = listen
-        self._until_step = until_step
-        self._workers: list[_Worker] = []
-        self._pipes = selectors.DefaultSelector()
-        self._looked = perf_counter()
+    store: Store
+    jobs: int
+    data_dir: Path | None
+    plugins: tuple[Path, ...]
+    listen: Listener
+    until_step: int | None
+    records: dict[str, Record] = field(default_factory=dict)
+    workers: list[_Worker] = field(default_factory=list)
+    looked: float = field(default_factory=perf_counter)
 
     def run(self, groups: list[list[Planned]]) -> bool:
         """Do all groups; return True if interrupted."""
         waiting = list(reversed(groups))
         with _sigterm_as_interrupt():
             try:
-                while waiting or self._workers:
-                    while waiting and len(self._workers) < self._jobs:
-                        self._workers.append(self._start(waiting.pop()))
+                while waiting or self.workers:
+                    while waiting and len(self.workers) < self.jobs:
+                        self.workers.append(self._start(waiting.pop()))
                     for worker in self._turn():
                         left = self._finish(worker)
                         if left:
@@ -233,50 +229,35 @@ class _Executor:
                 return True
             finally:
                 self._end_all()
-                self._pipes.close()
         return False
 
     def _turn(self) -> list[_Worker]:
         """Handle what workers say, end those past their limit; return those that have ended."""
-        ready = self._pipes.select(TICK)
+        ready = wait([worker.fileno() for worker in self.workers if worker.open], TICK)
         now = perf_counter()
-        late, self._looked = max(0.0, now - self._looked - 2 * TICK), now
-        for worker in self._workers:
+        late, self.looked = max(0.0, now - self.looked - 2 * TICK), now
+        for worker in self.workers:
             worker.held_up += late
             if now > worker.deadline:
-                # at the first limit the guard is asked; it has a little time before it is ended itself
+                # at first the guard is asked; it has a little time before it is ended itself
                 worker.signal(END_NOW) if not worker.timed_out else worker.kill()
                 worker.timed_out, worker.deadline = True, now + KILL_SECONDS
-        for key, _ in ready:
-            self._listen_to(key.data)
-        ended = [worker for worker in self._workers if worker.exited()]
-        self._workers = [worker for worker in self._workers if worker not in ended]
-        for worker in ended:
-            while self._listen_to(worker):  # what it said last
-                pass
-            if worker.stdout in self._pipes.get_map():  # held open by a process out of reach
-                self._pipes.unregister(worker.stdout)
+        ended = [worker for worker in self.workers if worker.exited()]
+        for worker in self.workers:
+            if worker.fileno() in ready or worker in ended:
+                for line in worker.lines():
+                    self._hear(worker, line)
+        self.workers = [worker for worker in self.workers if worker not in ended]
         return ended
-
-    def _listen_to(self, worker: _Worker) -> bool:
-        """Hear the lines that have come from `worker`; return whether there may be more at once."""
-        if worker.stdout not in self._pipes.get_map():
-            return False
-        lines = worker.read()
-        if lines is None:
-            self._pipes.unregister(worker.stdout)
-        for line in lines or ():
-            self._hear(worker, line)
-        return bool(lines)
 
     def _start(self, runs: list[Planned]) -> _Worker:
         job = Job(
             runs=runs,
-            folder=self._store.folder.resolve(),
-            data_dir=self._data_dir.resolve() if self._data_dir else None,
-            plugins=list(self._plugins),
-            shared_device=self._jobs > 1,
-            until_step=self._until_step,
+            folder=self.store.folder.resolve(),
+            data_dir=self.data_dir.resolve() if self.data_dir else None,
+            plugins=list(self.plugins),
+            shared_device=self.jobs > 1,
+            until_step=self.until_step,
         )
         threads = str(runs[0].spec.threads)
         stderr = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the worker)
@@ -297,7 +278,6 @@ class _Executor:
             process.stdin.write(job.model_dump_json().encode() + b"\n")
             process.stdin.flush()
         os.set_blocking(process.stdout.fileno(), False)
-        self._pipes.register(process.stdout, selectors.EVENT_READ, worker)
         return worker
 
     def _hear(self, worker: _Worker, line: bytes) -> None:
@@ -318,13 +298,13 @@ class _Executor:
             worker.last[run.id] = event.record
         if event.phase == "end":
             worker.account(run).wall_s, worker.mark = now - worker.mark, now
-            record = self._store.read(run.id)
+            record = self.store.read(run.id)
             if record is not None:
                 worker.done[run.id] = record
             if worker.current is None:
                 worker.deadline = now + STOP_SECONDS
             return
-        self._listen(run, event)
+        self.listen(run, event)
 
     def _keep(self, worker: _Worker, run: Planned, record: Record) -> None:
         """Write `record` with the parent's account of it, which the worker cannot know."""
@@ -332,9 +312,9 @@ class _Executor:
         said = _clock_fault(record, worker.held_up) if record.status is Status.OK else ""
         if said:
             record.end(Status.ERROR, said, stderr=record.stderr)
-        self._store.write(record)
+        self.store.write(record)
         self.records[run.id] = record
-        self._listen(run, record)
+        self.listen(run, record)
 
     def _finish(self, worker: _Worker, *, interrupted: bool = False) -> list[Planned]:
         """Settle what a worker left; return runs of it that had not begun.
@@ -367,19 +347,19 @@ class _Executor:
 
     def _interrupt(self) -> None:
         """Let workers write their checkpoints; keep what finishes meanwhile."""
-        for worker in self._workers:
+        for worker in self.workers:
             worker.signal(signal.SIGTERM)
         deadline = perf_counter() + STOP_SECONDS
         with contextlib.suppress(KeyboardInterrupt, StoreError):  # a second Ctrl-C: do not wait
-            while self._workers and perf_counter() < deadline:
+            while self.workers and perf_counter() < deadline:
                 for worker in self._turn():
                     self._finish(worker, interrupted=True)
 
     def _end_all(self) -> None:
         """End the workers that are left, where an error or the user has ended the plan."""
-        for worker in self._workers:
+        for worker in self.workers:
             worker.signal(END_NOW)
-        for worker in self._workers:
+        for worker in self.workers:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 worker.process.wait(KILL_SECONDS)
             worker.close()
@@ -388,10 +368,7 @@ class _Executor:
 
 def _clock_fault(record: Record, held_up: float) -> str:
     """Return what is wrong if the times that a run reports do not add up to what it took; empty if they do."""
-    account = record.account
-    if account.wall_s is None:
-        return ""
-    measured, reported = account.wall_s - account.startup_s, record.times.total_s
+    measured, reported = (record.account.wall_s or 0.0) - record.account.startup_s, record.times.total_s
     if reported >= (1 - SHORT) * measured - SHORT_SECONDS - held_up:
         return ""
     return f"its clock cannot be believed: it reports {reported:.1f} s in all, and took {measured:.1f} s"

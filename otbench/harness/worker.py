@@ -23,18 +23,9 @@ import torch
 
 from otbench.config import Config
 from otbench.errors import DivergedError, OtbenchError, StoreError
-from otbench.harness import evaluate
+from otbench.harness import evaluate, train
 from otbench.harness.measure import PeakMemory, environment, fingerprints, synchronize, timed, weights_digest
 from otbench.harness.messages import CANNOT_WRITE, Event, Job, Planned
-from otbench.harness.train import (
-    Budget,
-    InterruptedTraining,
-    Progress,
-    Trainer,
-    Training,
-    read_checkpoint,
-    seed_everything,
-)
 from otbench.plugins.registry import Registry
 from otbench.problem import Problem
 from otbench.records.record import CurvePoint, MetricInfo, PublishedKey, RunSpec, Status
@@ -72,7 +63,7 @@ def main() -> int:
             return EXIT_INTERRUPTED
         try:
             _Run(job, planned, events, signals).execute()
-        except InterruptedTraining:
+        except train.InterruptedTraining:
             return EXIT_INTERRUPTED
         except StoreError as error:
             _send(events, Event(id=planned.id, phase=CANNOT_WRITE, message=str(error)))
@@ -116,7 +107,7 @@ class _Run:
         self._record = planned.blank()
         self._record.shared_device = job.shared_device
         self._store = Store(job.folder)
-        self._training: Training | None = None
+        self._training: train.Training | None = None
 
     def execute(self) -> None:
         """Do the run and write its record, whatever becomes of it.
@@ -129,7 +120,7 @@ class _Run:
         self._say("setup")
         try:
             self._solve()
-        except (InterruptedTraining, StoreError):
+        except (train.InterruptedTraining, StoreError):
             raise
         except DivergedError as error:
             self._fail(Status.DIVERGED, _message(error), with_traceback=False)
@@ -152,13 +143,13 @@ class _Run:
         if self._training is not None:
             self._take(self._training)
 
-    def _say(self, phase: str, progress: Progress | None = None) -> None:
+    def _say(self, phase: str, progress: train.Progress | None = None) -> None:
         event = Event(id=self._record.id, phase=phase, record=self._record if phase == "train" else None)
         if progress is not None:
             event.progress, event.step, event.train_s = progress(), progress.step, progress.seconds
         _send(self._events, event)
 
-    def _take(self, training: Training) -> None:
+    def _take(self, training: train.Training) -> None:
         self._record.curve = training.curve
         self._record.start = training.curve[0].metrics if training.curve else {}
         self._record.counts.steps = training.steps
@@ -192,7 +183,7 @@ class _Run:
         solver_entry = registry.load(registry.find(spec.solver, "solver", "baseline"))
         task_entry = registry.load(registry.find(spec.task, "task"))
         record.environment = environment(device, spec.threads)
-        seed_everything(spec.seed)
+        train.seed_everything(spec.seed)
         if device.type == "cuda":  # the first call creates the context, which is nobody's training time or memory
             torch.zeros(1, device=device)
             synchronize(device)
@@ -208,7 +199,7 @@ class _Run:
         assert issubclass(solver_entry.cls, Solver)
         return _Built(instance, solver_entry.cls, solver_entry.config(**spec.solver_config))
 
-    def _train(self, built: _Built) -> tuple[Solver[Config], Progress, Training]:
+    def _train(self, built: _Built) -> tuple[Solver[Config], train.Progress, train.Training]:
         """Make the solver, or take up an interrupted run, and train to the end of the budget."""
         spec, record, times = self._spec, self._record, self._record.times
         problem = built.instance.problem
@@ -220,8 +211,8 @@ class _Run:
             memory = PeakMemory(self._device)
             if spec.kind == "solver" and self._job.until_step is None:
                 checkpoint = self._store.checkpoint(record.id)
-                saved = read_checkpoint(checkpoint, self._device)
-        progress = Progress(Budget(spec.steps, spec.time_limit))
+                saved = train.read_checkpoint(checkpoint, self._device)
+        progress = train.Progress(train.Budget(spec.steps, spec.time_limit))
         with timed(times, "setup_s"):
             memory.start()
             solver = _make(built, spec, progress)
@@ -232,11 +223,11 @@ class _Run:
         with timed(times, "other_s"):
             before = fingerprints(solver)
 
-        def report(training: Training, progress: Progress) -> None:
+        def report(training: train.Training, progress: train.Progress) -> None:
             self._take(training)
             self._say("train", progress)
 
-        trainer = Trainer(
+        trainer = train.Trainer(
             solver,
             progress,
             evaluate=lambda: self._evaluate(built.instance, solver, final=False)[1],
@@ -261,7 +252,9 @@ class _Run:
         record.counts.function_evaluations = solver.function_evaluations
         return solver, progress, training
 
-    def _measure(self, instance: Instance, solver: Solver[Config], progress: Progress, training: Training) -> None:
+    def _measure(
+        self, instance: Instance, solver: Solver[Config], progress: train.Progress, training: train.Training
+    ) -> None:
         """Evaluate the trained maps, time inference, keep pictures; of a run cut short, take its last point."""
         record = self._record
         self._say("evaluate", progress)
@@ -309,7 +302,7 @@ class _Run:
             sys.stderr.write(f"{record.id}: {record.stderr}\n")
 
 
-def _make(built: _Built, spec: RunSpec, progress: Progress) -> Solver[Config]:
+def _make(built: _Built, spec: RunSpec, progress: train.Progress) -> Solver[Config]:
     problem: Problem = built.instance.problem
     # A stream of its own, apart from those that draw pools and test data from the same run seed.
     seed = int(np.random.SeedSequence([spec.seed, _SOLVER_STREAM]).generate_state(1, np.uint64)[0] >> 1)

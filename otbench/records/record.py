@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from enum import StrEnum
 from typing import Literal
 
@@ -265,8 +264,3 @@ class Record(_Model):
         if self.status is Status.TIMEOUT:
             return self.spec.hard_limit == spec.hard_limit
         return self.status is not Status.ERROR
-
-
-def numbers(values: Mapping[str, float]) -> dict[str, float]:
-    """Return `values` as plain floats, ready for a record."""
-    return {name: float(value) for name, value in values.items()}
