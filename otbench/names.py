@@ -1,4 +1,4 @@
-"""Names as users type them and as strangers write them, and what is said about a name that nobody knows."""
+"""Names as users type them, what is said about a name that nobody knows, and text that strangers wrote."""
 
 from __future__ import annotations
 
@@ -33,5 +33,14 @@ def hint(name: str, known: Collection[str], heading: str, *, most: int | None = 
 
 def plain(text: str, limit: int = 200) -> str:
     """Return `text` on one line, cut at `limit`, without control characters and turns of the reading direction."""
-    clean = " ".join("".join(" " if unicodedata.category(c)[0] == "C" else c for c in text[: 4 * limit]).split())
+    clean = " ".join(_printable(text[: 4 * limit]).split())
     return clean if len(clean) <= limit else clean[: limit - 1] + "…"
+
+
+def plain_lines(text: str, limit: int = 8000) -> str:
+    """Return the last `limit` characters of `text`, its lines cut and cleaned as by `plain`, indentation kept."""
+    return "\n".join(_printable(line[:500]).rstrip() for line in text.splitlines())[-limit:].strip("\n")
+
+
+def _printable(text: str) -> str:
+    return "".join(" " if unicodedata.category(c)[0] == "C" else c for c in text)

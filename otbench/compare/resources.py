@@ -79,13 +79,21 @@ def _bytes(record: Record) -> float | None:
 
 
 def compare_time(series: Series, base: Runs, new: Runs, seeds: Sequence[int], rules: Rules) -> list[Comparison]:
-    """Compare the median time of a step with its own noise: over seeds, and from step to step."""
+    """Compare the median time of a step with its own noise: over seeds, and from step to step.
+
+    Seeds whose run had to share the processor, in BASE or in NEW, are left out, and the row says how many.
+    """
     gated = rules.gate_time is not None
     row = Comparison(series, Aspect.TIME, "step_ms", "time of a step", "ms", Verdict.NOT_COMPARABLE, gated=gated)
     pairs = {seed: (_step(base[seed]), _step(new[seed])) for seed in seeds}
     measured = {seed: (a, b) for seed, (a, b) in pairs.items() if a is not None and b is not None}
     if not measured:
         return _unmeasured(row, [a for a, _ in pairs.values()])
+    loaded = [seed for seed in measured if base[seed].loaded or new[seed].loaded]
+    out = f"the machine was under load in {len(loaded)} of {len(measured)} pairs of runs, left out" if loaded else ""
+    measured = {seed: pair for seed, pair in measured.items() if seed not in loaded}
+    if not measured:
+        return [replace(row, seeds=tuple(loaded), reason=out)]
     row = _with_means(replace(row, seeds=tuple(measured)), measured, 1.0)
     reason = _other_hardware(base, new, list(measured))
     if not reason and any(runs[seed].shared_device for runs in (base, new) for seed in measured):
@@ -98,7 +106,7 @@ def compare_time(series: Series, base: Runs, new: Runs, seeds: Sequence[int], ru
     change = mean([b - a for a, b in logs])
     threshold = max(math.log1p(TIME_SHARE), (TIME_NOISES if rules.gate_time is None else rules.gate_time) * noise)
     verdict = Verdict.SAME if abs(change) <= threshold else Verdict.WORSE if change > 0 else Verdict.BETTER
-    reason = f"threshold x{exp(threshold):.2f}" + ("" if gated else ", shown only")
+    reason = f"threshold x{exp(threshold):.2f}" + ("" if gated else ", shown only") + (f"; {out}" if out else "")
     ends = (exp(change - 2 * noise), exp(change + 2 * noise))
     return [replace(row, verdict=verdict, change=exp(change), low=ends[0], high=ends[1], reason=reason)]
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 import statistics
-import time
 from collections.abc import Callable, Mapping
+from time import perf_counter
 
 import torch
 from torch import Tensor, nn
 
 from otbench.config import Config
+from otbench.errors import OtbenchError
 from otbench.harness.measure import synchronize
 from otbench.metrics.density import DENSITY_POINTS, has_density, pushforward_log_prob
 from otbench.ops.points import fixed_rows
 from otbench.problem import Batch
+from otbench.registration import registrations
 from otbench.solver import HasBackward, HasForwardGradient, HasLogProb, Solver
 from otbench.task import Instance, Outputs, TestData
 
@@ -34,20 +35,23 @@ def apply_maps(solver: Solver[Config], test: TestData, *, seed: int, final: bool
 
     Densities, which cost much more than maps, are only taken when training is over (`final`), and the mean over draws
     of a stochastic map, which costs `DRAWS` times as much, only where it is looked at (`mean`).
+
+    Raises:
+        OtbenchError: a map or density returns another shape, dtype or device than its contract says.
     """
     generator = torch.Generator(solver.context.device).manual_seed(seed)
     source, target = test.source, test.target
-    forward = _mapped(solver.forward_map, source.x, source.label, generator)
+    forward = _mapped(solver, source, generator)
     backward = roundtrip = log_prob = average = None
     if isinstance(solver, HasBackward):
-        backward = _mapped(solver.backward_map, target.x, target.label, generator)
-        roundtrip = _mapped(solver.backward_map, forward, source.label, generator)
+        backward = _mapped(solver, target, generator, name="backward_map")
+        roundtrip = _mapped(solver, Batch(forward, source.label), generator, name="backward_map")
     if final:
         log_prob = _log_prob(solver, target)
     if solver.stochastic and mean:
         average = torch.zeros_like(forward)
         for _ in range(DRAWS):
-            average += _mapped(solver.forward_map, source.x, source.label, generator)
+            average += _mapped(solver, source, generator)
         average /= DRAWS
     return Outputs(forward, backward, roundtrip, log_prob, average, final)
 
@@ -55,7 +59,7 @@ def apply_maps(solver: Solver[Config], test: TestData, *, seed: int, final: bool
 def _log_prob(solver: Solver[Config], target: Batch) -> Tensor | None:
     """Return log densities at points of `target`: the solver's own, else made of its map's Jacobians, else None."""
     if isinstance(solver, HasLogProb):
-        return _in_chunks(solver.log_prob, target.x, target.label)
+        return _in_chunks(solver, "log_prob", target)
     if not has_density(solver):
         return None
     assert isinstance(solver, HasForwardGradient)
@@ -71,20 +75,11 @@ def score(instance: Instance, outputs: Outputs) -> dict[str, float]:
 def time_inference(solver: Solver[Config], test: TestData, *, seed: int) -> tuple[float, float | None]:
     """Return seconds to map all test points forward and backward (None for one-way solvers): median after a warm-up."""
     generator = torch.Generator(solver.context.device).manual_seed(seed)
-
-    def forward() -> Tensor:
-        return _mapped(solver.forward_map, test.source.x, test.source.label, generator)
-
     device = solver.context.device
-    seconds = _median_seconds(forward, device)
+    seconds = _median_seconds(lambda: _mapped(solver, test.source, generator), device)
     if not isinstance(solver, HasBackward):
         return seconds, None
-    backward_map = solver.backward_map
-
-    def backward() -> Tensor:
-        return _mapped(backward_map, test.target.x, test.target.label, generator)
-
-    return seconds, _median_seconds(backward, device)
+    return seconds, _median_seconds(lambda: _mapped(solver, test.target, generator, name="backward_map"), device)
 
 
 def stored_size(modules: Mapping[str, nn.Module]) -> tuple[int, int]:
@@ -99,27 +94,43 @@ def stored_size(modules: Mapping[str, nn.Module]) -> tuple[int, int]:
     return sum(p.numel() for p in parameters.values()), sum(t.numel() * t.element_size() for t in tensors.values())
 
 
-def _mapped(function: Callable[..., Tensor], x: Tensor, label: Tensor | None, generator: torch.Generator) -> Tensor:
-    return _in_chunks(functools.partial(function, generator=generator), x, label)
+def _mapped(solver: Solver[Config], batch: Batch, generator: torch.Generator, *, name: str = "forward_map") -> Tensor:
+    return _in_chunks(solver, name, batch, generator=generator)
 
 
-def _in_chunks(function: Callable[..., Tensor], x: Tensor, label: Tensor | None) -> Tensor:
+def _in_chunks(solver: Solver[Config], name: str, batch: Batch, **options: torch.Generator) -> Tensor:
+    """Return what the method `name` makes of all of `batch`, a chunk at a time."""
+    function = getattr(solver, name)
+    x, label = batch.x, batch.label
     size = max(1, min(CHUNK, ELEMENTS // x[0].numel()))
     parts = []
     for begin in range(0, len(x), size):
-        piece = None if label is None else label[begin : begin + size]
-        parts.append(function(x[begin : begin + size], piece).detach())
+        points = x[begin : begin + size]
+        found = function(points, None if label is None else label[begin : begin + size], **options)
+        wanted = points.flatten(1)[:, 0] if name == "log_prob" else points
+        if name == "log_prob" and isinstance(found, Tensor) and found.dtype == torch.float64:
+            wanted = wanted.double()  # more digits than asked for are welcome
+        if _form(found) != _form(wanted):
+            owner = next((note.name for note in registrations(type(solver))), type(solver).__name__)
+            raise OtbenchError(f"{owner}: {name} must return {_form(wanted)} here; it returned {_form(found)}")
+        parts.append(found.detach())
     return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _form(found: object) -> str:
+    if not isinstance(found, Tensor):
+        return f"a {type(found).__name__}"
+    return f"shape {tuple(found.shape)}, {str(found.dtype).removeprefix('torch.')}, on {found.device}"
 
 
 def _median_seconds(run: Callable[[], object], device: torch.device) -> float:
     durations = []
     for _ in range(REPEATS + 1):
         synchronize(device)
-        begin = time.perf_counter()
+        begin = perf_counter()
         run()
         synchronize(device)
-        durations.append(time.perf_counter() - begin)
+        durations.append(perf_counter() - begin)
         if durations[0] > SLOW_SECONDS:
             return durations[0]
     return statistics.median(durations[1:])

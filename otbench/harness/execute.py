@@ -8,30 +8,43 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import random
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from multiprocessing.connection import wait
 from pathlib import Path
+from time import perf_counter
 from typing import IO
 
 from pydantic import ValidationError
 
 from otbench._links import checkout_root
 from otbench.errors import StoreError
-from otbench.harness.messages import EXIT_INTERRUPTED, EXIT_STORE, Event, Job, Planned
+from otbench.harness.guard import END_NOW
+from otbench.harness.messages import CANNOT_WRITE, Event, Job, Planned
 from otbench.harness.plan import Plan
-from otbench.records.record import Record, Status
+from otbench.names import plain_lines
+from otbench.records.record import Account, Record, Status
 from otbench.records.store import Store
 
 STOP_SECONDS = 15.0
-"""How long workers may take to write their checkpoints after Ctrl-C."""
+"""How long workers may take to write their checkpoints after Ctrl-C, and to end after their last run."""
+KILL_SECONDS = 5.0
+"""How long a guard may take to end a worker and what it started; then it is ended itself."""
+TICK = 0.05
+"""Seconds between two looks at which workers have ended."""
+SHORT = 0.1
+"""Share of a run's wall clock that may be missing from the times it reports."""
+SHORT_SECONDS = 2.0
+"""Seconds that may be missing beside that share: what no phase counts (writing the record, events on their way) takes
+tenths of a second, and on a loaded machine or a slow disk about one. Start-up is left out, as no plugin has run yet."""
+PIPE_BYTES = 2**20
+"""At least what a pipe holds, so that one look takes all."""
 STDERR_TAIL = 4000
 ORDER_SEED = 0
 
@@ -80,14 +93,15 @@ def execute(
         data_dir: the user's own data.
         plugins: files given by `--plugin`.
         listen: told of every event.
-        until_step: step at which training ends although the budget, which schedules follow, goes on; such a run has a
-            curve and no metrics at the end.
+        until_step: stop solvers at this step of the same budget, as if they were looked at on the way: the last point
+            of the curve is that of this step, and nothing is evaluated beyond it. Such records have the names of whole
+            runs, so `store` must be a folder of its own. No checkpoint is read or left.
 
     Raises:
         StoreError: a record cannot be written. Records already written are kept.
     """
     store.prepare()
-    if force:
+    if force and until_step is None:
         for run in plan.runs:
             store.checkpoint(run.id).unlink(missing_ok=True)
     have = {} if force else settled(plan, store)
@@ -112,33 +126,73 @@ def _grouped(runs: Sequence[Planned], closed_form: frozenset[str]) -> list[list[
 
 @dataclass(eq=False)
 class _Worker:
-    """A process and what is known of its runs."""
+    """A process, its guard, and what is known of its runs."""
 
-    process: subprocess.Popen[str]
-    stdin: IO[str]
+    process: subprocess.Popen[bytes]
+    stdin: IO[bytes]
+    stdout: IO[bytes]
     stderr: IO[bytes]
     runs: list[Planned]
     deadline: float
-    reader: threading.Thread = field(init=False)
+    mark: float  # when the process was started, or its last run ended
+    open: bool = True  # whether its pipe may bring more
+    torn: bytes = b""
+    accounts: dict[str, Account] = field(default_factory=dict)
     last: dict[str, Record] = field(default_factory=dict)
-    ended: set[str] = field(default_factory=set)
+    done: dict[str, Record] = field(default_factory=dict)
+    held_up: float = 0.0  # seconds in which this process looked at nothing, so that its account is late
     timed_out: bool = False
+    cannot_write: str = ""
 
     @property
     def current(self) -> Planned | None:
-        return next((run for run in self.runs if run.id not in self.ended), None)
+        return next((run for run in self.runs if run.id not in self.done), None)
+
+    def signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(self.process.pid, number)
 
     def kill(self) -> None:
+        """End the whole group, the guard included: only where the guard has ended, or does not react."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
 
+    def exited(self) -> bool:
+        """Whether the guard has ended, and with it all that it started; notes its processor time once."""
+        if self.process.returncode is None:
+            try:
+                pid, status, usage = os.wait4(self.process.pid, os.WNOHANG)
+            except ChildProcessError:  # waited for elsewhere: SIGCHLD is ignored
+                self.process.returncode = 0
+                return True
+            if pid:
+                self.process.returncode = os.waitstatus_to_exitcode(status)
+                if len(self.runs) == 1:
+                    self.account(self.runs[0]).cpu_s = usage.ru_utime + usage.ru_stime
+        return self.process.returncode is not None
+
+    def account(self, run: Planned) -> Account:
+        return self.accounts.setdefault(run.id, Account())
+
+    def fileno(self) -> int:
+        return self.stdout.fileno()
+
+    def lines(self) -> list[bytes]:
+        """Return the whole lines that have come."""
+        try:
+            data = os.read(self.fileno(), PIPE_BYTES)
+        except BlockingIOError:
+            return []
+        self.open = bool(data)
+        *lines, self.torn = (self.torn + data).split(b"\n")
+        return lines
+
     def close(self) -> None:
         """Let go of an ended process: its pipes and its error output."""
-        with contextlib.suppress(OSError):  # a broken pipe on closing is no news
-            self.stdin.close()
-        if self.process.stdout is not None:
-            self.process.stdout.close()
-        self.stderr.close()
+        self.kill()  # where there is no guard to adopt orphans, at least those of the group
+        for file in (self.stdin, self.stdout, self.stderr):
+            with contextlib.suppress(OSError):  # a broken pipe on closing is no news
+                file.close()
 
     def stderr_tail(self) -> str:
         self.stderr.seek(0, os.SEEK_END)
@@ -146,135 +200,136 @@ class _Worker:
         return self.stderr.read().decode(errors="replace").strip()
 
 
+@dataclass
 class _Executor:
-    def __init__(
-        self,
-        store: Store,
-        jobs: int,
-        data_dir: Path | None,
-        plugins: tuple[Path, ...],
-        listen: Listener,
-        until_step: int | None,
-    ) -> None:
-        self._until_step = until_step
-        self.records: dict[str, Record] = {}
-        self._store = store
-        self._jobs = jobs
-        self._data_dir = data_dir
-        self._plugins = plugins
-        self._listen = listen
-        self._workers: list[_Worker] = []
-        self._events: queue.Queue[tuple[_Worker, str | None]] = queue.Queue()
+    store: Store
+    jobs: int
+    data_dir: Path | None
+    plugins: tuple[Path, ...]
+    listen: Listener
+    until_step: int | None
+    records: dict[str, Record] = field(default_factory=dict)
+    workers: list[_Worker] = field(default_factory=list)
+    looked: float = field(default_factory=perf_counter)
 
     def run(self, groups: list[list[Planned]]) -> bool:
         """Do all groups; return True if interrupted."""
         waiting = list(reversed(groups))
         with _sigterm_as_interrupt():
             try:
-                while waiting or self._workers:
-                    while waiting and len(self._workers) < self._jobs:
-                        self._workers.append(self._start(waiting.pop()))
-                    self._turn(waiting)
+                while waiting or self.workers:
+                    while waiting and len(self.workers) < self.jobs:
+                        self.workers.append(self._start(waiting.pop()))
+                    for worker in self._turn():
+                        left = self._finish(worker)
+                        if left:
+                            waiting.append(left)
             except KeyboardInterrupt:
                 self._interrupt()
                 return True
             finally:
-                for worker in self._workers:
-                    worker.kill()
-                    worker.process.wait()
-                    worker.reader.join()
-                    worker.close()
+                self._end_all()
         return False
 
-    def _turn(self, waiting: list[list[Planned]]) -> None:
-        """Handle one event, or look for workers past their limit."""
-        try:
-            worker, line = self._events.get(timeout=0.2)
-        except queue.Empty:
-            pass
-        else:
-            if line is None:
-                self._workers.remove(worker)
-                left = self._finish(worker)
-                if left:
-                    waiting.append(left)
-            else:
-                self._hear(worker, line)
-        now = time.monotonic()
-        for worker in self._workers:
-            if now > worker.deadline and not worker.timed_out:
-                worker.timed_out = True
-                worker.kill()
+    def _turn(self) -> list[_Worker]:
+        """Handle what workers say, end those past their limit; return those that have ended."""
+        ready = wait([worker.fileno() for worker in self.workers if worker.open], TICK)
+        now = perf_counter()
+        late, self.looked = max(0.0, now - self.looked - 2 * TICK), now
+        for worker in self.workers:
+            worker.held_up += late
+            if now > worker.deadline:
+                # at first the guard is asked; it has a little time before it is ended itself
+                worker.signal(END_NOW) if not worker.timed_out else worker.kill()
+                worker.timed_out, worker.deadline = True, now + KILL_SECONDS
+        ended = [worker for worker in self.workers if worker.exited()]
+        for worker in self.workers:
+            if worker.fileno() in ready or worker in ended:
+                for line in worker.lines():
+                    self._hear(worker, line)
+        self.workers = [worker for worker in self.workers if worker not in ended]
+        return ended
 
     def _start(self, runs: list[Planned]) -> _Worker:
         job = Job(
             runs=runs,
-            folder=self._store.folder.resolve(),
-            data_dir=self._data_dir.resolve() if self._data_dir else None,
-            plugins=list(self._plugins),
-            shared_device=self._jobs > 1,
-            until_step=self._until_step,
+            folder=self.store.folder.resolve(),
+            data_dir=self.data_dir.resolve() if self.data_dir else None,
+            plugins=list(self.plugins),
+            shared_device=self.jobs > 1,
+            until_step=self.until_step,
         )
         threads = str(runs[0].spec.threads)
         stderr = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the worker)
+        now = perf_counter()
         process = subprocess.Popen(
             worker_command(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
-            text=True,
-            encoding="utf-8",
             start_new_session=True,  # its own group: ended as a whole, and out of reach of Ctrl-C
             env=os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
         )
         assert process.stdin is not None
-        worker = _Worker(process, process.stdin, stderr, runs, time.monotonic() + runs[0].spec.hard_limit)
+        assert process.stdout is not None
+        deadline = now + runs[0].spec.hard_limit
+        worker = _Worker(process, process.stdin, process.stdout, stderr, runs, deadline, mark=now)
         with contextlib.suppress(OSError):  # a worker that died at once is seen by its exit code
-            process.stdin.write(job.model_dump_json() + "\n")
+            process.stdin.write(job.model_dump_json().encode() + b"\n")
             process.stdin.flush()
-        worker.reader = threading.Thread(target=self._read, args=(worker,), daemon=True)
-        worker.reader.start()
+        os.set_blocking(process.stdout.fileno(), False)
         return worker
 
-    def _read(self, worker: _Worker) -> None:
-        assert worker.process.stdout is not None
-        for line in worker.process.stdout:
-            self._events.put((worker, line))
-        worker.process.wait()
-        self._events.put((worker, None))
-
-    def _hear(self, worker: _Worker, line: str) -> None:
+    def _hear(self, worker: _Worker, line: bytes) -> None:
         try:
             event = Event.model_validate_json(line)
-        except ValidationError:  # the torn last line of a killed worker
+        except ValidationError:  # no line of ours: plugins can write to the pipe, too
             return
         run = next((run for run in worker.runs if run.id == event.id), None)
-        if run is None:
+        if run is None or run.id in worker.done:
             return
+        now = perf_counter()
         if event.phase == "setup":
-            worker.deadline = time.monotonic() + run.spec.hard_limit
+            worker.deadline = now + run.spec.hard_limit
+            worker.account(run).startup_s = now - worker.mark
+        if event.phase == CANNOT_WRITE:
+            worker.cannot_write = event.message
         if event.record is not None:
             worker.last[run.id] = event.record
         if event.phase == "end":
-            worker.ended.add(run.id)
-            record = self._store.read(run.id)
+            worker.account(run).wall_s, worker.mark = now - worker.mark, now
+            record = self.store.read(run.id)
             if record is not None:
-                self._keep(run, record)
+                worker.done[run.id] = record
+            if worker.current is None:
+                worker.deadline = now + STOP_SECONDS
             return
-        self._listen(run, event)
+        self.listen(run, event)
 
-    def _keep(self, run: Planned, record: Record) -> None:
+    def _keep(self, worker: _Worker, run: Planned, record: Record) -> None:
+        """Write `record` with the parent's account of it, which the worker cannot know."""
+        record.account = worker.account(run)
+        said = _clock_fault(record, worker.held_up) if record.status is Status.OK else ""
+        if said:
+            record.end(Status.ERROR, said, stderr=record.stderr)
+        self.store.write(record)
         self.records[run.id] = record
-        self._listen(run, record)
+        self.listen(run, record)
 
-    def _finish(self, worker: _Worker) -> list[Planned]:
-        """Settle what a worker left; return runs of it that had not begun."""
+    def _finish(self, worker: _Worker, *, interrupted: bool = False) -> list[Planned]:
+        """Settle what a worker left; return runs of it that had not begun.
+
+        Its exit code is a plugin's as well as ours: it is quoted, and nothing follows from it.
+        """
         code, tail = worker.process.returncode, worker.stderr_tail()
         worker.close()
-        if code == EXIT_STORE:
-            raise StoreError(tail.splitlines()[-1] if tail else f"cannot write to '{self._store.folder}'")
+        if worker.cannot_write:
+            raise StoreError(plain_lines(worker.cannot_write))
+        for run in worker.runs:
+            if run.id in worker.done:
+                self._keep(worker, run, worker.done[run.id])
         victim = worker.current
-        if victim is None or code == EXIT_INTERRUPTED:
+        if victim is None or interrupted:
             return []
         if worker.timed_out:
             status, reason = Status.TIMEOUT, f"ended after the hard limit of {victim.spec.hard_limit:g} s"
@@ -284,29 +339,39 @@ class _Executor:
             status, reason = Status.ERROR, f"the worker was ended by {name}{hint}"
         else:
             status, reason = Status.ERROR, f"the worker ended with code {code} and no record"
+        worker.account(victim).wall_s = perf_counter() - worker.mark
         record = worker.last.get(victim.id) or victim.blank()
-        record.status, record.reason, record.stderr = status, reason, tail
-        self._store.write(record)
-        self._keep(victim, record)
-        return [run for run in worker.runs if run.id not in worker.ended and run is not victim]
+        record.end(status, reason, stderr=tail)
+        self._keep(worker, victim, record)
+        return [run for run in worker.runs if run.id not in worker.done and run is not victim]
 
     def _interrupt(self) -> None:
         """Let workers write their checkpoints; keep what finishes meanwhile."""
-        for worker in self._workers:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                worker.process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + STOP_SECONDS
+        for worker in self.workers:
+            worker.signal(signal.SIGTERM)
+        deadline = perf_counter() + STOP_SECONDS
         with contextlib.suppress(KeyboardInterrupt, StoreError):  # a second Ctrl-C: do not wait
-            while self._workers and time.monotonic() < deadline:
-                try:
-                    worker, line = self._events.get(timeout=0.2)
-                except queue.Empty:
-                    continue
-                if line is None:
-                    self._workers.remove(worker)
-                    worker.close()
-                else:
-                    self._hear(worker, line)
+            while self.workers and perf_counter() < deadline:
+                for worker in self._turn():
+                    self._finish(worker, interrupted=True)
+
+    def _end_all(self) -> None:
+        """End the workers that are left, where an error or the user has ended the plan."""
+        for worker in self.workers:
+            worker.signal(END_NOW)
+        for worker in self.workers:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.process.wait(KILL_SECONDS)
+            worker.close()
+            worker.process.wait()
+
+
+def _clock_fault(record: Record, held_up: float) -> str:
+    """Return what is wrong if the times that a run reports do not add up to what it took; empty if they do."""
+    measured, reported = (record.account.wall_s or 0.0) - record.account.startup_s, record.times.total_s
+    if reported >= (1 - SHORT) * measured - SHORT_SECONDS - held_up:
+        return ""
+    return f"its clock cannot be believed: it reports {reported:.1f} s in all, and took {measured:.1f} s"
 
 
 def worker_command() -> list[str]:
@@ -316,7 +381,7 @@ def worker_command() -> list[str]:
     """
     root = checkout_root()
     where = f"sys.path.insert(0, {str(root)!r}); " if root is not None else ""
-    code = f"import sys; {where}from otbench.harness.worker import main; sys.exit(main())"
+    code = f"import sys; {where}from otbench.harness.guard import main; sys.exit(main())"
     return [sys.executable, "-P", "-c", code]
 
 

@@ -1,27 +1,42 @@
 """How time, memory and environment are read.
 
+The clocks are bound here by name before any plugin is loaded: one that patches the module `time` changes no number.
 CUDA steps are timed by events, and the device is synchronised only where the harness looks at the loss; CPU steps by
 `perf_counter`. Peak memory is read for training alone: the mark is reset before training segments and read after them.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import platform
 import resource
 import subprocess
-import time
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from time import perf_counter
 
 import torch
+from torch import nn
 
 from otbench._links import checkout_root
-from otbench.config import Value
-from otbench.records.record import Memory
+from otbench.config import Config, Value
+from otbench.records.record import Memory, Times
+from otbench.solver import Solver, networks
+
+
+@contextlib.contextmanager
+def timed(times: Times, phase: str) -> Iterator[None]:
+    """Add what is done inside to `phase` of `times`, also where it fails."""
+    begin = perf_counter()
+    try:
+        yield
+    finally:
+        setattr(times, phase, (getattr(times, phase) or 0.0) + perf_counter() - begin)
 
 
 class StepClock:
@@ -38,6 +53,8 @@ class StepClock:
         self._device = device
         self._total = 0.0
         self._began = 0.0
+        self._ended: float | None = None
+        self._between = 0.0
         self._pending: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
         self._pending_seconds = 0.0
 
@@ -50,17 +67,27 @@ class StepClock:
         """Note the start of a step."""
         if self._cuda:
             self._event = self._record()
-        self._began = time.perf_counter()
+        self._began = perf_counter()
+        if self._ended is not None:
+            self._between += self._began - self._ended
 
     def end(self) -> None:
         """Note the end of a step."""
-        duration = time.perf_counter() - self._began
+        self._ended = perf_counter()
+        duration = self._ended - self._began
         if self._cuda:
             self._pending.append((self._event, self._record()))
             self._pending_seconds += duration
         else:
             self.durations.append(duration)
             self._total += duration
+
+    def pause(self) -> float:
+        """Flush at the end of a training segment; return the seconds of it that lay between steps."""
+        self.flush()
+        between = self._between + (perf_counter() - self._ended if self._ended is not None else 0.0)
+        self._ended, self._between = None, 0.0
+        return between
 
     def flush(self) -> None:
         """Turn recorded events into durations; waits for the last of them."""
@@ -91,7 +118,7 @@ class PeakMemory:
     """Peak memory of training segments alone.
 
     On Linux the kernel's high-water mark of the resident set can be reset, which keeps evaluation out of it; where it
-    cannot, the peak covers evaluation too and `exact` is False.
+    cannot, the peak covers evaluation too.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -101,11 +128,11 @@ class PeakMemory:
         self._peak = 0
         self._allocated = 0
         self._reserved = 0
-        self.exact = True
 
     def start(self) -> None:
         """Begin a training segment."""
-        self.exact = _reset_high_water() and self.exact
+        with contextlib.suppress(OSError):  # not on Linux
+            Path("/proc/self/clear_refs").write_text("5")
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
 
@@ -148,12 +175,23 @@ def rss_high_water() -> int:
     return peak if platform.system() == "Darwin" else peak * 1024  # macOS counts bytes, Linux KiB
 
 
-def _reset_high_water() -> bool:
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return False
-    return True
+def fingerprint(module: nn.Module) -> str:
+    """Return a checksum of all parameters and buffers of `module`, bit by bit."""
+    digest = hashlib.sha256()
+    for tensor in (*module.parameters(), *module.buffers()):
+        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def fingerprints(solver: Solver[Config]) -> dict[str, str]:
+    """Return the checksums of all networks of `solver`, by name."""
+    return {name: fingerprint(module) for name, module in networks(solver).items()}
+
+
+def weights_digest(solver: Solver[Config]) -> str:
+    """Return one short checksum of all networks of `solver`, names included; empty where there are none."""
+    found = sorted(fingerprints(solver).items())
+    return hashlib.sha256(repr(found).encode()).hexdigest()[:16] if found else ""
 
 
 def environment(device: torch.device, threads: int) -> dict[str, Value]:

@@ -9,8 +9,8 @@ from pydantic import BaseModel
 
 from otbench.records.record import Record, RunSpec, Status
 
-EXIT_INTERRUPTED = 3
-EXIT_STORE = 4
+CANNOT_WRITE = "cannot write"
+"""Phase of the event that ends a plan: no record can be written, for the reason in the message."""
 
 
 class Planned(BaseModel):
@@ -44,7 +44,7 @@ class Job(BaseModel):
         data_dir: the user's own data, if any.
         plugins: files given by `--plugin`.
         shared_device: True if other runs may use the device at the same time.
-        until_step: step at which training ends although the budget, which schedules follow, goes on.
+        until_step: where solvers stop, under the same budget; None = at its end.
     """
 
     runs: list[Planned]
@@ -64,3 +64,4 @@ class Event(BaseModel):
     step: int = 0
     train_s: float = 0.0
     record: Record | None = None
+    message: str = ""

@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import math
 import random
-import time
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import perf_counter, process_time
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from otbench.config import Config
 from otbench.errors import DivergedError, StoreError
-from otbench.harness.measure import PeakMemory, StepClock, synchronize
+from otbench.harness.measure import PeakMemory, StepClock, synchronize, timed, weights_digest
 from otbench.records.record import CurvePoint, Times
 from otbench.solver import HasValidate, Solver, StepInfo
 
@@ -64,13 +65,46 @@ class Progress:
 
 @dataclass
 class Training:
-    """What the loop measured."""
+    """What the loop measured. `cut` says that it stopped at `until_step`, before the end of its budget."""
 
     curve: list[CurvePoint] = field(default_factory=list)
     times: Times = field(default_factory=Times)
     steps: int = 0
     check_every: int = 1
     resumed: int = 0
+    cut: bool = False
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state of an unfinished run, as its file holds it."""
+
+    solver: dict[str, object]
+    step: int
+    seconds: float
+    durations: Tensor
+    cpu_s: float
+    validate_s: float
+    next_point: int
+    curve: list[dict[str, object]]
+    resumed: int
+    drawn: list[int]
+    random: dict[str, object]
+
+
+def read_checkpoint(path: Path, device: torch.device) -> Checkpoint | None:
+    """Return what an interrupted run left at `path`; None if nothing.
+
+    A file that cannot be read is removed, and said so: no result is lost, and the run begins again.
+    """
+    if not path.exists():
+        return None
+    try:
+        return Checkpoint(**torch.load(path, map_location=device, weights_only=True))
+    except Exception:  # torch raises what the bytes happen to look like
+        path.unlink(missing_ok=True)
+        sys.stderr.write(f"checkpoint {path} could not be read; the run begins again\n")
+        return None
 
 
 class Trainer:
@@ -84,10 +118,10 @@ class Trainer:
         evaluate: Callable[[], Mapping[str, float]],
         memory: PeakMemory,
         checkpoint: Path | None = None,
+        resume: Checkpoint | None = None,
+        until_step: int | None = None,
         stop: Callable[[], bool] = lambda: False,
         report: Callable[[Training, Progress], None] = lambda training, progress: None,
-        digest: Callable[[], str] = lambda: "",
-        until_step: int | None = None,
     ) -> None:
         """Prepare a run.
 
@@ -97,25 +131,25 @@ class Trainer:
             evaluate: scores the current maps; called at step 0, at log-spaced steps and not at the end.
             memory: peak meter, started and stopped around training segments.
             checkpoint: where to keep the state of an unfinished run; None = nowhere.
+            resume: the state to go on from; None = from the beginning.
+            until_step: where to stop with a last point of the curve, however long the budget is; None = at its end.
             stop: asked at every step; True ends the run with a checkpoint.
-            report: called now and then with the curve so far, the clock running: it must be quick.
-            digest: that of the weights, for points of the curve.
-            until_step: step at which to end although the budget goes on.
+            report: called with the curve so far at each of its points, and now and then with the clock running: it
+                must be quick.
         """
-        self._digest = digest
-        self._until_step = until_step
         self.training = Training(check_every=CHECK_EVERY[solver.context.device.type])
         self._solver = solver
         self._progress = progress
         self._evaluate = evaluate
         self._memory = memory
         self._checkpoint = checkpoint
+        self._from = resume
+        self._until_step = until_step
         self._stop = stop
         self._report = report
         self._clock = StepClock(solver.context.device)
         self._cpu_s = 0.0
         self._segment_cpu = 0.0
-        self._validate_s = 0.0
         self._validate_every = solver.validate_every if isinstance(solver, HasValidate) else 0
         self._next_point = 1
 
@@ -131,10 +165,11 @@ class Trainer:
         if self._progress.step == 0:
             self._point({})
         budget, training, progress, clock = self._progress.budget, self.training, self._progress, self._clock
-        last_report = last_checkpoint = time.perf_counter()
+        last_report = last_checkpoint = perf_counter()
         self._start()
         done = budget.steps == 0
-        while not done:
+        training.cut = self._until_step == 0 and not done
+        while not (done or training.cut):
             clock.begin()
             info = self._solver.step()
             clock.end()
@@ -142,20 +177,22 @@ class Trainer:
             progress.seconds = clock.seconds
             done = (
                 info.done
-                or progress.step in (budget.steps, self._until_step)
+                or progress.step == budget.steps
                 or (budget.seconds is not None and progress.seconds >= budget.seconds)
             )
-            point_due = progress.step >= self._next_point and not done
+            training.cut = progress.step == self._until_step and not done
+            point_due = (progress.step >= self._next_point or training.cut) and not done
             if done or point_due or progress.step % training.check_every == 0 or progress.step <= WARMUP_STEPS:
                 self._look(info)
-            now = time.perf_counter()
+            now = perf_counter()
             if now - last_report > PROGRESS_SECONDS:
                 self._summarise()
                 self._report(training, progress)
                 last_report = now
-            validation_due = self._validate_every and progress.step % self._validate_every == 0 and not done
-            stopping = self._stop() and not done
-            checkpoint_due = self._checkpoint is not None and now - last_checkpoint > CHECKPOINT_SECONDS and not done
+            ending = done or training.cut
+            validation_due = self._validate_every and progress.step % self._validate_every == 0 and not ending
+            stopping = self._stop() and not ending
+            checkpoint_due = self._checkpoint is not None and now - last_checkpoint > CHECKPOINT_SECONDS and not ending
             if point_due or validation_due or stopping or checkpoint_due:
                 self._pause()
                 if point_due:
@@ -163,8 +200,9 @@ class Trainer:
                 if validation_due:
                     done = self._validate()
                 if stopping or checkpoint_due:
-                    self._save()
-                    last_checkpoint = time.perf_counter()
+                    with timed(training.times, "other_s"):
+                        self._save()
+                    last_checkpoint = perf_counter()
                 if stopping:
                     raise InterruptedTraining
                 self._start()
@@ -172,15 +210,18 @@ class Trainer:
         return training
 
     def _start(self) -> None:
-        self._memory.start()
-        self._segment_cpu = time.process_time()
+        with timed(self.training.times, "other_s"):
+            self._memory.start()
+        self._segment_cpu = process_time()
 
     def _pause(self) -> None:
-        self._clock.flush()
-        self._cpu_s += time.process_time() - self._segment_cpu
-        self._memory.stop()
-        self._progress.seconds = self._clock.seconds
-        self._summarise()
+        times = self.training.times
+        times.other_s = (times.other_s or 0.0) + self._clock.pause()
+        self._cpu_s += process_time() - self._segment_cpu
+        with timed(times, "other_s"):
+            self._memory.stop()
+            self._progress.seconds = self._clock.seconds
+            self._summarise()
 
     def _look(self, info: StepInfo) -> None:
         loss = _number(info.loss)
@@ -190,63 +231,60 @@ class Trainer:
             raise DivergedError(f"the loss is {loss} at step {self._progress.step}")
 
     def _point(self, scalars: Mapping[str, Tensor | float]) -> None:
-        """Evaluate, the clock stopped."""
+        """Evaluate and report, the clock stopped."""
         metrics = {name: float(value) for name, value in self._evaluate().items()}
-        self.training.curve.append(
-            CurvePoint(
-                step=self._progress.step,
-                train_s=self._progress.seconds,
-                metrics=metrics,
-                scalars={name: _number(value) for name, value in scalars.items()},
-                digest=self._digest(),
+        with timed(self.training.times, "other_s"):
+            self.training.curve.append(
+                CurvePoint(
+                    step=self._progress.step,
+                    train_s=self._progress.seconds,
+                    metrics=metrics,
+                    scalars={name: _number(value) for name, value in scalars.items()},
+                    digest=weights_digest(self._solver),
+                )
             )
-        )
-        self._next_point = max(self._progress.step + 1, 2 * self._progress.step)
+            self._next_point = max(self._progress.step + 1, 2 * self._progress.step)
+            self._report(self.training, self._progress)
 
     def _validate(self) -> bool:
         """Let the solver look at its validation pool, the clock stopped; return True if it says that it is done."""
         assert isinstance(self._solver, HasValidate)
-        begin = time.perf_counter()
-        verdict = self._solver.validate()
-        synchronize(self._solver.context.device)
-        self._validate_s += time.perf_counter() - begin
+        with timed(self.training.times, "validate_s"):
+            verdict = self._solver.validate()
+            synchronize(self._solver.context.device)
         return verdict.done
 
     def _summarise(self) -> None:
         durations = np.frombuffer(self._clock.durations, dtype=np.float64)
         warm, rest = durations[:WARMUP_STEPS], durations[WARMUP_STEPS:]
-        times = Times(
-            warmup_s=float(warm.sum()),
-            train_s=float(rest.sum()),
-            train_cpu_s=self._cpu_s,
-            validate_s=self._validate_s,
-        )
+        times = self.training.times
+        times.warmup_s, times.train_s, times.train_cpu_s = float(warm.sum()), float(rest.sum()), self._cpu_s
+        times.validate_s = times.validate_s or 0.0
         if len(durations):
             p10, median, p90 = np.quantile(rest if len(rest) else warm, [0.1, 0.5, 0.9]) * 1000
             times.step_ms, times.step_ms_p10, times.step_ms_p90 = float(median), float(p10), float(p90)
-        self.training.times = times
         self.training.steps = self._progress.step
 
     def _save(self) -> None:
         if self._checkpoint is None:
             return
-        state = {
-            "solver": self._solver.state_dict(),
-            "step": self._progress.step,
-            "seconds": self._progress.seconds,
-            "durations": torch.tensor(self._clock.durations, dtype=torch.float64),
-            "cpu_s": self._cpu_s,
-            "validate_s": self._validate_s,
-            "next_point": self._next_point,
-            "curve": [point.model_dump() for point in self.training.curve],
-            "resumed": self.training.resumed,
-            "drawn": [self._solver.problem.source.drawn, self._solver.problem.target.drawn],
-            "random": _random_state(),
-        }
+        state = Checkpoint(
+            solver=self._solver.state_dict(),
+            step=self._progress.step,
+            seconds=self._progress.seconds,
+            durations=torch.tensor(self._clock.durations, dtype=torch.float64),
+            cpu_s=self._cpu_s,
+            validate_s=self.training.times.validate_s or 0.0,
+            next_point=self._next_point,
+            curve=[point.model_dump() for point in self.training.curve],
+            resumed=self.training.resumed,
+            drawn=[self._solver.problem.source.drawn, self._solver.problem.target.drawn],
+            random=_random_state(),
+        )
         temporary = self._checkpoint.with_suffix(".tmp")
         try:
             self._checkpoint.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(state, temporary)
+            torch.save(vars(state), temporary)
             temporary.replace(self._checkpoint)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
             with contextlib.suppress(OSError):
@@ -254,31 +292,23 @@ class Trainer:
             raise StoreError(f"cannot write the checkpoint '{self._checkpoint}': {error}") from error
 
     def _resume(self) -> None:
-        if self._checkpoint is None or not self._checkpoint.exists():
+        state, self._from = self._from, None  # not kept in memory while training
+        if state is None:
             return
-        try:
-            state = torch.load(self._checkpoint, map_location=self._solver.context.device, weights_only=True)
-            self._solver.load_state_dict(state["solver"])
-        except Exception:  # a torn checkpoint is no loss of a result: begin again
-            self._checkpoint.unlink(missing_ok=True)
-            raise CheckpointError(str(self._checkpoint)) from None
-        self._progress.step = state["step"]
-        self._progress.seconds = state["seconds"]
-        self._clock.extend(state["durations"].tolist())
-        self._cpu_s, self._validate_s = state["cpu_s"], state["validate_s"]
-        self._next_point = state["next_point"]
-        self.training.curve = [CurvePoint.model_validate(point) for point in state["curve"]]
-        self.training.resumed = state["resumed"] + 1
-        self._solver.problem.source.drawn, self._solver.problem.target.drawn = state["drawn"]
-        _set_random_state(state["random"])
+        self._solver.load_state_dict(state.solver)
+        self._progress.step = state.step
+        self._progress.seconds = state.seconds
+        self._clock.extend(state.durations.tolist())
+        self._cpu_s, self.training.times.validate_s = state.cpu_s, state.validate_s
+        self._next_point = state.next_point
+        self.training.curve = [CurvePoint.model_validate(point) for point in state.curve]
+        self.training.resumed = state.resumed + 1
+        self._solver.problem.source.drawn, self._solver.problem.target.drawn = state.drawn
+        _set_random_state(state.random)
 
 
 def _number(value: Tensor | float) -> float:
     return float(value.detach()) if isinstance(value, Tensor) else float(value)
-
-
-class CheckpointError(Exception):
-    """A checkpoint could not be read; it was removed, and the run must begin again with a fresh solver."""
 
 
 def seed_everything(seed: int) -> None:

@@ -1,7 +1,7 @@
 """The process that does one run (or the closed-form baselines of one instance) and writes its record.
 
 Talks to the parent in JSON lines: one job on standard input, events on standard output. When standard input closes,
-the parent is gone: the worker keeps its checkpoint and ends. Started by `otbench.harness.execute`.
+the parent is gone: the worker keeps its checkpoint and ends. Started by `otbench.harness.guard`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gc
-import hashlib
 import os
 import signal
 import sys
@@ -17,27 +16,25 @@ import threading
 import time
 import traceback
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
+import numpy as np
+import torch
+
+from otbench.config import Config
 from otbench.errors import DivergedError, OtbenchError, StoreError
-from otbench.harness.messages import EXIT_INTERRUPTED, EXIT_STORE, Event, Job, Planned
-from otbench.records.record import (
-    CurvePoint,
-    RunSpec,
-    Status,
-)
+from otbench.harness import evaluate, train
+from otbench.harness.measure import PeakMemory, environment, fingerprints, synchronize, timed, weights_digest
+from otbench.harness.messages import CANNOT_WRITE, Event, Job, Planned
+from otbench.plugins.registry import Registry
+from otbench.problem import Problem
+from otbench.records.record import CurvePoint, RunSpec, Status
+from otbench.records.store import Store
+from otbench.registration import Registration
+from otbench.solver import Context, Solver
+from otbench.task import Instance, Outputs
 
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-    from otbench.config import Config
-    from otbench.harness.train import Progress, Training
-    from otbench.problem import Problem
-    from otbench.records.store import Store
-    from otbench.solver import Solver
-    from otbench.task import Instance, Outputs
-
+EXIT_INTERRUPTED = 3
 ORPHAN_GRACE_SECONDS = 20.0
 _SOLVER_STREAM = 1
 
@@ -62,28 +59,41 @@ def main() -> int:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; it sends SIGTERM
 
-    from otbench.harness.train import InterruptedTraining
-
-    try:
-        for planned in job.runs:
-            if signals.stop:
-                return EXIT_INTERRUPTED
+    for planned in job.runs:
+        if signals.stop:
+            return EXIT_INTERRUPTED
+        try:
             _Run(job, planned, events, signals).execute()
-    except InterruptedTraining:
-        return EXIT_INTERRUPTED
-    except StoreError as error:
-        sys.stderr.write(f"{error}\n")
-        return EXIT_STORE
+        except train.InterruptedTraining:
+            return EXIT_INTERRUPTED
+        except StoreError as error:
+            _send(events, Event(id=planned.id, phase=CANNOT_WRITE, message=str(error)))
+            return 1
     return 0
 
 
 def _watch_parent(signals: _Signals) -> None:
     """Wait until the parent closes our standard input or dies; then stop, by force if the run does not react."""
-    with contextlib.suppress(OSError, ValueError):
-        sys.stdin.buffer.read()
+    with contextlib.suppress(OSError):
+        while os.read(0, 4096):
+            pass
     signals.stop = True
     time.sleep(ORPHAN_GRACE_SECONDS)
     os._exit(EXIT_INTERRUPTED)
+
+
+def _send(events: IO[str], event: Event) -> None:
+    with contextlib.suppress(OSError, ValueError):  # the parent is gone: the watcher thread ends us
+        events.write(event.model_dump_json() + "\n")
+
+
+@dataclass(frozen=True)
+class _Built:
+    """What a spec names, ready to be solved."""
+
+    instance: Instance
+    solver: Registration
+    config: Config
 
 
 class _Run:
@@ -94,9 +104,11 @@ class _Run:
         self._events = events
         self._signals = signals
         self._spec = planned.spec
+        self._device = torch.device(planned.spec.device)
         self._record = planned.blank()
         self._record.shared_device = job.shared_device
-        self._training: Training | None = None
+        self._store = Store(job.folder)
+        self._training: train.Training | None = None
 
     def execute(self) -> None:
         """Do the run and write its record, whatever becomes of it.
@@ -105,183 +117,174 @@ class _Run:
             InterruptedTraining: the stop signal came; no record is written, a checkpoint stands.
             StoreError: the record or the checkpoint cannot be written.
         """
-        import torch
-
-        from otbench.harness.train import InterruptedTraining
-        from otbench.records.store import Store
-
-        store = Store(self._job.folder)
+        record = self._record
+        self._say("setup")
         try:
-            self._say("setup")
-            self._solve(store)
-            self._record.status = Status.OK if not self._record.reason else Status.SKIPPED
-        except (InterruptedTraining, StoreError):
+            self._solve()
+        except (train.InterruptedTraining, StoreError):
             raise
         except DivergedError as error:
-            self._fail(Status.DIVERGED, str(error), with_traceback=False)
+            self._fail(Status.DIVERGED, _message(error), with_traceback=False)
         except (MemoryError, torch.OutOfMemoryError) as error:
             self._fail(Status.OOM, _first_line(error))
         except OtbenchError as error:
-            self._fail(Status.ERROR, str(error), with_traceback=False)
-        except Exception as error:  # any error of a plugin becomes its row
+            self._fail(Status.ERROR, _message(error), with_traceback=False)
+        except BaseException as error:  # whatever a plugin raises becomes its row, sys.exit() and the like too
             # torch reports the host's lack of memory as a RuntimeError
-            out_of_memory = isinstance(error, RuntimeError) and "t allocate memory" in str(error)
+            out_of_memory = isinstance(error, RuntimeError) and "t allocate memory" in _message(error)
             reason = _first_line(error).partition("DefaultCPUAllocator: ")[2] or _first_line(error)
             self._fail(*(Status.OOM, reason) if out_of_memory else (Status.ERROR, f"{type(error).__name__}: {reason}"))
-        store.write(self._record)
-        store.checkpoint(self._record.id).unlink(missing_ok=True)
+        self._store.write(record)
+        if self._job.until_step is None:  # a checkpoint would be that of the whole run
+            self._store.checkpoint(record.id).unlink(missing_ok=True)
         self._say("end")
 
     def _fail(self, status: Status, reason: str, *, with_traceback: bool = True) -> None:
-        self._record.status = status
-        self._record.reason = reason
-        self._record.traceback = traceback.format_exc() if with_traceback else ""
+        self._record.end(status, reason, traceback=traceback.format_exc() if with_traceback else "")
         if self._training is not None:
             self._take(self._training)
 
-    def _say(self, phase: str, progress: Progress | None = None) -> None:
+    def _say(self, phase: str, progress: train.Progress | None = None) -> None:
         event = Event(id=self._record.id, phase=phase, record=self._record if phase == "train" else None)
         if progress is not None:
             event.progress, event.step, event.train_s = progress(), progress.step, progress.seconds
-        with contextlib.suppress(OSError, ValueError):  # the parent is gone: the watcher thread ends us
-            self._events.write(event.model_dump_json() + "\n")
+        _send(self._events, event)
 
-    def _take(self, training: Training) -> None:
-        setup, evaluation = self._record.times.setup_s, self._record.times.eval_s
+    def _take(self, training: train.Training) -> None:
         self._record.curve = training.curve
         self._record.start = training.curve[0].metrics if training.curve else {}
-        self._record.times = training.times.model_copy(update={"setup_s": setup, "eval_s": evaluation})
         self._record.counts.steps = training.steps
         self._record.counts.check_every = training.check_every
         self._record.counts.resumed = training.resumed
 
-    def _solve(self, store: Store) -> None:
-        import torch
+    def _solve(self) -> None:
+        """Build, train, measure; or say in the record why there is nothing to train."""
+        record = self._record
+        with timed(record.times, "build_s"):
+            built = self._build()
+        if built.solver.scored_by_task:
+            with timed(record.times, "eval_s"):
+                record.metrics = dict(built.instance.task_rows().get(self._spec.solver) or {})
+            declined = "" if record.metrics else f"this task has no row of {self._spec.solver}"
+        else:
+            assert issubclass(built.solver.cls, Solver)
+            support = built.solver.cls.supports(built.instance.problem)
+            declined = "" if support.ok else support.reason or "the solver declines this task and does not say why"
+        if declined or built.solver.scored_by_task:
+            record.end(Status.SKIPPED if declined else Status.OK, declined)
+            return
+        solver, progress, training = self._train(built)
+        self._measure(built.instance, solver, progress, training)
 
-        from otbench.harness import evaluate
-        from otbench.harness.measure import PeakMemory, environment, synchronize
-        from otbench.harness.train import Budget, CheckpointError, Progress, Trainer, seed_everything
-        from otbench.plugins.registry import Registry
-        from otbench.solver import Solver, networks
-
-        spec, record = self._spec, self._record
+    def _build(self) -> _Built:
+        """Load the plugins and make the instance; note in the record what they are."""
+        spec, record, device = self._spec, self._record, self._device
         torch.set_num_threads(spec.threads)
-        device = torch.device(spec.device)
-        dtype = torch.float64 if spec.dtype == "float64" else torch.float32
         registry = Registry(self._job.plugins)
         solver_entry = registry.load(registry.find(spec.solver, "solver", "baseline"))
         task_entry = registry.load(registry.find(spec.task, "task"))
         record.environment = environment(device, spec.threads)
-        seed_everything(spec.seed)
+        train.seed_everything(spec.seed)
         if device.type == "cuda":  # the first call creates the context, which is nobody's training time or memory
             torch.zeros(1, device=device)
             synchronize(device)
-
         task = task_entry.cls(task_entry.config(**spec.task_config), data_dir=self._job.data_dir)
+        dtype = torch.float64 if spec.dtype == "float64" else torch.float32
         instance = task.build(seed=spec.seed, device=device, dtype=dtype)
-        problem = instance.problem
         record.instance = task.describe()
         record.facts = dict(instance.facts)
         record.metric_info = list(task.metrics)
         record.published = task.published()
-        if solver_entry.scored_by_task:
-            row = instance.task_rows().get(spec.solver)
-            record.metrics = dict(row or {})
-            record.reason = "" if row else f"this task has no row of {spec.solver}"
-            return
-        solver_class = solver_entry.cls
-        assert issubclass(solver_class, Solver)
-        support = solver_class.supports(problem)
-        if not support.ok:
-            record.reason = support.reason
-            return
+        return _Built(instance, solver_entry, solver_entry.config(**spec.solver_config))
 
-        evaluation_seconds = 0.0
+    def _train(self, built: _Built) -> tuple[Solver[Config], train.Progress, train.Training]:
+        """Make the solver, or take up an interrupted run, and train to the end of the budget."""
+        spec, record, times = self._spec, self._record, self._record.times
+        problem = built.instance.problem
+        checkpoint = saved = None
+        with timed(times, "build_s"):
+            if spec.kind == "solver":
+                _load_lazy_parts(self._device)
+            gc.collect()
+            memory = PeakMemory(self._device)
+            if spec.kind == "solver" and self._job.until_step is None:
+                checkpoint = self._store.checkpoint(record.id)
+                saved = train.read_checkpoint(checkpoint, self._device)
+        progress = train.Progress(train.Budget(spec.steps, spec.time_limit))
+        with timed(times, "setup_s"):
+            memory.start()
+            solver = _make(built, spec, progress)
+            synchronize(self._device)
+            memory.stop()
+        record.counts.directions = solver.directions_trained
+        record.settings = {} if solver.settings is None else dataclasses.asdict(solver.settings)
+        with timed(times, "other_s"):
+            before = fingerprints(solver)
 
-        def outputs(*, final: bool) -> Outputs:
-            return evaluate.apply_maps(solver, instance.test, seed=spec.seed, final=final, mean=instance.scores_mean)
-
-        def score(mapped: Outputs | None = None) -> dict[str, float]:
-            nonlocal evaluation_seconds
-            begin = time.perf_counter()
-            values = evaluate.score(instance, mapped or outputs(final=False))
-            synchronize(device)
-            evaluation_seconds += time.perf_counter() - begin
-            record.times.eval_s = evaluation_seconds
-            return values
-
-        def report(training: Training, progress: Progress) -> None:
+        def report(training: train.Training, progress: train.Progress) -> None:
             self._take(training)
             self._say("train", progress)
 
-        def weights() -> str:
-            return hashlib.sha256("".join(map(_fingerprint, networks(solver).values())).encode()).hexdigest()[:16]
-
-        config = solver_entry.config(**spec.solver_config)
-        if spec.kind == "solver":
-            _load_lazy_parts(device)
-        gc.collect()
-        memory = PeakMemory(device)
-        checkpoint = store.checkpoint(record.id) if spec.kind == "solver" else None
-        while True:
-            progress = Progress(Budget(spec.steps, spec.time_limit))
-            begin = time.perf_counter()
-            memory.start()
-            solver = _make(solver_class, problem, config, spec, progress)
-            synchronize(device)
-            memory.stop()
-            record.times.setup_s = time.perf_counter() - begin
-            record.counts.directions = solver.directions_trained
-            record.settings = {} if solver.settings is None else dataclasses.asdict(solver.settings)
-            before = {name: _fingerprint(net) for name, net in networks(solver).items()}
-            trainer = Trainer(
-                solver,
-                progress,
-                evaluate=score,
-                memory=memory,
-                checkpoint=checkpoint,
-                stop=lambda: self._signals.stop,
-                report=report,
-                digest=weights,
-                until_step=self._job.until_step,
-            )
-            self._training = trainer.training
-            try:
-                training = trainer.run()
-                break
-            except CheckpointError as error:
-                sys.stderr.write(f"checkpoint {error} could not be read; the run begins again\n")
-                seed_everything(spec.seed)
-                instance = task.build(seed=spec.seed, device=device, dtype=dtype)
-                problem = instance.problem
-
+        trainer = train.Trainer(
+            solver,
+            progress,
+            evaluate=lambda: self._evaluate(built.instance, solver, final=False)[1],
+            memory=memory,
+            checkpoint=checkpoint,
+            resume=saved,
+            until_step=self._job.until_step if spec.kind == "solver" else None,
+            stop=lambda: self._signals.stop,
+            report=report,
+        )
+        del saved  # the trainer lets go of it once it has gone on from there
+        self._training = trainer.training
+        trainer.training.times = times
+        training = trainer.run()
         self._take(training)
-        if training.steps == self._job.until_step != spec.steps:
-            return
-        self._say("evaluate", progress)
         if len(self._job.runs) == 1:
             record.memory = memory.read()
-        counts = record.counts
-        counts.samples = problem.source.drawn + problem.target.drawn
-        counts.parameters, counts.stored_bytes = evaluate.stored_size(solver.stored_modules())
-        counts.networks_moved = {
-            n: _fingerprint(net) != before[n] for n, net in networks(solver).items() if n in before
-        }
-        counts.function_evaluations = solver.function_evaluations
+        record.counts.samples = problem.source.drawn + problem.target.drawn
+        with timed(times, "other_s"):
+            after = fingerprints(solver)
+        record.counts.networks_moved = {name: after[name] != before[name] for name in after if name in before}
+        record.counts.function_evaluations = solver.function_evaluations
+        return solver, progress, training
+
+    def _measure(
+        self, instance: Instance, solver: Solver[Config], progress: train.Progress, training: train.Training
+    ) -> None:
+        """Evaluate the trained maps, time inference, keep pictures; of a run cut short, take its last point."""
+        record = self._record
+        self._say("evaluate", progress)
+        record.counts.parameters, record.counts.stored_bytes = evaluate.stored_size(solver.stored_modules())
         record.reads_label = solver.reads_label
-        mapped = outputs(final=True)
-        record.metrics = score(mapped)
-        forward, backward = evaluate.time_inference(solver, instance.test, seed=spec.seed)
-        record.times.infer_fwd_s, record.times.infer_bwd_s = forward, backward
-        record.curve.append(
-            CurvePoint(step=training.steps, train_s=progress.seconds, metrics=record.metrics, digest=weights())
-        )
+        record.end(Status.OK)
+        if training.cut:
+            record.metrics = training.curve[-1].metrics
+            return
+        mapped, record.metrics = self._evaluate(instance, solver, final=True)
+        with timed(record.times, "other_s"):
+            forward, backward = evaluate.time_inference(solver, instance.test, seed=self._spec.seed)
+            record.times.infer_fwd_s, record.times.infer_bwd_s = forward, backward
+            last = CurvePoint(step=training.steps, train_s=progress.seconds, metrics=record.metrics)
+            last.digest = weights_digest(solver)
+            record.curve.append(last)
         broken = [name for name, value in record.metrics.items() if value != value or abs(value) == float("inf")]
         if broken:
             raise DivergedError(f"not finite at the end: {', '.join(broken)}")
-        self._draw(store, instance, mapped)
+        with timed(record.times, "other_s"):
+            self._draw(instance, mapped)
 
-    def _draw(self, store: Store, instance: Instance, mapped: Outputs) -> None:
+    def _evaluate(self, instance: Instance, solver: Solver[Config], *, final: bool) -> tuple[Outputs, dict[str, float]]:
+        with timed(self._record.times, "eval_s"):
+            mapped = evaluate.apply_maps(
+                solver, instance.test, seed=self._spec.seed, final=final, mean=instance.scores_mean
+            )
+            values = evaluate.score(instance, mapped)
+            synchronize(self._device)
+        return mapped, values
+
+    def _draw(self, instance: Instance, mapped: Outputs) -> None:
         """Keep what a report draws; a failure costs the pictures, not the numbers, and stands in the record.
 
         Raises:
@@ -289,51 +292,40 @@ class _Run:
         """
         record = self._record
         try:
-            record.pictures = store.write_pictures(record.id, instance.pictures(mapped))
+            record.pictures = self._store.write_pictures(record.id, instance.pictures(mapped))
         except StoreError:
             raise
         except Exception as error:  # any error of a plugin
-            record.stderr = f"no pictures: {type(error).__name__}: {_first_line(error)}"
+            record.end(record.status, stderr=f"no pictures: {type(error).__name__}: {_first_line(error)}")
             sys.stderr.write(f"{record.id}: {record.stderr}\n")
 
 
-def _make(
-    cls: type[Solver[Config]],
-    problem: Problem,
-    config: Config,
-    spec: RunSpec,
-    progress: Progress,
-) -> Solver[Config]:
-    import numpy as np
-    import torch
-
-    from otbench.solver import Context
-
+def _make(built: _Built, spec: RunSpec, progress: train.Progress) -> Solver[Config]:
+    problem: Problem = built.instance.problem
     # A stream of its own, apart from those that draw pools and test data from the same run seed.
     seed = int(np.random.SeedSequence([spec.seed, _SOLVER_STREAM]).generate_state(1, np.uint64)[0] >> 1)
     generator = torch.Generator(problem.device).manual_seed(seed)
-    return cls(problem, config, Context(problem.device, problem.dtype, generator, progress))
+    assert issubclass(built.solver.cls, Solver)
+    return built.solver.cls(problem, built.config, Context(problem.device, problem.dtype, generator, progress))
 
 
 def _load_lazy_parts(device: torch.device) -> None:
     """Make torch import what it loads at first use (optimisers, autograd), so that no solver pays for it."""
-    import torch
-
     weight = torch.zeros(1, device=device, requires_grad=True)
     optimiser = torch.optim.Adam([weight])
     weight.sum().backward()  # type: ignore[no-untyped-call]
     optimiser.step()
 
 
-def _fingerprint(module: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for tensor in (*module.parameters(), *module.buffers()):
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+def _message(error: BaseException) -> str:
+    try:
+        return str(error).strip()
+    except BaseException:  # a plugin's own __str__
+        return ""
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return (_message(error) or type(error).__name__).splitlines()[0]
 
 
 if __name__ == "__main__":

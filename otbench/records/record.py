@@ -13,10 +13,16 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from otbench.config import Value
+from otbench.names import plain, plain_lines
 from otbench.reporting import Metric, Published
 
 SCHEMA = 1
 """Version of the record's form. Raise it when a field changes its meaning; older files must still load."""
+LONGEST_REASON = 1000
+BUSY_SHARE = 0.9
+"""Share of a core that training on the CPU gets on an idle machine, at least."""
+BUSY_SECONDS = 1.0
+"""Training shorter than this says nothing about the machine's load: the processor's clock is too coarse."""
 
 
 class Status(StrEnum):
@@ -81,7 +87,11 @@ class RunSpec(BaseModel):
 
 
 class CurvePoint(_Model):
-    """Accuracy at one moment of training, the clock stopped; `digest` is that of the weights."""
+    """Accuracy at one moment of training, the clock stopped.
+
+    `digest` is that of the solver's networks: two runs with equal digests have the same weights, bit for bit. Empty
+    where there is no network.
+    """
 
     step: int
     train_s: float
@@ -91,19 +101,45 @@ class CurvePoint(_Model):
 
 
 class Times(_Model):
-    """Seconds by phase. Evaluation never counts as training."""
+    """Seconds by phase, on the worker's clock. Evaluation never counts as training.
 
+    `build_s` is what comes before set-up (plugins, the instance), `other_s` the harness's own work: between steps,
+    checkpoints, timing of inference, pictures. On a GPU `other_s` holds waiting for the device too.
+    """
+
+    build_s: float | None = None
     setup_s: float | None = None
     warmup_s: float | None = None
     train_s: float | None = None
     train_cpu_s: float | None = None
     validate_s: float | None = None
     eval_s: float | None = None
+    other_s: float | None = None
     infer_fwd_s: float | None = None
     infer_bwd_s: float | None = None
     step_ms: float | None = None
     step_ms_p10: float | None = None
     step_ms_p90: float | None = None
+
+    @property
+    def total_s(self) -> float:
+        """All seconds that the run reports: the sum of its phases."""
+        phases = (self.build_s, self.setup_s, self.warmup_s, self.train_s, self.validate_s, self.eval_s, self.other_s)
+        return sum(phase or 0.0 for phase in phases)
+
+
+class Account(_Model):
+    """What the parent measured of a run, on its own clock.
+
+    Attributes:
+        wall_s: from the start of the worker, or the end of the run before in the same worker, to the run's end.
+        startup_s: the part of it before the run began.
+        cpu_s: processor seconds of the worker and all that it started; None in one shared by several baselines.
+    """
+
+    wall_s: float | None = None
+    startup_s: float = 0.0
+    cpu_s: float | None = None
 
 
 class Memory(_Model):
@@ -152,6 +188,7 @@ class Record(_Model):
         settings: values that the solver chose where its parameters are left at none, by name.
         source: hash of the code that made the numbers, by file.
         reads_label: whether the maps are given the class of the point that they move.
+        account: wall clock and processor time as the parent of the worker measured them.
         pictures: what a report can draw; the arrays lie in a file of the same name, ending `.npz`.
         command: how to repeat this run.
     """
@@ -173,6 +210,7 @@ class Record(_Model):
     facts: dict[str, Value] = {}
     settings: dict[str, Value] = {}
     times: Times = Times()
+    account: Account = Account()
     memory: Memory = Memory()
     counts: Counts = Counts()
     reads_label: bool = False
@@ -185,12 +223,20 @@ class Record(_Model):
 
     @property
     def loaded(self) -> bool:
-        """Whether the machine was under load: training on the CPU got less than 90 % of a processor's time."""
+        """Whether the machine was under load: training on the CPU got less than 90 % of one core.
+
+        The times of such a run say nothing about the solver. False where the record cannot tell.
+        """
         times = self.times
-        if times.train_cpu_s is None or times.train_s is None or self.spec.device != "cpu":
+        if self.spec.device != "cpu" or times.train_cpu_s is None or times.train_s is None:
             return False
-        training = times.train_s + (times.warmup_s or 0.0)
-        return training >= 1 and times.train_cpu_s < 0.9 * training
+        seconds = times.train_s + (times.warmup_s or 0.0)
+        return seconds >= BUSY_SECONDS and times.train_cpu_s < BUSY_SHARE * seconds
+
+    def end(self, status: Status, reason: str = "", *, traceback: str = "", stderr: str = "") -> None:
+        """Note how the run ended. Messages can be a plugin's: they are cut and freed of control characters here."""
+        self.status, self.reason = status, plain(reason, LONGEST_REASON)
+        self.traceback, self.stderr = plain_lines(traceback), plain_lines(stderr)
 
     def final(self, spec: RunSpec) -> bool:
         """Say whether this record settles `spec`, so that it need not run again.

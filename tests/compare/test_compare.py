@@ -314,6 +314,40 @@ def test_time_is_a_regression_only_when_asked_and_beyond_its_noise() -> None:
     assert not compare(timed(10), timed(30, shared_device=True), gate).regressed
 
 
+def test_runs_on_a_machine_under_load_are_left_out_of_time_and_the_row_says_so() -> None:
+    gate = Rules(gate_time=3.0)
+
+    def busy(ms: float, share: float) -> Times:
+        return Times(step_ms=ms, step_ms_p10=ms, step_ms_p90=ms, train_s=9.0, warmup_s=1.0, train_cpu_s=10 * share)
+
+    base = seeds(1.0, 1.0, times=busy(10, 1.0))
+    slow, quick = seeds(1.0, 1.0, times=busy(30, 0.8)), seeds(1.0, 1.0, times=busy(10, 0.95))
+    row = the(compare(base, slow, gate), Aspect.TIME)
+    assert (row.verdict, row.seeds) == (Verdict.NOT_COMPARABLE, (0, 1))
+    assert "under load in 2 of 2" in row.reason
+    row = the(compare(base, [slow[0], quick[1]], gate), Aspect.TIME)
+    assert (row.verdict, row.seeds, row.new) == (Verdict.SAME, (1,), pytest.approx(10))
+    assert "under load in 1 of 2" in row.reason
+    assert compare(base, seeds(1.0, 1.0, times=busy(30, 1.0)), gate).regressed
+
+
+@pytest.mark.parametrize(
+    ("times", "device", "loaded"),
+    [
+        (Times(train_s=9.0, warmup_s=1.0, train_cpu_s=8.9), "cpu", True),
+        (Times(train_s=9.0, warmup_s=1.0, train_cpu_s=9.1), "cpu", False),
+        (Times(train_s=9.0, train_cpu_s=36.0), "cpu", False),
+        (Times(train_s=0.5, warmup_s=0.4, train_cpu_s=0.1), "cpu", False),
+        (Times(train_s=9.0, warmup_s=1.0, train_cpu_s=1.0), "cuda:0", False),
+        (Times(train_s=9.0), "cpu", False),
+        (Times(), "cpu", False),
+    ],
+)
+def test_a_machine_is_under_load_where_training_got_less_than_a_core(times: Times, device: str, loaded: bool) -> None:
+    (record,) = seeds(1.0, times=times, device=device)
+    assert record.loaded is loaded
+
+
 # -------------------------------------------------------------------------------------------------------------- pairing
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from otbench import task
 from otbench.datasets.gaussian import Gaussian, GaussianConfig
+from otbench.errors import OtbenchError
 from otbench.harness.evaluate import DRAWS, apply_maps, score
 from otbench.problem import Batch, PoolMeasure, Problem, QuadraticCost
 from otbench.solver import Config, Context, Solver, StepInfo
@@ -77,6 +79,28 @@ def test_points_are_mapped_in_pieces_by_their_size_and_in_order() -> None:
     moved = apply_maps(solver, task.TestData(Batch(x, label), Batch(x, label)), seed=0).forward
     assert sizes == [1024, 1024, 452]
     assert torch.equal(moved, x + label.view(-1, 1, 1, 1))
+
+
+@pytest.mark.parametrize("name", ["backward_map", "log_prob"])
+def test_backward_maps_and_densities_of_another_form_are_refused(name: str) -> None:
+    class TwoWay(Noisy):
+        def backward_map(
+            self, y: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
+        ) -> Tensor:
+            return y[:, :1] if name == "backward_map" else y
+
+        def log_prob(self, y: Tensor, label: Tensor | None = None) -> Tensor:
+            return y[:, :1] if name == "log_prob" else y.double().sum(1)
+
+    x = torch.zeros(30, 2)
+    problem = Problem(PoolMeasure(x), PoolMeasure(x), QuadraticCost(), CPU, torch.float32)
+    solver = TwoWay(problem, Config(), Context(CPU, torch.float32, torch.Generator(), lambda: 1.0))
+    with pytest.raises(OtbenchError) as error:
+        apply_maps(solver, task.TestData(Batch(x), Batch(x)), seed=0)
+    wanted = "(30,)" if name == "log_prob" else "(30, 2)"
+    assert str(error.value) == (
+        f"TwoWay: {name} must return shape {wanted}, float32, on cpu here; it returned shape (30, 1), float32, on cpu"
+    )
 
 
 def test_the_gaussian_task_scores_both() -> None:

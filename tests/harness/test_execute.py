@@ -154,7 +154,7 @@ def workers_of(parent: int) -> list[int]:
     for path in Path("/proc").glob("[0-9]*"):
         try:
             started_by = int((path / "stat").read_text().rpartition(")")[2].split()[1])
-            if started_by == parent and b"otbench.harness.worker" in (path / "cmdline").read_bytes():
+            if started_by == parent and b"otbench.harness.guard" in (path / "cmdline").read_bytes():
                 found.append(int(path.name))
         except (OSError, ValueError):
             continue
@@ -163,9 +163,7 @@ def workers_of(parent: int) -> list[int]:
 
 def alive(process: int) -> bool:
     try:
-        return (
-            b"otbench.harness.worker" in Path(f"/proc/{process}/cmdline").read_bytes()
-        )  # empty for one that has ended
+        return b"otbench.harness.guard" in Path(f"/proc/{process}/cmdline").read_bytes()  # empty for one that has ended
     except OSError:
         return False
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -14,8 +14,16 @@ from torch import Tensor, nn
 
 from otbench.errors import DivergedError, StoreError
 from otbench.harness.measure import PeakMemory
-from otbench.harness.train import Budget, CheckpointError, InterruptedTraining, Progress, Trainer, seed_everything
+from otbench.harness.train import (
+    Budget,
+    InterruptedTraining,
+    Progress,
+    Trainer,
+    read_checkpoint,
+    seed_everything,
+)
 from otbench.problem import PoolMeasure, Problem, QuadraticCost
+from otbench.records.record import CurvePoint
 from otbench.samplers import EpochSampler
 from otbench.solver import Config, Context, Solver, StepInfo
 
@@ -159,23 +167,66 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path: Path) -> Non
         trainer.run()
     assert checkpoint.exists()
     torch.manual_seed(999)  # a new process has other global states
-    second, trainer, progress = make(Walker, Budget(steps=60), checkpoint=checkpoint)
+    saved = read_checkpoint(checkpoint, CPU)
+    second, trainer, progress = make(Walker, Budget(steps=60), checkpoint=checkpoint, resume=saved)
     resumed = trainer.run()
     assert progress.step == 60
     assert torch.equal(second.net.weight, whole.net.weight)
     assert [p.metrics for p in resumed.curve] == [p.metrics for p in unbroken.curve]
-    assert [p.step for p in resumed.curve] == [p.step for p in unbroken.curve]
+    assert [(p.step, p.digest) for p in resumed.curve] == [(p.step, p.digest) for p in unbroken.curve]
     assert second.problem.source.drawn == whole.problem.source.drawn
     assert resumed.resumed == 1
 
 
-def test_a_torn_checkpoint_is_removed_and_said(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"torn", b"", b"PK\x03\x04"])
+def test_a_torn_checkpoint_is_removed_and_said_and_the_run_begins_again(
+    content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     checkpoint = tmp_path / "run.pt"
-    checkpoint.write_bytes(b"torn")
-    _, trainer, _ = make(Walker, Budget(steps=5), checkpoint=checkpoint)
-    with pytest.raises(CheckpointError):
-        trainer.run()
+    checkpoint.write_bytes(content)
+    assert read_checkpoint(checkpoint, CPU) is None
     assert not checkpoint.exists()
+    assert "could not be read; the run begins again" in capsys.readouterr().err
+    assert read_checkpoint(checkpoint, CPU) is None
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("until", [0, 1, 23, 32])
+def test_a_run_cut_short_has_the_points_and_weights_of_the_whole_run_up_to_there(until: int) -> None:
+    _, trainer, _ = make(Walker, Budget(steps=60))
+    whole = trainer.run()
+    solver, trainer, _ = make(Walker, Budget(steps=60), until_step=until)
+    part = trainer.run()
+    assert part.cut
+    assert not whole.cut
+    assert part.steps == len(solver.seen) == part.curve[-1].step == until
+
+    def points(curve: Iterable[CurvePoint]) -> list[tuple[int, str, object, object]]:
+        return [(p.step, p.digest, p.metrics, p.scalars) for p in curve]
+
+    until_then = [point for point in whole.curve if point.step <= until]
+    assert points(part.curve)[: len(until_then)] == points(until_then)
+    assert len({point.digest for point in whole.curve}) == len(whole.curve)  # Adam moves in every step
+
+
+def test_a_budget_that_ends_before_the_cut_is_a_whole_run() -> None:
+    _, trainer, _ = make(Walker, Budget(steps=10), until_step=10)
+    assert not trainer.run().cut
+    assert [point.step for point in trainer.training.curve] == [0, 1, 2, 4, 8]
+
+
+def test_the_first_point_is_reported_before_the_first_step() -> None:
+    """So that a step that hangs, however early, leaves a curve."""
+
+    class Hanging(Walker):
+        def step(self) -> StepInfo:
+            raise TimeoutError
+
+    heard: list[int] = []
+    _, trainer, _ = make(Hanging, Budget(steps=10), report=lambda training, progress: heard.append(len(training.curve)))
+    with pytest.raises(TimeoutError):
+        trainer.run()
+    assert heard == [1]
 
 
 def test_a_checkpoint_that_cannot_be_written_is_a_store_error(tmp_path: Path) -> None:
