@@ -23,6 +23,7 @@ from otbench.files import typed_path
 from otbench.names import hint, listed
 
 if TYPE_CHECKING:
+    from otbench.harness.identity import Standing
     from otbench.records.record import Record
 
 
@@ -62,33 +63,42 @@ def add_commands(add: AddCommand) -> None:
     parser.add_argument("--prune", action="store_true", help="remove runs of the baseline that NEW does not have")
 
 
-def print_records(records: Sequence[Record], *, full_command: str | None = None) -> None:
-    """Print `records` as tables, and the command for comparable numbers."""
+def print_records(
+    records: Sequence[Record], standing: Standing | None = None, *, full_command: str | None = None
+) -> None:
+    """Print `records` as tables, and the command for comparable numbers.
+
+    Args:
+        records: what to print.
+        standing: how they stand to this checkout's code; None = it made them all.
+        full_command: the command for comparable numbers.
+    """
     from otbench.cli.console import console
     from otbench.report.rows import sections
     from otbench.report.terminal import print_sections
 
-    print_sections(console(), sections(records), full_command=full_command)
+    known = {} if standing is None else {"stale": standing.stale, "verified": standing.lifted}
+    print_sections(console(), sections(records, **known), full_command=full_command)
 
 
 def table(options: argparse.Namespace) -> int:
     """Print recorded results again."""
-    print_records(_selected(options, current=options.current))
+    records, standing = _selected(options)
+    if options.current:
+        records = [record for record in records if record.id not in standing.stale]
+        if not records:
+            raise UsageError("none of these records is by the code of this checkout; leave out --current to see all")
+    print_records(records, standing)
     return 0
 
 
-def _selected(options: argparse.Namespace, *, current: bool = False) -> list[Record]:
-    """Return the records that `options` ask for, `current` ones only or all; there is at least one."""
+def _selected(options: argparse.Namespace) -> tuple[list[Record], Standing]:
+    """Return the records that `options` ask for, at least one, and how they stand to this checkout's code."""
+    from otbench.harness.identity import standing
+    from otbench.records.verified import read_verified
+
     records, folders = _recorded(options)
     where = ", ".join(str(folder) for folder in folders)
-    if current and records:
-        from otbench.harness.identity import stale_of
-        from otbench.records.verified import read_verified
-
-        stale = stale_of(records, registry_of(options), read_verified(folders))
-        records = [record for record in records if record.id not in stale]
-        if not records:
-            raise UsageError(f"no record in {where} is by the code of this checkout; leave out --current to see all")
     for option, field in (("solvers", "solver"), ("task", "task"), ("preset", "preset")):
         if (typed := getattr(options, option)) is not None:
             have = sorted({str(getattr(record.spec, field)) for record in records})
@@ -96,7 +106,7 @@ def _selected(options: argparse.Namespace, *, current: bool = False) -> list[Rec
             records = [record for record in records if getattr(record.spec, field) in names]
     if not records:
         raise UsageError(f"no records in {where}; make some with: {program_name()} --solvers ... --task ...")
-    return records
+    return records, standing(records, registry_of(options), read_verified(folders))
 
 
 def _recorded(options: argparse.Namespace) -> tuple[list[Record], list[Path]]:
@@ -137,7 +147,16 @@ def report(options: argparse.Namespace) -> int:
     for name in ("solvers", "task", "preset"):  # formats and place do not change what a table holds
         if (typed := getattr(options, name)) is not None:
             words += [f"--{name}", typed]
-    made = build(_selected(options), out, formats, command=shlex.join(words), folders=_folders(options))
+    records, standing = _selected(options)
+    made = build(
+        records,
+        out,
+        formats,
+        command=shlex.join(words),
+        folders=_folders(options),
+        stale=standing.stale,
+        verified=standing.lifted,
+    )
     warn(made.notes)
     page = "; open index.html in a browser" if "index.html" in made.written else ""
     console().print(f"{len(made.written)} files in {out}{page}", markup=False)

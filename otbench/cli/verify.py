@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 import random
 from collections import Counter
-from pathlib import Path
 
-from otbench.cli.common import EXIT_FAILED_ROWS, AddCommand, registry_of, warn
+from otbench.cli.common import EXIT_FAILED_ROWS, AddCommand, data_folder, registry_of, warn
 from otbench.errors import UsageError
+from otbench.files import typed_path
 
 
 def add_commands(add: AddCommand) -> None:
@@ -38,22 +37,15 @@ def verify(options: argparse.Namespace) -> int:
     for option, value, least in limits:
         if value is not None and not least <= value <= 10**12:
             raise UsageError(f"{option} {value}: must be a whole number from {least} to 10^12")
-    data_dir = options.data_dir or os.environ.get("OTBENCH_DATA_DIR")
-    if data_dir and not Path(data_dir).is_dir():
-        raise UsageError(f"--data-dir {data_dir}: no such folder")
-    store = Store(Path(options.folder))
+    data_dir = data_folder(options.data_dir)
+    store = Store(typed_path(options.folder, "FOLDER"))
     records = store.all()
     warn(store.passed_over)
     if not records:
         raise UsageError(f"no records in {store.folder}")
     if options.sample is not None:
         records = random.Random(options.seed).sample(records, min(options.sample, len(records)))
-    verifier = Verifier(
-        store.folder,
-        registry_of(options),
-        until_step=options.until_step,
-        data_dir=Path(data_dir) if data_dir else None,
-    )
+    verifier = Verifier(store.folder, registry_of(options), until_step=options.until_step, data_dir=data_dir)
     out = console()
     table = Table("record", "outcome", "first difference", "why", box=None, padding=(0, 2, 0, 0), pad_edge=False)
     counts: Counter[Outcome] = Counter()

@@ -156,11 +156,6 @@ def standing(records: Sequence[Record], registry: Registry, verified: Sequence[V
     return Standing(stale, lifted)
 
 
-def stale_of(records: Sequence[Record], registry: Registry, verified: Sequence[Verification] = ()) -> dict[str, str]:
-    """Return the ids of records that other code made, and are not verified, each with the commit of that code."""
-    return dict(standing(records, registry, verified).stale)
-
-
 def current_hash(solver: str, task: str, registry: Registry) -> str | None:
     """Return the digest of the code that would make the numbers of `solver` on `task` now; None if one is gone."""
     try:
@@ -171,4 +166,4 @@ def current_hash(solver: str, task: str, registry: Registry) -> str | None:
 
 def _commit(record: Record) -> str:
     commit = record.environment.get("commit")
-    return str(commit)[:8] if commit else "an unknown commit"
+    return f"commit {str(commit)[:8]}" if commit else "an unknown commit"
