@@ -32,7 +32,11 @@ def planned(toy: str, **asked: object) -> Plan:
 
 
 def solver_runs(plan: Plan) -> list[tuple[str, dict[str, object], int]]:
-    return [(run.label, dict(run.spec.task_config), run.spec.seed) for run in plan.runs if run.spec.kind == "solver"]
+    return [
+        (run.label, {name: value for name, value in run.spec.task_config.items() if value is not None}, run.spec.seed)
+        for run in plan.runs
+        if run.spec.kind == "solver"
+    ]
 
 
 @pytest.fixture(scope="module")
