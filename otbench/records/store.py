@@ -262,5 +262,6 @@ def write_output(path: Path, content: bytes) -> None:
 
 
 def _cannot_write(path: Path, error: Exception) -> StoreError:
+    kept = "results already there are kept"
     then = "free space or permissions, or choose another folder with --out, then repeat the same command"
-    return cannot_write(path, error, f"results already there are kept: {then}")
+    return cannot_write(path, error, f"{kept}; {then}")
