@@ -197,7 +197,7 @@ def _info(picture: Picture) -> PictureInfo:
 
 
 def _kept(picture: Picture) -> Picture:
-    """Return what is kept of a picture: the first points of a cloud; floats in single precision, which is ample to draw."""
+    """Return what is kept of a picture: the first points of a cloud; floats in single precision, enough to draw."""
     rows = POINTS if picture.kind in ("points", "arrows") else None
     return replace(picture, arrays={name: _typed(array[:rows]) for name, array in picture.arrays.items()})
 
