@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Generic, Literal, TypeAlias, TypeVar
 
@@ -47,7 +48,6 @@ class NetworkSource(TrainedSource):
     def __init__(self, name: What) -> None:
         """Take `vae` or `classifier`."""
         self.name = name
-        self._last: ImageSet | None = None
         self.licence = "of the images that they are trained on"
         kinds = f"; kinds {', '.join(KINDS)}" if name == "vae" else ""
         self.what = f"{name}s of images; sets {', '.join(SETS)}{kinds}; sizes {', '.join(SIZES)}"
@@ -76,9 +76,10 @@ class NetworkSource(TrainedSource):
         # a forced training looks past the user's folder: nothing in there is ours to replace
         folder = None if options.force else data_dir
         device = torch.device(options.device)
+        images = cache(load)  # one reading for all networks of a set
         made = []
         for name, settings in jobs:
-            data = self._images(name, data_dir)
+            data = images(name, data_dir)
             trained(data, settings, data_dir=folder, device=device, listen=options.listen, force=options.force)
             made.append(network_path(name, data.digest, settings, folder))
         return made
@@ -98,20 +99,15 @@ class NetworkSource(TrainedSource):
     def _here(self, data_dir: Path | None) -> dict[Path, tuple[ImageSet, NetworkSettings[nn.Module]]]:
         """Return the files that are there of those that tasks need by default, and what they are made from."""
         found: dict[Path, tuple[ImageSet, NetworkSettings[nn.Module]]] = {}
+        images = cache(load)
         for name, settings in self._jobs(MakeOptions()):
             # images are read only where something of that name is there: `data list` should not take seconds
             if held(settings.file_name(name), data_dir) and all_present([name], data_dir):
-                data = self._images(name, data_dir)
+                data = images(name, data_dir)
                 path = network_path(name, data.digest, settings, data_dir)
                 if path.exists():
                     found[path] = data, settings
         return found
-
-    def _images(self, name: SetName, data_dir: Path | None) -> ImageSet:
-        """Return a set, of which the last one read is kept at hand."""
-        if self._last is None or self._last.name != name:
-            self._last = load(name, data_dir)
-        return self._last
 
 
 WordT = TypeVar("WordT", bound=str)

@@ -15,7 +15,7 @@ from otbench.errors import DataError, PluginError, UsageError
 from otbench.names import did_you_mean, hint, listed
 
 if TYPE_CHECKING:
-    from otbench.data.sources import DataSource, MakeOptions, Progress, TrainedSource
+    from otbench.data.sources import DataSource, Progress
     from otbench.plugins.registry import Registry
 
 Action: TypeAlias = Callable[["Sequence[DataSource]", argparse.Namespace, "Path | None"], Sequence[str]]
@@ -66,13 +66,13 @@ def _list(known: Sequence[DataSource], options: argparse.Namespace, data_dir: Pa
 
 
 def _fetch(known: Sequence[DataSource], options: argparse.Namespace, data_dir: Path | None) -> list[str]:
-    from otbench.data.sources import MakeOptions, TrainedSource
+    from otbench.data.sources import TrainedSource
 
     if options.name is None:
         raise UsageError(f"data fetch: NAME is missing; there is: {', '.join(source.name for source in known)}")
     source = _chosen(known, options.name)
     if isinstance(source, TrainedSource):
-        return _made(source, data_dir, MakeOptions(listen=_show))
+        return _make(known, options, data_dir)
     return [f"{source.name}: ready: {source.fetch(data_dir)}"]
 
 
@@ -100,7 +100,7 @@ def _make(known: Sequence[DataSource], options: argparse.Namespace, data_dir: Pa
         if not (threads.isascii() and threads.isdigit() and len(threads) < 9 and 1 <= int(threads) <= 1024):
             raise UsageError(f"--threads {threads}: must be a whole number from 1 to 1024")
         typed["threads"] = int(threads)
-    made = MakeOptions(
+    wanted = MakeOptions(
         sets=listed(options.set or "") or None,
         kinds=listed(options.kind or "") or None,
         size=options.size or "default",
@@ -109,11 +109,7 @@ def _make(known: Sequence[DataSource], options: argparse.Namespace, data_dir: Pa
         listen=_show,
         **typed,
     )
-    return _made(trained[options.name], data_dir, made)
-
-
-def _made(source: TrainedSource, data_dir: Path | None, options: MakeOptions) -> list[str]:
-    return [f"ready: {path}" for path in source.make(data_dir, options)]
+    return [f"ready: {path}" for path in trained[options.name].make(data_dir, wanted)]
 
 
 def _show(progress: Progress) -> None:

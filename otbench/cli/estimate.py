@@ -13,7 +13,7 @@ from otbench.config import build_config
 from otbench.errors import StoreError
 from otbench.harness.messages import Planned
 from otbench.plugins.registry import Registry
-from otbench.records.record import Record, Status
+from otbench.records.record import Record
 from otbench.records.store import Store
 from otbench.registration import MAX_STEPS
 from otbench.solver import Solver
@@ -52,15 +52,12 @@ def estimates(runs: Sequence[Planned], records: Sequence[Record]) -> dict[str, t
     return known
 
 
-def refusals(
-    runs: Sequence[Planned], records: Sequence[Record], registry: Registry, data_dir: Path | None
-) -> dict[str, str]:
-    """Return why runs will be skipped, by run id: what the solver says of the problem, or what it said when recorded.
+def refusals(runs: Sequence[Planned], registry: Registry, data_dir: Path | None) -> dict[str, str]:
+    """Return why runs will be skipped, by run id: what the solver says of the problem.
 
     Problems are built here, in a thread that is left alone after `PATIENCE`: large ones take minutes.
     """
-    skipped = {_instance(record): record.reason for record in records if record.status is Status.SKIPPED}
-    found = {run.id: skipped[_instance(run)] for run in runs if _instance(run) in skipped}
+    found: dict[str, str] = {}
 
     def ask() -> None:
         built: dict[str, Instance | None] = {}
@@ -97,10 +94,6 @@ def _build(run: Planned, registry: Registry, data_dir: Path | None) -> Instance:
 
 def _kind(run: Planned | Record) -> tuple[str, str]:
     return run.spec.solver, run.spec.device.split(":")[0]
-
-
-def _instance(run: Planned | Record) -> str:
-    return f"{run.spec.solver} {run.spec.task} {sorted(run.spec.task_config.items())}"
 
 
 def _distance(run: Planned, record: Record) -> tuple[bool, bool, float, bool, float]:

@@ -197,14 +197,13 @@ def _dry_run(plan: Plan, store: Store, request: Request, registry: Registry) -> 
     from otbench.harness.execute import settled
 
     have = settled(plan, store) if store.folder.is_dir() else {}
-    records = recorded([store.folder, default_out().parent / "reference"])
-    known = estimates(plan.runs, records)
+    known = estimates(plan.runs, recorded([store.folder, default_out().parent / "reference"]))
     waiting = [run for run in plan.runs if run.id not in have]
-    refused = refusals(waiting, records, registry, request.data_dir)
+    refused = refusals(waiting, registry, request.data_dir)
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for head in ("run", "task", "seed", "budget", "expected"):
         table.add_column(head, overflow="fold")
-    total, unknown, longest = 0.0, 0, 0.0
+    total, unknown = 0.0, 0
     for run in plan.runs:
         spec = run.spec
         budget = f"{spec.steps} steps" if spec.steps else "until done"
@@ -219,17 +218,14 @@ def _dry_run(plan: Plan, store: Store, request: Request, registry: Registry) -> 
             cost, unknown = f"not known, at most {spec.hard_limit:g} s", unknown + 1
         else:
             cost, total = f"{'about' if same else 'roughly'} {seconds:.0f} s", total + seconds
-            longest = max(longest, seconds)
         config = ",".join(f"{key}={value}" for key, value in spec.task_config.items() if value is not None)
         table.add_row(Text(run.label), Text(f"{spec.task}[{config}]"), str(spec.seed), budget, Text(cost))
     out = console()
     out.print(table)
     more = f", and {unknown} whose cost is not known yet" if unknown else ""
-    last = max(longest, total / request.jobs)
-    done = ""
-    if 0 < last < 1e8:  # three years; the clock of a longer plan says nothing
-        end = datetime.now() + timedelta(seconds=last)
-        done = f"; done about {end:%H:%M}" if last < 43_200 else f"; done about {end:%d %B, %H:%M}"
+    last = min(1e9, total / request.jobs)  # in thirty years nobody looks at the clock
+    end = datetime.now() + timedelta(seconds=last)
+    done = f"; done about {end:{'%H:%M' if last < 43_200 else '%d %B %Y, %H:%M'}}" if last else ""
     skipped = f", {len(refused)} will be skipped" if refused else ""
     out.print(
         f"{len(plan.runs)} runs, {len(have)} of them recorded{skipped}; about {last:.0f} s to go{more}{done}",

@@ -148,7 +148,7 @@ class TrainedSource(DataSource):
 
 
 def size(*files: RemoteFile) -> str:
-    """Return how much a download of `files` is ("about 800 MB"), as far as it is known."""
+    """Return the total size of `files` in words ("about 800 MB"), or that it is not known."""
     known = [file.size for file in files if file.size is not None]
     if len(known) < len(files):
         return "size not known"

@@ -93,7 +93,8 @@ class Registry:
         self._read_entry_points()
         for path in self.plugins:
             if not path.is_file():
-                raise PluginError(f"--plugin {shown(path)}: {'is a folder' if path.is_dir() else 'no such file'}")
+                why = "not a regular file" if path.exists() else "no such file"
+                raise PluginError(f"--plugin {shown(path)}: {why}")
             if any(entry.path is not None and entry.path.resolve() == path for entry in self._entries.values()):
                 continue  # a file of the plugin folders, named once more
             before = len(self._entries) + len(self.problems)

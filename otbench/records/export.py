@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FORMATS = ("csv", "parquet")
 STEM = "metrics"
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""A text that begins so is computed by spreadsheets, unless an apostrophe stands before it."""
+"""A spreadsheet takes a text that begins with one of these for a formula, unless an apostrophe precedes it."""
 
 
 def tidy(records: Iterable[Record]) -> pd.DataFrame:
@@ -161,7 +161,7 @@ def _text(value: str) -> str:
 
 
 def _csv(table: pd.DataFrame) -> bytes:
-    """Return CSV in which no text is a formula: a spreadsheet would compute a name that begins with `=`."""
+    """Return CSV in which no text is a formula: a spreadsheet would evaluate a name that begins with `=`."""
     safe = table.copy()
     for name in safe.columns[[kind == "string" for kind in _COLUMNS.values()]]:
         cells = safe[name]

@@ -2,7 +2,7 @@
 
 What a run leaves to draw lies beside its record, in an .npz file of the same name.
 
-A torn or foreign file in the folder is reported and passed over, never deleted.
+A torn or foreign file in the folder, a pipe or a device is reported and passed over, never deleted.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ def _info(picture: Picture) -> PictureInfo:
 
 
 def _kept(picture: Picture) -> Picture:
-    """Return what is kept of a picture: each array in the type of its kind; more digits than float32 has are unseen."""
+    """Return what is kept of a picture: the first points of a cloud; floats in single precision, enough to draw."""
     rows = POINTS if picture.kind in ("points", "arrows") else None
     return replace(picture, arrays={name: _typed(array[:rows]) for name, array in picture.arrays.items()})
 
@@ -263,5 +263,6 @@ def write_output(path: Path, content: bytes) -> None:
 
 
 def _cannot_write(path: Path, error: Exception) -> StoreError:
+    kept = "results already there are kept"
     then = "free space or permissions, or choose another folder with --out, then repeat the same command"
-    return cannot_write(path, error, f"results already there are kept: {then}")
+    return cannot_write(path, error, f"{kept}; {then}")

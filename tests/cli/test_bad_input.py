@@ -326,7 +326,7 @@ def test_a_plugin_that_is_not_there_or_registers_nothing(
     elif kind == "silent":
         path.write_text("x = 1\n")
     message = refused(*words, "--plugin", path, names=f"--plugin {path}")
-    assert {"silent": "registers nothing", "folder": "is a folder", "missing": "no such file"}[kind] in message
+    assert {"silent": "registers nothing", "folder": "not a regular file", "missing": "no such file"}[kind] in message
 
 
 @pytest.mark.parametrize(

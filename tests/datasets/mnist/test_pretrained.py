@@ -257,10 +257,36 @@ def test_sizes() -> None:
     assert (classifier_settings("default").epochs, classifier_settings("paper").epochs) == (4, 10)
 
 
+def test_trained_sources_are_listed_fetched_and_verified_like_all_others(
+    cli: CLI, cache: Path, data: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OTBENCH_DATA_DIR", raising=False)
+    monkeypatch.setattr(pretrained, "load", lambda name, data_dir: replace(data, name=name, digest=name))
+    monkeypatch.setattr(pretrained, "all_present", lambda names, data_dir: True)
+    monkeypatch.setattr(pretrained, "vae_settings", lambda name, kind, size: replace(SMALL, conditional=kind[0] == "c"))
+    code, out, _ = cli("data", "list")
+    assert code == 0
+    assert "sets MNIST, FashionMNIST, digits; kinds conditional, unconditional; sizes tiny, default, paper" in out
+    assert "not on this machine; `data fetch vae` gets it" in out
+    assert "trained on this machine" in out
+    assert "classifier: classifiers of images" in out
+    code, out, err = cli("data", "fetch", "vae")
+    assert (code, err) == (0, "")
+    assert "epoch 1 of 2" in out
+    assert out.count("ready: ") == len(list(cache.iterdir())) == 4
+    assert f"here: {cache}" in cli("data", "list", "vae")[1]
+    assert cli("data", "verify", "vae")[1].count("SHA-256 of its tensors: good") == 4
+    spoil(next(cache.iterdir()), "changed", cache / "proof")
+    code, _, err = cli("data", "verify", "vae")
+    assert code == 2
+    assert "wrong checksum" in err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (("vea",), "vae"),
+        (("MNIST",), "use vae, classifier"),
         (("vae", "--set", "MNITS"), "MNIST"),
         (("vae", "--kind", "conditonal"), "conditional"),
         (("vae", "--size", "huge"), "default"),
