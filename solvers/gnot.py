@@ -29,7 +29,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from otbench.ops.class_energy import energy_losses
+from otbench.ops.energy_losses import energy_losses
 from otbench.samplers import ClassSampler, by_class
 from otbench.solver import Context, Field, No, Problem, Support, register_solver
 from otbench.solvers._saddle import Saddle, beside_noise

@@ -52,9 +52,9 @@ from torch.nn import functional
 from otbench.nets.average import Averaged
 from otbench.nets.dense_icnn import DenseICNN, dense_icnn_widths
 from otbench.nets.potential import QuadraticCharacteristics
-from otbench.ops.class_energy import energy_losses
 from otbench.ops.descent import descend, set_rates
 from otbench.ops.energy import energy_distance
+from otbench.ops.energy_losses import energy_losses
 from otbench.ops.schedule import warmup_cosine
 from otbench.problem import Measure, with_class
 from otbench.samplers import by_class, sampler_of

@@ -55,13 +55,13 @@ def squared_distance_blocks(
 
 
 def left_factor(x: Tensor) -> Tensor:
-    """Return L(x), shape (n, d + 2), for `x` of shape (n, d)."""
-    return torch.cat([-2 * x, x.square().sum(1, keepdim=True), torch.ones_like(x[:, :1])], 1)
+    """Return L(x), shape (..., n, d + 2), for `x` of shape (..., n, d)."""
+    return torch.cat([-2 * x, x.square().sum(-1, keepdim=True), torch.ones_like(x[..., :1])], -1)
 
 
 def right_factor(x: Tensor) -> Tensor:
-    """Return R(x), shape (n, d + 2), for `x` of shape (n, d)."""
-    return torch.cat([x, torch.ones_like(x[:, :1]), x.square().sum(1, keepdim=True)], 1)
+    """Return R(x), shape (..., n, d + 2), for `x` of shape (..., n, d)."""
+    return torch.cat([x, torch.ones_like(x[..., :1]), x.square().sum(-1, keepdim=True)], -1)
 
 
 def block_rows(x: Tensor, columns: int) -> int:

@@ -17,6 +17,7 @@ import pytest
 
 from otbench.cli import main
 from otbench.cli.common import default_out
+from otbench.errors import UsageError
 from otbench.harness.plan import Plan, Request, make_plan
 from otbench.plugins.registry import Registry
 from otbench.records.record import Status
@@ -158,6 +159,14 @@ def test_grids_run_over_all_combinations(toy: str) -> None:
 def test_one_solver_with_two_settings_is_two_rows_and_the_same_setting_twice_is_one(toy: str) -> None:
     labels = [label for label, *_ in solver_runs(planned(toy, solvers="toyshift,toyshift[lr=0.2],toyshift"))]
     assert labels == ["toyshift", "toyshift[lr=0.2]"]
+
+
+def test_an_old_parameter_name_plans_the_same_run_and_is_shown_by_the_present_one(toy: str, cli: Cli) -> None:
+    old, new = (planned(toy, solvers=f"toyshift[{name}=0.2|0.3]") for name in ("rate", "lr"))
+    assert old == new  # labels and commands included
+    with pytest.raises(UsageError, match="solver toyshift: 'rate' is the old name of 'lr'"):
+        planned(toy, solvers="toyshift[rate=0.2,lr=0.3]")
+    assert "rate" not in cli("show", "toyshift", "--plugin", toy)[1].split()
 
 
 def test_dim_is_short_for_the_parameter_of_the_task(toy: str) -> None:

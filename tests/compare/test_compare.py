@@ -393,6 +393,7 @@ def test_a_changed_budget_is_said() -> None:
 # ---------------------------------------------------------------------------------------------------------------- size
 
 
+@pytest.mark.slow
 def test_ten_thousand_records_take_seconds(tmp_path: Path) -> None:
     from otbench.records.record import CurvePoint
 

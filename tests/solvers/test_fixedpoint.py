@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from otbench.config import Value, build_config
+from otbench.errors import UsageError
 from otbench.nets.potential import QuadraticPotential
 from otbench.ops.jacobian import jacobian
 from otbench.problem import FreshMeasure, PoolMeasure, PowerCost, Problem, QuadraticCost
@@ -228,6 +229,24 @@ def test_presets_build_and_only_declared_costs_are_taken() -> None:
     assert FixedPoint.supports(problem).ok
     other = Problem(problem.source, problem.target, PowerCost(3.0), CPU, problem.dtype)
     assert not FixedPoint.supports(other).ok
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({"average": 3.0, "decay": True}, {"averaging": 3.0}),
+        ({"average": 0.0, "decay": False}, {"averaging": 0.0, "lr_end": 1.0, "warmup": 0.0}),
+        ({"decay": "false"}, {"lr_end": 1.0, "warmup": 0.0}),
+    ],
+)
+def test_records_and_commands_with_old_parameter_names_are_read(old: dict[str, Value], new: dict[str, Value]) -> None:
+    assert build_config(FixedPointConfig, old, owner="fixedpoint") == FixedPointConfig(**new)  # type: ignore[arg-type]
+    assert FixedPointConfig(**old) == FixedPointConfig(**new)  # type: ignore[arg-type]
+
+
+def test_a_wrong_value_of_an_old_parameter_names_the_present_ones() -> None:
+    with pytest.raises(UsageError, match="use lr_end and warmup"):
+        build_config(FixedPointConfig, {"decay": "maybe"}, owner="fixedpoint")
 
 
 def test_warm_starts_save_gradients() -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +56,8 @@ class ToyTask(Task[ToyTaskConfig]):
 
 
 class ToyConfig(Config):
+    renamed: ClassVar = {"rate": "lr"}
+
     lr: float = Field(0.1, "step size", gt=0, lt=10)
     nap: float = Field(0.0, "time to sleep in every step", unit="s", ge=0)
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from otbench.ops.class_energy import energy_losses
 from otbench.ops.energy import energy_distance
+from otbench.ops.energy_losses import energy_losses
 
 
 def sample(n: int, d: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:

@@ -10,10 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-CPU_BLOCK = 2**18
-"""Distances per block on a CPU: a megabyte in float32, which stays in the L2 cache of one core."""
-GPU_BLOCK = 2**24
-"""Distances per block on an accelerator."""
+from otbench.ops.pairwise import block_rows, left_factor, right_factor
 
 
 def energy_losses(x: Tensor, y: Tensor, *, own_term: bool = True) -> Tensor:
@@ -56,10 +53,10 @@ class _Energies(torch.autograd.Function):
         square = (a.square().sum((1, 2), keepdim=True) + b.square().sum((1, 2), keepdim=True)) / (n + m)
         scale = square.sqrt().clamp_min(torch.finfo(x.dtype).tiny ** 0.5)
         a, b = a / scale, b / scale
-        left = _left(a)
-        total = slope = _pull(left, _right(b)).mul_(2 / (n * m))
+        left = left_factor(a)
+        total = slope = _pull(left, right_factor(b)).mul_(2 / (n * m))
         if own_term:
-            inner = _pull(left, _right(a), within=True).div_(n * (n - 1))
+            inner = _pull(left, right_factor(a), within=True).div_(n * (n - 1))
             # each |x_i - x_j| moves with both of its ends: the gradient of its sum counts twice
             total, slope = total - inner, slope - 2 * inner
         d = x.shape[2]
@@ -77,8 +74,7 @@ class _Energies(torch.autograd.Function):
 def _pull(left: Tensor, right: Tensor, *, within: bool = False) -> Tensor:
     """Return W R(y) with W = 1 / distance, shape (K, n, d + 2), from L(x) and R(y); `within` leaves out pairs i = j."""
     columns, sums = right.mT.contiguous(), torch.empty_like(left)
-    block = CPU_BLOCK if left.device.type == "cpu" else GPU_BLOCK
-    rows = max(16, block // (left.shape[0] * right.shape[1]))
+    rows = block_rows(left, left.shape[0] * right.shape[1])
     for start in range(0, left.shape[1], rows):
         weight = left[:, start : start + rows] @ columns
         # a squared distance of unit-sized points is known to a few eps only, and may come out negative
@@ -87,13 +83,3 @@ def _pull(left: Tensor, right: Tensor, *, within: bool = False) -> Tensor:
             weight.diagonal(start, 1, 2).zero_()
         sums[:, start : start + rows] = weight @ right
     return sums
-
-
-def _left(x: Tensor) -> Tensor:
-    """Return L(x) = [-2x, |x|^2, 1]: L(x) R(y)^T are the squared distances."""
-    return torch.cat([-2 * x, x.square().sum(-1, keepdim=True), torch.ones_like(x[..., :1])], -1)
-
-
-def _right(x: Tensor) -> Tensor:
-    """Return R(x) = [x, 1, |x|^2]."""
-    return torch.cat([x, torch.ones_like(x[..., :1]), x.square().sum(-1, keepdim=True)], -1)
