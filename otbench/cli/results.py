@@ -98,6 +98,7 @@ def _selected(options: argparse.Namespace) -> tuple[list[Record], Standing]:
     from otbench.records.verified import read_verified
 
     records, folders = _recorded(options)
+    stands = standing(records, registry_of(options), read_verified(folders))
     where = ", ".join(str(folder) for folder in folders)
     for option, field in (("solvers", "solver"), ("task", "task"), ("preset", "preset")):
         if (typed := getattr(options, option)) is not None:
@@ -106,7 +107,7 @@ def _selected(options: argparse.Namespace) -> tuple[list[Record], Standing]:
             records = [record for record in records if getattr(record.spec, field) in names]
     if not records:
         raise UsageError(f"no records in {where}; make some with: {program_name()} --solvers ... --task ...")
-    return records, standing(records, registry_of(options), read_verified(folders))
+    return records, stands
 
 
 def _recorded(options: argparse.Namespace) -> tuple[list[Record], list[Path]]:
