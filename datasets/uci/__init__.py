@@ -10,6 +10,7 @@ is the solver's. Test rows above 100 000 are thinned to 100 000 fixed ones.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -186,11 +187,6 @@ class UCI(Task[UCIConfig]):
         Metric("cost", "cost", "data units^2"),
     )
 
-    def __init__(self, config: UCIConfig, *, data_dir: Path | None = None) -> None:
-        """Take the configuration; data are read when first needed."""
-        super().__init__(config, data_dir=data_dir)
-        self._read: Prepared | None = None
-
     @classmethod
     def sources(cls) -> Sequence[DataSource]:
         """Return the five real sets."""
@@ -224,16 +220,16 @@ class UCI(Task[UCIConfig]):
         Raises:
             DataError: a file is missing, damaged or of another form, or a download failed.
         """
-        self._data()
+        _ = self._data
 
     def inputs(self) -> tuple[Path, ...]:
         """Return the manifest of a real set: it holds the digest of all that the set was made from."""
-        manifest = self._data().manifest
+        manifest = self._data.manifest
         return () if manifest is None else (manifest,)
 
     def build(self, *, seed: int, device: torch.device, dtype: torch.dtype) -> UCIInstance:
         """Make the instance; it is the same for all seeds."""
-        data = self._data()
+        data = self._data
         train, validation, test = (data.arrays[name] for name in ("train", "validation", "test"))
         dim, number = train.shape[1], SETS.index(self.config.set)
 
@@ -270,7 +266,7 @@ class UCI(Task[UCIConfig]):
 
     def describe(self) -> str:
         """Return set, dimension, scaling and size in a few words."""
-        data = self._data()
+        data = self._data
         train, test = data.arrays["train"], data.arrays["test"]
         demo_mark = "demo: " if self.config.set in DEMO else ""
         words = f"{demo_mark}{self.config.set}, d = {train.shape[1]}, {self._scaling()}, "
@@ -281,22 +277,19 @@ class UCI(Task[UCIConfig]):
 
     def published(self) -> Published | None:
         """Published rows were measured on the whole sets."""
-        whole = self.config.set in REAL and not self._data().facts.get("partial")
+        whole = self.config.set in REAL and not self._data.facts.get("partial")
         return Published("uci", {"set": self.config.set}) if whole else None
 
     def _scaling(self) -> str:
         return "unscaled" if self.config.set == "bsds300" else self.config.scaling
 
+    @functools.cached_property
     def _data(self) -> Prepared:
-        if self._read is None:
-            name, scaling = self.config.set, self.config.scaling
-            if name in DEMO:
-                splits = demo(name, scaling)
-                arrays = {"train": splits.train, "validation": splits.validation, "test": splits.test}
-                self._read = Prepared({k: v.astype(np.float32) for k, v in arrays.items()}, {}, splits.names)
-            else:
-                self._read = files.load(name, scaling, self.data_dir)
-        return self._read
+        name, scaling = self.config.set, self.config.scaling
+        if name not in DEMO:
+            return files.load(name, scaling, self.data_dir)
+        splits = demo(name, scaling)
+        return Prepared({k: x.astype(np.float32) for k, x in splits.arrays.items()}, {}, splits.names)
 
 
 def _thinned(
