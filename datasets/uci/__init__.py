@@ -36,6 +36,7 @@ from otbench.metrics.two_sample import (
     HeldOut,
     v_floor,
 )
+from otbench.metrics.uvp import mean_square
 from otbench.ops.points import fixed_rows
 from otbench.picture import POINTS
 from otbench.problem import Batch, FreshMeasure, PoolMeasure, Problem, QuadraticCost
@@ -104,10 +105,9 @@ class UCIInstance(Instance):
         self.test = test
         self.names = names
         self._held_out = {"fwd": HeldOut(test.target.x), "bwd": HeldOut(test.source.x)}
-        self.facts = {
-            **facts,
-            **{f"mmd_bandwidths_{side}": _words(data.bandwidths(final=True)) for side, data in self._held_out.items()},
-        }
+        self.facts = dict(facts)
+        for side, data in self._held_out.items():
+            self.facts[f"mmd_bandwidths_{side}"] = ", ".join(f"{b:.6g}" for b in data.bandwidths(final=True))
 
     def score(self, outputs: Outputs) -> dict[str, float]:
         """Return the metrics by name; those that need a backward map or a density are left out without one.
@@ -123,7 +123,7 @@ class UCIInstance(Instance):
             if mapped is not None
             for name, value in self._held_out[side].compare(mapped, seed=_SCORE_SEED, final=outputs.final).items()
         }
-        scores["cost"] = _mean_square(outputs.forward - x) / 2
+        scores["cost"] = mean_square(outputs.forward - x) / 2
         if outputs.log_prob is not None:
             scores |= mean_nll(outputs.log_prob)
         if outputs.final:
@@ -133,7 +133,7 @@ class UCIInstance(Instance):
             if not math.isnan(found):  # else the test rows are copies, too
                 scores["novelty"] = found
         if outputs.roundtrip is not None:
-            scores["inverse_gap"] = 100 * _mean_square(outputs.roundtrip - x) / x.shape[1]
+            scores["inverse_gap"] = 100 * mean_square(outputs.roundtrip - x) / x.shape[1]
         return scores
 
     def pictures(self, outputs: Outputs) -> Sequence[Picture]:
@@ -300,12 +300,3 @@ def _thinned(
         return rows
     chosen = np.random.Generator(np.random.PCG64([_THIN, number])).permutation(len(rows))[:MAX_TEST_ROWS]
     return np.asarray(rows[np.sort(chosen)])
-
-
-def _words(numbers: Sequence[float]) -> str:
-    return ", ".join(f"{number:.6g}" for number in numbers)
-
-
-def _mean_square(x: Tensor) -> float:
-    """Return the mean of |x_i|^2, summed in float64."""
-    return float(x.double().square().sum(1).mean())

@@ -99,7 +99,3 @@ class ConcatSquash(nn.Module):
         """Return matrix and bias of layer k at time t."""
         gate = torch.sigmoid(self.gates[k] * t + self.gate_biases[k])
         return self.weights[k] * gate[:, None], self.biases[k] * gate + self.shifts[k] * t
-
-    def extra_repr(self) -> str:
-        """Describe the architecture in `repr`."""
-        return f"dim={self.dim}, widths={self.widths}, activation={self.activation}"

@@ -114,10 +114,6 @@ class DenseICNN(nn.Module):
         for weight in (*self.mixing, self.readout):
             weight.clamp_(min=0.0)
 
-    def extra_repr(self) -> str:
-        """Describe the architecture in `repr`."""
-        return f"dim={self.dim}, widths={self.widths}, rank={self.rank}, activation={self.activation}"
-
     def _evaluate(self, x: Tensor, *, value: bool, gradient: bool) -> tuple[Tensor, Tensor]:
         # Layer 0 has no activation, so its affine part can move into layer 1: h_0 columns less in every product.
         first, second = self.widths[:2]

@@ -89,13 +89,6 @@ class MLP(nn.Module):
         value = torch.addmm(self.biases[-1], z, self.weights[-1])
         return value + x[:, : self.outputs] if self.residual else value
 
-    def extra_repr(self) -> str:
-        """Describe the architecture in `repr`."""
-        return (
-            f"inputs={self.inputs}, outputs={self.outputs}, widths={self.widths}, activation={self.activation}, "
-            f"residual={self.residual}"
-        )
-
 
 class MLPPotential(MLP, AutogradPotential):
     """An MLP with one output as a `Potential`: it knows its gradient, which can be differentiated."""

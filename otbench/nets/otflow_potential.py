@@ -114,10 +114,6 @@ class OTFlowPotential(nn.Module):
     def _root(self, x: Tensor, t: float | Tensor) -> Tensor:
         return torch.addmm(t * self.quadratic[:, -1], x, self.quadratic[:, :-1].t())
 
-    def extra_repr(self) -> str:
-        """Describe the architecture in `repr`."""
-        return f"dim={self.dim}, width={self.width}, rank={self.rank}"
-
 
 def _antiderivative(v: Tensor) -> Tensor:
     """Return |v| + log(1 + exp(-2 |v|)), whose derivative is tanh, exactly so for autograd too."""
