@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,16 +11,17 @@ from torch import Tensor, nn
 from otbench.solver import Config, No, Problem, Solver, Support
 
 ConfigT = TypeVar("ConfigT", bound=Config)
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
-class TwoMaps(Solver[ConfigT]):
+class TwoMaps(Solver[ConfigT], Generic[ConfigT, ModuleT]):
     """A row whose maps are two modules, `_forward` and `_backward`, each from (n, *shape) to (n, *shape).
 
     Where `reads_label`, the modules are given the classes, too, shape (n,).
     """
 
-    _forward: nn.Module
-    _backward: nn.Module
+    _forward: ModuleT
+    _backward: ModuleT
 
     @classmethod
     def supports(cls, problem: Problem) -> Support:
@@ -45,6 +46,7 @@ class TwoMaps(Solver[ConfigT]):
         """Return both maps with what they hold."""
         return {"forward": self._forward, "backward": self._backward}
 
+    @torch.no_grad()
     def _move(self, network: nn.Module, x: Tensor, label: Tensor | None) -> Tensor:
         if not self.reads_label:
             return network(x)  # type: ignore[no-any-return]

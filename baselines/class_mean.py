@@ -25,12 +25,10 @@ class _Means(nn.Module):
 
 
 @register_baseline("class_mean", config=Config, reference="none: T(x, k) = E[y | k]")
-class ClassMean(TwoMaps[Config]):
+class ClassMean(TwoMaps[Config, _Means]):
     """Sends every point to the mean of the labelled training points of its class on the other side."""
 
     reads_label = True
-    _forward: _Means
-    _backward: _Means
 
     @classmethod
     def supports(cls, problem: Problem) -> Support:

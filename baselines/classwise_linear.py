@@ -31,12 +31,10 @@ class _ByClass(nn.ModuleList):
     config=LinearConfig,
     reference="Knott, Smith, On the optimal mapping of distributions, JOTA 43, 1984; Flamary et al., POT, JMLR 2021",
 )
-class ClasswiseLinear(TwoMaps[LinearConfig]):
+class ClasswiseLinear(TwoMaps[LinearConfig, _ByClass]):
     """Bures map of each class, from the moments of its labelled training points; reads the class of a point."""
 
     reads_label = True
-    _forward: _ByClass
-    _backward: _ByClass
 
     @classmethod
     def supports(cls, problem: Problem) -> Support:

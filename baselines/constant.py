@@ -11,11 +11,8 @@ from otbench.solver import Config, Context, Problem, StepInfo, Support, Yes, reg
 
 
 @register_baseline("constant", config=Config, reference="none: T(x) = E[y]", always=True)
-class Constant(TwoMaps[Config]):
+class Constant(TwoMaps[Config, AffineMap]):
     """Sends every point to the mean of the other side's training pool: the 100 % row of the UVP."""
-
-    _forward: AffineMap
-    _backward: AffineMap
 
     @classmethod
     def supports(cls, problem: Problem) -> Support:

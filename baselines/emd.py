@@ -43,7 +43,6 @@ class NearestShift(nn.Module):
         self.register_buffer("points", points)
         self.register_buffer("shifts", torch.zeros_like(points))
 
-    @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         """Return the images of `x`, same shape (n, *shape) and dtype; distances in float64."""
         flat, points = x.flatten(1), self.points.double()
@@ -57,11 +56,8 @@ class NearestShift(nn.Module):
     reference="Flamary et al., POT: Python Optimal Transport, JMLR 22, 2021",
     presets={"smoke": {"n": 300}},
 )
-class EMD(TwoMaps[EMDConfig]):
+class EMD(TwoMaps[EMDConfig, NearestShift]):
     """Exact plan between two subsamples; unseen points move as their nearest neighbour does."""
-
-    _forward: NearestShift
-    _backward: NearestShift
 
     def __init__(self, problem: Problem, config: EMDConfig, context: Context) -> None:
         """Draw the two subsamples."""
@@ -82,8 +78,9 @@ def barycentric_shifts(x: _Array, y: _Array) -> tuple[_Array, _Array, float]:
     """Return T(x_i) - x_i (n, d), S(y_j) - y_j (m, d) and the cost E|x - y|^2 / 2 of the plan of uniform samples."""
     cost = ot.dist(x, y) / 2
     plan = ot.emd(ot.unif(len(x)), ot.unif(len(y)), cost, numItermax=10_000_000)
-    shifts = [
-        weights @ there / weights.sum(1, keepdims=True) - here
-        for weights, here, there in ((plan, x, y), (plan.T, y, x))
-    ]
-    return shifts[0], shifts[1], float((plan * cost).sum())
+    return *shifts_of(plan, x, y), float((plan * cost).sum())
+
+
+def shifts_of(plan: _Array, x: _Array, y: _Array) -> tuple[_Array, _Array]:
+    """Return T(x_i) - x_i (n, d) and S(y_j) - y_j (m, d) of a plan (n, m)."""
+    return plan @ y / plan.sum(1, keepdims=True) - x, plan.T @ x / plan.T.sum(1, keepdims=True) - y

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from torch import nn
 
-import torch
-from torch import Tensor, nn
-
-from otbench.solver import Config, No, Problem, Solver, StepInfo, Support, Yes, register_baseline
+from otbench.baselines._two_maps import TwoMaps
+from otbench.solver import Config, Context, No, Problem, StepInfo, Support, Yes, register_baseline
 
 
 @register_baseline("identity", config=Config, reference="none: T(x) = x", always=True)
-class Identity(Solver[Config]):
+class Identity(TwoMaps[Config, nn.Identity]):
     """Leaves every point where it is; a solver that ends above it has made things worse."""
 
     @classmethod
@@ -20,22 +18,11 @@ class Identity(Solver[Config]):
         same = problem.source.shape == problem.target.shape
         return Yes if same else No(f"shapes differ: {problem.source.shape} and {problem.target.shape}")
 
+    def __init__(self, problem: Problem, config: Config, context: Context) -> None:
+        """Nothing is to be kept: both maps are the same empty module."""
+        super().__init__(problem, config, context)
+        self._forward = self._backward = nn.Identity()
+
     def step(self) -> StepInfo:
         """Do nothing."""
         return StepInfo(0.0, done=True)
-
-    def forward_map(
-        self, x: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Return `x`."""
-        return x.clone()
-
-    def backward_map(
-        self, y: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Return `y`."""
-        return y.clone()
-
-    def stored_modules(self) -> Mapping[str, nn.Module]:
-        """Return nothing: the identity needs no memory."""
-        return {}

@@ -32,11 +32,8 @@ class LinearConfig(Config):
     reference="Knott, Smith, On the optimal mapping of distributions, JOTA 43, 1984; Flamary et al., POT, JMLR 2021",
     always=True,
 )
-class Linear(TwoMaps[LinearConfig]):
+class Linear(TwoMaps[LinearConfig, AffineMap]):
     """Bures map with the moments of the same training pools: the statistical floor of Gaussian tasks."""
-
-    _forward: AffineMap
-    _backward: AffineMap
 
     def __init__(self, problem: Problem, config: LinearConfig, context: Context) -> None:
         """Start at the identity; the moments are read by the step."""
@@ -52,8 +49,7 @@ class Linear(TwoMaps[LinearConfig]):
 
     def forward_map_with_grad(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         """Return T(x), shape (n, *shape), with a graph back to `x`."""
-        assert self._forward.matrix is not None
-        return (x.flatten(1).to(self._forward.matrix.dtype) @ self._forward.matrix.T + self._forward.offset).view_as(x)
+        return self._forward(x)  # type: ignore[no-any-return]
 
 
 def set_bures(forward: AffineMap, backward: AffineMap, x: Tensor, y: Tensor, *, ridge: float) -> None:

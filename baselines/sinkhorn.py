@@ -47,7 +47,6 @@ class SoftmaxMap(nn.Module):
         self.register_buffer("log_scaling", points.new_zeros(len(points)))
         self.register_buffer("reg", points.new_ones(()))
 
-    @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         """Return the images of `x`, same shape (n, *shape) and dtype; weights in float64."""
         points, log_scaling, reg = self.points.double(), self.log_scaling.double(), self.reg.double()
@@ -65,11 +64,8 @@ class SoftmaxMap(nn.Module):
     "transport maps, arXiv 2109.12004; Flamary et al., POT, JMLR 22, 2021",
     presets={"smoke": {"n": 300}},
 )
-class Sinkhorn(TwoMaps[SinkhornConfig]):
+class Sinkhorn(TwoMaps[SinkhornConfig, SoftmaxMap]):
     """Entropic plan between two subsamples; unseen points by its softmax extension."""
-
-    _forward: SoftmaxMap
-    _backward: SoftmaxMap
 
     def __init__(self, problem: Problem, config: SinkhornConfig, context: Context) -> None:
         """Draw the two subsamples."""

@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from otbench.baselines._two_maps import TwoMaps
-from otbench.baselines.emd import NearestShift
+from otbench.baselines.emd import NearestShift, shifts_of
 from otbench.ops.points import training_batch
 from otbench.samplers import ClassSampler
 from otbench.solver import Config, Context, Field, No, Problem, StepInfo, Support, register_baseline
@@ -55,11 +55,8 @@ class SinkhornLpL1Config(Config):
     "Flamary et al., POT, JMLR 22, 2021",
     presets={"smoke": {"n": 300}},
 )
-class SinkhornLpL1(TwoMaps[SinkhornLpL1Config]):
+class SinkhornLpL1(TwoMaps[SinkhornLpL1Config, NearestShift]):
     """Entropic plan that keeps source classes apart; unseen points move as their nearest neighbour does."""
-
-    _forward: NearestShift
-    _backward: NearestShift
 
     @classmethod
     def supports(cls, problem: Problem) -> Support:
@@ -99,9 +96,8 @@ class SinkhornLpL1(TwoMaps[SinkhornLpL1Config]):
             iterations=config.iterations,
             tolerance=config.tolerance,
         )
-        for network, weights, here, aim in ((self._forward, plan, x, y), (self._backward, plan.T, y, x)):
-            images = weights @ aim / weights.sum(1, keepdims=True)
-            network.shifts.copy_(torch.from_numpy(images - here))
+        for network, shifts in zip((self._forward, self._backward), shifts_of(plan, x, y), strict=True):
+            network.shifts.copy_(torch.from_numpy(shifts))
         error = float(np.abs(plan.sum(0) - 1 / len(y)).sum())  # the iteration ends on the source's, which is exact
         return StepInfo(float((plan * squared).sum() / 2), {"marginal_error": error}, done=True)
 

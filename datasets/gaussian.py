@@ -12,6 +12,7 @@ test data (role 1).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -158,11 +159,6 @@ class Gaussian(Task[GaussianConfig]):
     )
     replaces: ClassVar[dict[str, tuple[str, ...]]] = {"file": ("dim", "pair")}
 
-    def __init__(self, config: GaussianConfig, *, data_dir: Path | None = None) -> None:
-        """Take the configuration; files are read when first needed."""
-        super().__init__(config, data_dir=data_dir)
-        self._read: GaussianPair | None = None
-
     @classmethod
     def sources(cls) -> Sequence[DataSource]:
         """Return the released pairs."""
@@ -177,7 +173,7 @@ class Gaussian(Task[GaussianConfig]):
             UsageError: no released pair of this dimension.
             DataError: a file is missing, damaged, or holds no pair of covariances.
         """
-        self._pair()
+        _ = self._pair
 
     def inputs(self) -> tuple[Path, ...]:
         """Return the user's own pair, if it is one; released pairs are known by their checksums."""
@@ -185,7 +181,7 @@ class Gaussian(Task[GaussianConfig]):
 
     def build(self, *, seed: int, device: torch.device, dtype: torch.dtype) -> GaussianInstance:
         """Make the instance: pools from `seed`, test data from their own."""
-        pair, seed = self._pair(), self.pool_seed(seed)
+        pair, seed = self._pair, self.pool_seed(seed)
         laws = ((pair.mean0, pair.cov0), (pair.mean1, pair.cov1))
         tests = (_draw(law, TEST_POINTS, _seed(_TEST, side, pair.dim)) for side, law in enumerate(laws))
         source, target = (self._measure(law, _seed(_POOL, side, seed), device, dtype) for side, law in enumerate(laws))
@@ -212,7 +208,7 @@ class Gaussian(Task[GaussianConfig]):
         if config.file is not None:
             pair = f"pair of {Path(config.file).name}"
         pool = "fresh samples" if config.pool == "fresh" else f"pool {int(config.pool):,}".replace(",", " ")
-        return f"d = {self._pair().dim}, {pair}, {pool}{self.pool_words()}"
+        return f"d = {self._pair.dim}, {pair}, {pool}{self.pool_words()}"
 
     def published(self) -> Published | None:
         """Published rows were measured on the released pairs with pools of 100 000."""
@@ -223,12 +219,8 @@ class Gaussian(Task[GaussianConfig]):
     def _dim(self) -> int:
         return 2 if self.config.dim is None else self.config.dim
 
+    @functools.cached_property
     def _pair(self) -> GaussianPair:
-        if self._read is None:
-            self._read = self._load()
-        return self._read
-
-    def _load(self) -> GaussianPair:
         config, dim = self.config, self._dim()
         if config.file is not None:
             path = typed_path(config.file, "task gaussian: file")

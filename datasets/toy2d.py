@@ -207,7 +207,7 @@ def exact_cost(source: Batch, target: Batch) -> float:
     if source.label is None or target.label is None:
         return _plan_cost(source.x, target.x)
     total = 0.0
-    for k in _present(source.label):
+    for k in sorted(set(source.label.tolist())):
         x, y = source.x[source.label == k], target.x[target.label == k]
         total += len(x) / len(source.x) * _plan_cost(x, y)
     return total
@@ -247,10 +247,6 @@ def _number(name: str) -> int:
 
 def _seed(role: int, side: int, number: int, which: int) -> int:
     return int(np.random.SeedSequence([role, side, number, which]).generate_state(1)[0])
-
-
-def _present(label: Tensor) -> list[int]:
-    return sorted(set(label.tolist()))
 
 
 def _host(label: Tensor | None) -> Tensor | None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from otbench.config import settle
 from otbench.nets.concatsquash import ConcatSquash, Smooth
 from otbench.nets.continuous_flow import Block, Flowed, carry, dopri5
+from otbench.nets.start import start_of
 from otbench.nets.watch import Watch
 from otbench.ops.descent import descend, set_rates
 from otbench.ops.points import held_out
@@ -114,9 +115,7 @@ class CNF(Flow[ConfigT]):
             self.problem.dim,
             widths=(width,) * self.settings.layers,
             activation=self.settings.activation,
-            generator=self.context.generator,
-            device=self.context.device,
-            dtype=self.context.dtype,
+            **start_of(self.context),
         )
         return Block(net, learnt_end=self.learnt_end)
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from otbench.nets.average import Averaged
 from otbench.nets.dense_icnn import DenseICNN
 from otbench.nets.pretrain import pretrain_identity
+from otbench.nets.start import start_of
 from otbench.ops.descent import descend, set_rates
 from otbench.ops.schedule import warmup_cosine
 from otbench.samplers import EpochSampler
@@ -95,9 +96,7 @@ class PairedPotentials(Solver[PairedT]):
             self.problem.dim,
             activation=config.activation,
             strong_convexity=config.strong_convexity,
-            generator=context.generator,
-            device=context.device,
-            dtype=context.dtype,
+            **start_of(context),
         )
         if self.convex:
             psi.clamp_convex_()

@@ -15,7 +15,7 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ from otbench.nets.average import Averaged
 from otbench.nets.dense_icnn import DenseICNN
 from otbench.nets.image_points import ImageCritic, ImageMap, Shape
 from otbench.nets.mlp import MLP, MLPPotential, mlp_width
+from otbench.nets.start import start_of
 from otbench.ops.descent import descend, set_rates
 from otbench.ops.schedule import warmup_cosine
 from otbench.problem import with_class
@@ -82,7 +83,7 @@ class Saddle(Solver[ConfigT]):
 
     def build_map(self) -> nn.Module:
         """Return T, from rows (point, class, noise) to points (n, d); tests put the exact map here."""
-        settings, d, noise, start = self.settings, self.problem.dim, self.noise_dim(), self._start()
+        settings, d, noise, start = self.settings, self.problem.dim, self.noise_dim(), start_of(self.context)
         if self.images is not None:
             if self.noise_planes and noise % math.prod(self.images[1:]):
                 raise UsageError(
@@ -111,7 +112,7 @@ class Saddle(Solver[ConfigT]):
 
     def build_potential(self) -> DenseICNN | MLPPotential | ImageCritic:
         """Return f, a `Potential` of rows (point, class); tests put the exact one here."""
-        settings, inputs, start = self.settings, self.problem.dim + self.input_classes, self._start()
+        settings, inputs, start = self.settings, self.problem.dim + self.input_classes, start_of(self.context)
         if self.images is not None:
             return ImageCritic(self.images, classes=self.input_classes, width=settings.critic_width, **start)
         if settings.critic == "dense_icnn":
@@ -124,12 +125,13 @@ class Saddle(Solver[ConfigT]):
             **start,
         )
 
-    def _start(self) -> dict[str, Any]:
-        return {"generator": self.context.generator, "device": self.context.device, "dtype": self.context.dtype}
-
     def noise_dim(self) -> int:
         """Return the number of coordinates of noise that the map takes; 0 = it takes none."""
         return 0
+
+    def noise_std(self) -> float:
+        """Return the standard deviation of the noise."""
+        return 0.0
 
     def step(self) -> StepInfo:
         """Take `inner` steps of the map, then one of the critic."""
@@ -166,7 +168,15 @@ class Saddle(Solver[ConfigT]):
         return value[: len(x)].mean() - value[len(x) :].mean()  # type: ignore[no-any-return]
 
     def transport(self, network: nn.Module, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Return T(x), shape (n, d), of rows `x`, with `network` for T; a stochastic map draws from `generator`."""
+        """Return T(x), or one draw of T(x, z) per row of `x`, shape (n, d), with `network` for T.
+
+        Noise is drawn from `generator`; without one, it is always the same.
+        """
+        dim = self.noise_dim()
+        if dim:
+            drawn = generator or torch.Generator(x.device).manual_seed(0)
+            z = torch.randn(len(x), dim, generator=drawn, device=x.device, dtype=x.dtype)
+            x = torch.cat((x, self.noise_std() * z), 1)
         return network(x)  # type: ignore[no-any-return]
 
     def critic_mean(self, moved: Tensor, x: Tensor) -> Tensor:
@@ -201,11 +211,3 @@ class Saddle(Solver[ConfigT]):
     def stored_modules(self) -> Mapping[str, nn.Module]:
         """Return the map alone: the critic is not needed to apply it."""
         return {"map": self.average.module}
-
-
-def beside_noise(x: Tensor, dim: int, std: float, generator: torch.Generator | None) -> Tensor:
-    """Return each row of `x` (n, d) followed by a draw of N(0, std^2 I), (n, d + dim); None: always the same."""
-    if generator is None:
-        generator = torch.Generator(x.device).manual_seed(0)
-    z = torch.randn(len(x), dim, generator=generator, device=x.device, dtype=x.dtype)
-    return torch.cat((x, std * z), 1)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from otbench.nets.dense_icnn import DenseICNN
+from otbench.nets.start import start_of
 from otbench.ops.descent import descend, set_rates
 from otbench.ops.energy import energy_distance
 from otbench.ops.prox import solve_prox
@@ -47,7 +48,7 @@ class Template(Solver[TemplateConfig]):
     def __init__(self, problem: Problem, config: TemplateConfig, context: Context) -> None:
         """Build networks and optimisers. Networks, optimisers and samplers kept as attributes are saved for you."""
         super().__init__(problem, config, context)
-        self.potential = DenseICNN(problem.dim, generator=context.generator, device=context.device, dtype=context.dtype)
+        self.potential = DenseICNN(problem.dim, **start_of(context))
         self.optimiser = torch.optim.Adam(self.potential.parameters(), lr=config.lr)
 
     def step(self) -> StepInfo:

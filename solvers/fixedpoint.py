@@ -50,6 +50,7 @@ from otbench.nets.anchors import Anchors
 from otbench.nets.average import Averaged
 from otbench.nets.dense_icnn import DenseICNN, dense_icnn_widths
 from otbench.nets.potential import QuadraticPotential, gradient_beside
+from otbench.nets.start import start_of
 from otbench.nets.watch import Watch
 from otbench.ops.descent import descend, set_rates
 from otbench.ops.inner import InnerSolver
@@ -194,15 +195,12 @@ class FixedPoint(Solver[FixedPointConfig]):
 
     def build_potential(self) -> DenseICNN:
         """Return the network g on points followed by their class; tests put an exact potential here."""
-        context = self.context
         inputs = self.problem.dim + self.problem.classes
         return DenseICNN(
             inputs,
             widths=dense_icnn_widths(inputs, self.config.class_width * self.problem.classes),
             activation=self.config.activation,
-            generator=context.generator,
-            device=context.device,
-            dtype=context.dtype,
+            **start_of(self.context),
         )
 
     @staticmethod

@@ -27,12 +27,12 @@ import math
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from otbench.ops.energy_losses import energy_losses
 from otbench.samplers import ClassSampler, by_class
 from otbench.solver import Context, Field, No, Problem, Support, register_solver
-from otbench.solvers._saddle import Saddle, beside_noise
+from otbench.solvers._saddle import Saddle
 from otbench.solvers._saddle_settings import OURS, PAPER_IMAGES, PAPER_VECTORS, SMALL, Rows, SaddleConfig, Settings
 
 
@@ -121,17 +121,15 @@ class GNOT(Saddle[GNOTConfig]):
             cost = cost / math.sqrt(x.shape[1])
         return cost - self.critic_mean(moved, x)
 
-    def transport(self, network: nn.Module, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Return T(x), or one draw of T(x, z) per row of `x`, shape (n, d)."""
-        noise = self.noise_dim()
-        inputs = beside_noise(x, noise, self.config.noise_std, generator) if noise else x
-        return network(inputs)  # type: ignore[no-any-return]
-
     def noise_dim(self) -> int:
         """Return the number of coordinates of the noise; 0 without."""
         if not self.config.noise:
             return 0
         return self.config.noise_dim or (self.problem.dim if self.images is None else IMAGE_NOISE)
+
+    def noise_std(self) -> float:
+        """Return the standard deviation of the noise."""
+        return self.config.noise_std
 
 
 def _mean_distance(moved: Tensor) -> Tensor:

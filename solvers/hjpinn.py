@@ -14,19 +14,14 @@ from __future__ import annotations
 from torch import Tensor
 
 from otbench.solver import register_solver
-from otbench.solvers.ncf import NCF, PAPER, NCFConfig
+from otbench.solvers.ncf import NCF, PRESETS, NCFConfig
 
 
 @register_solver(
     "hjpinn",
     config=NCFConfig,
     reference="Park, Liu, Zhou, Osher, ICLR 2026, arXiv 2510.01153, sec. 6.1",
-    presets={
-        "smoke": {"steps": 60, "mmd_batch": 256, "hj_points": 256},
-        "quick": {"steps": 1200, "lr": 3e-3},
-        "full": {"steps": 6000},
-        "paper": PAPER,
-    },
+    presets=PRESETS,
 )
 class HJPINN(NCF):
     """HJ-PINN: NCF with the residual of the Hamilton-Jacobi equation in the place of the implicit formula."""

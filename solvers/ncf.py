@@ -52,6 +52,7 @@ from torch.nn import functional
 from otbench.nets.average import Averaged
 from otbench.nets.dense_icnn import DenseICNN, dense_icnn_widths
 from otbench.nets.potential import QuadraticCharacteristics
+from otbench.nets.start import start_of
 from otbench.ops.descent import descend, set_rates
 from otbench.ops.energy import energy_distance
 from otbench.ops.energy_losses import energy_losses
@@ -83,7 +84,7 @@ class NCFConfig(Config):
     class_width: int = Field(25, "least hidden width per class that is told; 0 = as without", unit="units", ge=0)
 
 
-PAPER: Preset = {
+_PAPER: Preset = {
     "steps": 50_000,
     "optimiser": "adam",
     "lr": 1e-3,
@@ -97,18 +98,19 @@ PAPER: Preset = {
     "classes": "loss",
 }
 """The authors' values as far as they are known."""
+PRESETS: dict[str, Preset] = {
+    "smoke": {"steps": 60, "mmd_batch": 256, "hj_points": 256},
+    "quick": {"steps": 1200, "lr": 3e-3},
+    "full": {"steps": 6000},
+    "paper": _PAPER,
+}
 
 
 @register_solver(
     "ncf",
     config=NCFConfig,
     reference="Park, Liu, Zhou, Osher, ICLR 2026, arXiv 2510.01153",
-    presets={
-        "smoke": {"steps": 60, "mmd_batch": 256, "hj_points": 256},
-        "quick": {"steps": 1200, "lr": 3e-3},
-        "full": {"steps": 6000},
-        "paper": PAPER,
-    },
+    presets=PRESETS,
 )
 class NCF(Solver[NCFConfig]):
     """NCF: one space-time potential whose characteristics are both maps; no inner iteration.
@@ -155,9 +157,7 @@ class NCF(Solver[NCFConfig]):
         return DenseICNN(
             d + self.input_classes + 1,
             widths=dense_icnn_widths(d, self.config.class_width * self.input_classes),
-            generator=self.context.generator,
-            device=self.context.device,
-            dtype=self.context.dtype,
+            **start_of(self.context),
         )
 
     @staticmethod

@@ -32,10 +32,9 @@ import dataclasses
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from otbench.solver import Field, register_solver
-from otbench.solvers._saddle import beside_noise
 from otbench.solvers._saddle_settings import OURS, PAPER_IMAGES, PAPER_VECTORS, SMALL, Rows, Settings
 from otbench.solvers.not_ import NOT, NOTConfig
 
@@ -106,13 +105,13 @@ class NOTWeak(NOT):
         variance, mean = torch.var_mean(moved, 1)
         return self.scaled((x - mean).square() + (1 - self._gamma() - 1 / moved.shape[1]) * variance)
 
-    def transport(self, network: nn.Module, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Return one draw of T(x, z) per row of `x`, shape (n, d); without a generator, always the same draws."""
-        return network(beside_noise(x, self.noise_dim(), self.config.noise_std, generator))  # type: ignore[no-any-return]
-
     def noise_dim(self) -> int:
         """Return the number of coordinates of the noise."""
         return self.config.noise_dim or self.problem.dim
+
+    def noise_std(self) -> float:
+        """Return the standard deviation of the noise."""
+        return self.config.noise_std
 
     def _gamma(self) -> float:
         """Return gamma at this point of the budget."""

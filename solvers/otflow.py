@@ -37,6 +37,7 @@ from torch import Tensor, nn
 
 from otbench.config import settle
 from otbench.nets.otflow_potential import OTFlowPotential
+from otbench.nets.start import start_of
 from otbench.nets.watch import Watch
 from otbench.ops.descent import descend, set_rates
 from otbench.ops.points import held_out
@@ -156,9 +157,7 @@ class OTFlow(Flow[OTFlowConfig]):
         potential = OTFlowPotential(
             self.problem.dim,
             width=self.settings.width,
-            generator=self.context.generator,
-            device=self.context.device,
-            dtype=self.context.dtype,
+            **start_of(self.context),
         )
         if self.config.start == "identity":
             with torch.no_grad():

@@ -28,16 +28,15 @@ from torch import Tensor, nn
 
 from otbench.config import Value
 from otbench.data.sources import DataSource, RemoteSource
-from otbench.datasets.mnist.images import CLASSES, SETS, TEST_COUNT, ImageSet, SetName, all_present, files, load
+from otbench.datasets.mnist.images import CLASSES, TEST_COUNT, ImageSet, SetName, all_present, files, load
 from otbench.datasets.mnist.pictures import components, confusion, image_rows
 from otbench.datasets.mnist.points import Side
-from otbench.datasets.mnist.pretrained import NetworkSource, Trained, network_path, trained
+from otbench.datasets.mnist.pretrained import NetworkSource, NetworkT, Trained, network_path, trained
 from otbench.datasets.mnist.pretraining import NetworkSettings, classifier_settings, vae_settings
 from otbench.datasets.mnist.scores import Judge, accuracy
 from otbench.errors import UsageError
 from otbench.metrics.class_energy import class_energy
 from otbench.metrics.inception import WEIGHTS, find_weights
-from otbench.nets.classifier import Classifier
 from otbench.nets.vae import VAE
 from otbench.ops.points import fixed_rows
 from otbench.picture import Picture
@@ -113,29 +112,19 @@ class MNISTInstance(Instance):
         assert source.label is not None
         assert target.label is not None
         scores = self._points(outputs.forward, source, target)
-        if outputs.final:
-            images = self._target.images(outputs.forward, source.label)
-            seen = self._judge.look(images)
-            self._last = outputs.forward, images, seen.found
-            scores |= accuracy(seen.found, source.label.cpu()) | self._judge.distances(seen)
+        final = outputs.final
+        images, found, judged = _judged(outputs.forward, source.label, self._target, self._judge, final=final)
+        scores |= judged
+        if final:
+            self._last = outputs.forward, images, found
             scores |= self._judge.inception(images)
-        else:
-            some = fixed_rows(len(source.x), CURVE_IMAGES)
-            images = self._target.images(outputs.forward[some], source.label[some])
-            scores |= accuracy(self._judge.classes(images), source.label[some].cpu())
         if outputs.backward is None:
             return scores
         scores |= {f"{name}_bwd": value for name, value in self._points(outputs.backward, target, source).items()}
         if self._judge_back is None:
             return scores
-        some = fixed_rows(len(target.x), CURVE_IMAGES) if not outputs.final else torch.arange(len(target.x))
-        images = self._source.images(outputs.backward[some], target.label[some])
-        wanted = (target.label[some].cpu() - self._source.shift) % CLASSES
-        if not outputs.final:
-            return scores | accuracy(self._judge_back.classes(images), wanted, "_bwd")
-        seen = self._judge_back.look(images)
-        back = self._judge_back.distances(seen)
-        return scores | accuracy(seen.found, wanted, "_bwd") | {f"{name}_bwd": back[name] for name in back}
+        side, judge = self._source, self._judge_back
+        return scores | _judged(outputs.backward, target.label, side, judge, final=final, ending="_bwd")[2]
 
     def _points(self, moved: Tensor, here: Batch, there: Batch) -> dict[str, float]:
         """Return what does not need images: the transport cost, and the mean over classes of the energy distance."""
@@ -165,6 +154,23 @@ class MNISTInstance(Instance):
             confusion(wanted, found),
             components(source.x, outputs.forward, target.x),
         )
+
+
+def _judged(
+    moved: Tensor, label: Tensor, side: Side, judge: Judge, *, final: bool, ending: str = ""
+) -> tuple[Tensor, Tensor, dict[str, float]]:
+    """Return images of points that were moved to `side`, the classes found, and metrics, whose names end in `ending`.
+
+    Before the end, a fixed sample is looked at, without distances.
+    """
+    rows = torch.arange(len(moved)) if final else fixed_rows(len(moved), CURVE_IMAGES)
+    images, wanted = side.images(moved[rows], label[rows]), (label[rows].cpu() - side.shift) % CLASSES
+    if not final:
+        found = judge.classes(images)
+        return images, found, accuracy(found, wanted, ending)
+    seen = judge.look(images)
+    distances = {f"{name}{ending}": value for name, value in judge.distances(seen).items()}
+    return images, seen.found, accuracy(seen.found, wanted, ending) | distances
 
 
 @register_task(
@@ -283,15 +289,12 @@ class MNIST(Task[MNISTConfig]):
                 f"task mnist: target_labels with pair={config.pair}: source and target are the same images, so the "
                 "source's labels would give the hidden ones away; use pair=fmnist-mnist"
             )
-        target = self._sets[self._pair.target]
-        self._labels(target, 0)
+        self._labels(self._sets[self._pair.target], 0)
         find_weights(self.data_dir)
-        cpu = torch.device("cpu")
-        if self._there(target, classifier_settings(self.config.size)):
-            self._classifier(target, cpu)
-        for data in self._sets.values():
-            if self._there(data, vae_settings(_name(data), self.config.vae, self.config.size)):
-                self._vae(data, cpu)
+        for data, settings in self._networks():
+            # those of the digits are trained in the first run, if not before
+            if data.name != "digits" or network_path(data.name, data.digest, settings, self.data_dir).exists():
+                self._trained(data, settings, torch.device("cpu"))
 
     def inputs(self) -> tuple[Path, ...]:
         """Return the networks of real images, which may have been trained elsewhere.
@@ -300,23 +303,21 @@ class MNIST(Task[MNISTConfig]):
         """
         if self._pair.target == "digits":
             return ()
-        networks: list[tuple[ImageSet, NetworkSettings[nn.Module]]] = [
-            (self._sets[self._pair.target], classifier_settings(self.config.size))
-        ]
-        if self.config.space == "latent":
-            networks += [
-                (data, vae_settings(_name(data), self.config.vae, self.config.size)) for data in self._sets.values()
-            ]
-        return tuple(network_path(data.name, data.digest, settings, self.data_dir) for data, settings in networks)
+        return tuple(network_path(data.name, data.digest, made, self.data_dir) for data, made in self._networks())
 
     @cached_property
     def _sets(self) -> Mapping[SetName, ImageSet]:
         """The images of both sides, read once."""
         return {name: load(name, self.data_dir) for name in sorted({self._pair.source, self._pair.target})}
 
-    def _there(self, data: ImageSet, settings: NetworkSettings[nn.Module]) -> bool:
-        """Say whether a network can be looked at before any run: those of the digits are trained in the first one."""
-        return data.name != "digits" or network_path(data.name, data.digest, settings, self.data_dir).exists()
+    def _networks(self) -> list[tuple[ImageSet, NetworkSettings[nn.Module]]]:
+        """Return images and settings of each network: the target's classifier and, of codes, the VAEs."""
+        size, vae = self.config.size, self.config.vae
+        coders = self._sets.values() if self.config.space == "latent" else ()
+        return [
+            (self._sets[self._pair.target], classifier_settings(size)),
+            *((data, vae_settings(data.name, vae, size)) for data in coders),
+        ]
 
     def build(self, *, seed: int, device: torch.device, dtype: torch.dtype) -> MNISTInstance:
         """Make the instance: `seed` chooses the labelled target images, all else is the same for all seeds.
@@ -324,15 +325,16 @@ class MNIST(Task[MNISTConfig]):
         On the bundled digits, networks that are not in the cache yet are trained here, in seconds.
         """
         pair, config, sets, seed = self._pair, self.config, self._sets, self.pool_seed(seed)
-        classifier = self._classifier(sets[pair.target], device)
+        classifier = self._trained(sets[pair.target], classifier_settings(config.size), device)
         weights, why_not = find_weights(self.data_dir)
         facts: dict[str, Value] = {f"classifier_{key}": value for key, value in classifier.numbers.items()}
         facts["classifier_sha256"] = classifier.digest
         sides: list[Side] = []
         vaes: list[Trained[VAE] | None] = []
         for role, name, shift in (("source", pair.source, pair.shift), ("target", pair.target, 0)):
-            vae = self._vae(sets[name], device)
-            if vae is not None:
+            vae = None
+            if config.space == "latent":
+                vae = self._trained(sets[name], vae_settings(name, config.vae, config.size), device)
                 facts |= {f"{role}_vae_{key}": value for key, value in vae.numbers.items()}
                 facts[f"{role}_vae_sha256"] = vae.digest
             vaes.append(vae)
@@ -342,10 +344,7 @@ class MNIST(Task[MNISTConfig]):
         if vaes[1] is not None:
             decoded = target.images(target.points("test", torch.float32), target.test_label.to(device))
         judge = Judge(
-            target.data.name,
-            target.data.digest,
-            target.data.train,
-            target.data.test,
+            target.data,
             classifier,
             device=device,
             decoded=decoded,
@@ -387,30 +386,16 @@ class MNIST(Task[MNISTConfig]):
             return None
         return Published("mnist", {"pair": self.config.pair})
 
-    def _vae(self, data: ImageSet, device: torch.device) -> Trained[VAE] | None:
-        """Return the VAE of a set; None where points are images."""
-        config = self.config
-        if config.space == "pixel":
-            return None
-        settings = vae_settings(_name(data), config.vae, config.size)
-        wanted = self._wanted(data, f"{config.vae} VAE", f"vae --kind {config.vae}")
+    def _trained(self, data: ImageSet, settings: NetworkSettings[NetworkT], device: torch.device) -> Trained[NetworkT]:
+        """Return a network; where it is not there, say how to make it, but train those of the digits in seconds."""
+        wanted = ""
+        if data.name != "digits":
+            size = "" if self.config.size == "default" else f" --size {self.config.size}"
+            wanted = (
+                f"task mnist needs the {settings.words} of {data.name}, which is not trained yet; make it once with: "
+                f"python bench.py data make {settings.command} --set {data.name}{size}"
+            )
         return trained(data, settings, data_dir=self.data_dir, device=device, wanted=wanted)
-
-    def _classifier(self, data: ImageSet, device: torch.device) -> Trained[Classifier]:
-        """Return the classifier of a set."""
-        wanted = self._wanted(data, "classifier", "classifier")
-        settings = classifier_settings(self.config.size)
-        return trained(data, settings, data_dir=self.data_dir, device=device, wanted=wanted)
-
-    def _wanted(self, data: ImageSet, words: str, command: str) -> str:
-        """Return what to say where a network is not there; nothing for the digits, whose networks take seconds."""
-        if data.name == "digits":
-            return ""
-        size = "" if self.config.size == "default" else f" --size {self.config.size}"
-        return (
-            f"task mnist needs the {words} of {data.name}, which is not trained yet; make it once with: "
-            f"python bench.py data make {command} --set {data.name}{size}"
-        )
 
     def _labels(self, data: ImageSet, seed: int) -> Tensor:
         """Return the labels that a solver may see, (n,) int64: all, or `target_labels` of each class, others -1."""
@@ -428,7 +413,3 @@ class MNIST(Task[MNISTConfig]):
                 )
             seen[members[:count]] = k
         return seen
-
-
-def _name(data: ImageSet) -> SetName:
-    return next(name for name in SETS if name == data.name)

@@ -74,7 +74,7 @@ class ImageSet:
         digest: SHA-256 of all pixels and labels as published, before enlarging, hexadecimal.
     """
 
-    name: str
+    name: SetName
     train: Images
     test: Images
     digest: str

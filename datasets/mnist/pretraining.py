@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -45,13 +46,28 @@ class NetworkSettings(ABC, Generic[NetworkT_co]):
     decay: bool = True
     seed: int = 0
 
+    @property
+    @abstractmethod
+    def words(self) -> str:
+        """What the network is, for messages."""
+
+    @property
+    @abstractmethod
+    def command(self) -> str:
+        """What makes it, as typed behind `data make`."""
+
     @abstractmethod
     def file_name(self, images: str) -> str:
         """Return how the name of the file begins, for a set named `images`."""
 
-    @abstractmethod
     def build(self) -> NetworkT_co:
         """Return the network, not trained; equal for equal settings, whatever the global random state."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            return self._build()
+
+    @abstractmethod
+    def _build(self) -> NetworkT_co: ...
 
     @abstractmethod
     def fit(
@@ -84,16 +100,23 @@ class VAESettings(NetworkSettings[VAE]):
         """Whether the network is told the class."""
         return "conditional" if self.conditional else "unconditional"
 
+    @property
+    def words(self) -> str:
+        """What the network is."""
+        return f"{self.kind} VAE"
+
+    @property
+    def command(self) -> str:
+        """What makes it."""
+        return f"vae --kind {self.kind}"
+
     def file_name(self, images: str) -> str:
         """Return how the name of the file begins."""
         return f"vae-{images}-{self.kind}"
 
-    def build(self) -> VAE:
-        """Return the network, not trained."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            classes = CLASSES if self.conditional else 0
-            return VAE(width=self.width, blocks=self.blocks, latent=self.latent, classes=classes)
+    def _build(self) -> VAE:
+        classes = CLASSES if self.conditional else 0
+        return VAE(width=self.width, blocks=self.blocks, latent=self.latent, classes=classes)
 
     def fit(
         self, data: ImageSet, device: torch.device, listen: Listener
@@ -121,7 +144,7 @@ class VAESettings(NetworkSettings[VAE]):
                 best = total, state, numbers
             text = f"loss {total:.2f} ({reconstruction:.2f} + {self.beta:g} x {divergence:.2f})"
             seconds = time.perf_counter() - begin
-            listen(Progress(f"{self.kind} VAE of {data.name}", epoch, self.epochs, seconds, text))
+            listen(Progress(f"{self.words} of {data.name}", epoch, self.epochs, seconds, text))
         if best is None:
             raise UsageError("a VAE needs more epochs than its warm-up has")
         return best[1], best[2]
@@ -134,16 +157,14 @@ class ClassifierSettings(NetworkSettings[Classifier]):
     blocks: int = 2
     epochs: int = 4
     batch: int = 64
+    words = command = "classifier"
 
     def file_name(self, images: str) -> str:
         """Return how the name of the file begins."""
         return f"classifier-{images}"
 
-    def build(self) -> Classifier:
-        """Return the network, not trained."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            return Classifier(blocks=self.blocks, classes=CLASSES)
+    def _build(self) -> Classifier:
+        return Classifier(blocks=self.blocks, classes=CLASSES)
 
     def fit(
         self, data: ImageSet, device: torch.device, listen: Listener
@@ -165,7 +186,7 @@ class ClassifierSettings(NetworkSettings[Classifier]):
             _, found = network.look(data.test.unit(device))
             accuracy = 100 * float((found.cpu() == data.test.label).double().mean())
             text = f"loss {mean:.4f}, test accuracy {accuracy:.2f} %"
-            listen(Progress(f"classifier of {data.name}", epoch, self.epochs, time.perf_counter() - begin, text))
+            listen(Progress(f"{self.words} of {data.name}", epoch, self.epochs, time.perf_counter() - begin, text))
         return network.state_dict(), {"test_accuracy": accuracy}
 
 
@@ -225,5 +246,5 @@ class _Training:
 
 
 def _refuse_nan(value: float, what: str, epoch: int) -> None:
-    if value != value or abs(value) == float("inf"):
+    if not math.isfinite(value):
         raise DivergedError(f"the training of {what} left the finite numbers in epoch {epoch}; take a lower rate")

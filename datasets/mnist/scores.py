@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from otbench.data.tensorfile import cached
-from otbench.datasets.mnist.images import Images
+from otbench.datasets.mnist.images import Images, ImageSet
 from otbench.datasets.mnist.pretrained import Trained
 from otbench.metrics.frechet import Moments, frechet_distance, moments
 from otbench.metrics.inception import WEIGHTS, Inception, kernel_distance
@@ -41,10 +41,7 @@ class Judge:
 
     def __init__(
         self,
-        name: str,
-        digest: str,
-        train: Images,
-        test: Images,
+        data: ImageSet,
         classifier: Trained[Classifier],
         *,
         device: torch.device,
@@ -55,23 +52,21 @@ class Judge:
         """Look at the real test images and, where there is a VAE, at the same ones decoded.
 
         Args:
-            name: of the set.
-            digest: of the set.
-            train: images that solvers may see; a part of them stands for perfect transported images.
-            test: what is measured against.
+            data: the test images are what is measured against; a part of the others, which solvers may see, stands for
+                perfect transported images.
             classifier: of this set.
             device: where the classifier is.
             decoded: the test images through the VAE, in [0, 1], (n, 1, 32, 32); None = no VAE.
             decoder: digest of the VAE.
             inception: verified weights, if any.
         """
-        self._name, self._classifier, self._test = name, classifier.network, test
+        self._name, self._classifier, self._test = data.name, classifier.network, data.test
         self._inception = None if inception is None else Inception(inception, device)
-        self._inception_identity = {"reference": digest, "inception": WEIGHTS.sha256, "decoder": decoder}
+        self._inception_identity = {"reference": data.digest, "inception": WEIGHTS.sha256, "decoder": decoder}
 
         def sets() -> dict[str, Tensor]:
-            sample = Images(train.pixels[:REAL_SAMPLE], train.label[:REAL_SAMPLE])
-            found = {"real": test.unit(device), "fresh": sample.unit(device)}
+            sample = Images(data.train.pixels[:REAL_SAMPLE], data.train.label[:REAL_SAMPLE])
+            found = {"real": data.test.unit(device), "fresh": sample.unit(device)}
             return found if decoded is None else found | {"decoded": decoded}
 
         self._sets = sets
@@ -85,8 +80,8 @@ class Judge:
                     tensors[f"{key}_{space}_mean"], tensors[f"{key}_{space}_cov"] = found.mean, found.cov
             return tensors
 
-        identity = {"reference": digest, "classifier": classifier.digest, "decoder": decoder}
-        held = cached(f"reference-{name}", identity, look).tensors
+        identity = {"reference": data.digest, "classifier": classifier.digest, "decoder": decoder}
+        held = cached(f"reference-{data.name}", identity, look).tensors
         self._held = {
             key: {
                 space: Moments(held[f"{key}_{space}_mean"], held[f"{key}_{space}_cov"], len(held[f"{key}_found"]))

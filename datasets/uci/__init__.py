@@ -10,6 +10,7 @@ is the solver's. Test rows above 100 000 are thinned to 100 000 fixed ones.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,6 +36,7 @@ from otbench.metrics.two_sample import (
     HeldOut,
     v_floor,
 )
+from otbench.metrics.uvp import mean_square
 from otbench.ops.points import fixed_rows
 from otbench.picture import POINTS
 from otbench.problem import Batch, FreshMeasure, PoolMeasure, Problem, QuadraticCost
@@ -103,10 +105,9 @@ class UCIInstance(Instance):
         self.test = test
         self.names = names
         self._held_out = {"fwd": HeldOut(test.target.x), "bwd": HeldOut(test.source.x)}
-        self.facts = {
-            **facts,
-            **{f"mmd_bandwidths_{side}": _words(data.bandwidths(final=True)) for side, data in self._held_out.items()},
-        }
+        self.facts = dict(facts)
+        for side, data in self._held_out.items():
+            self.facts[f"mmd_bandwidths_{side}"] = ", ".join(f"{b:.6g}" for b in data.bandwidths(final=True))
 
     def score(self, outputs: Outputs) -> dict[str, float]:
         """Return the metrics by name; those that need a backward map or a density are left out without one.
@@ -122,7 +123,7 @@ class UCIInstance(Instance):
             if mapped is not None
             for name, value in self._held_out[side].compare(mapped, seed=_SCORE_SEED, final=outputs.final).items()
         }
-        scores["cost"] = _mean_square(outputs.forward - x) / 2
+        scores["cost"] = mean_square(outputs.forward - x) / 2
         if outputs.log_prob is not None:
             scores |= mean_nll(outputs.log_prob)
         if outputs.final:
@@ -132,7 +133,7 @@ class UCIInstance(Instance):
             if not math.isnan(found):  # else the test rows are copies, too
                 scores["novelty"] = found
         if outputs.roundtrip is not None:
-            scores["inverse_gap"] = 100 * _mean_square(outputs.roundtrip - x) / x.shape[1]
+            scores["inverse_gap"] = 100 * mean_square(outputs.roundtrip - x) / x.shape[1]
         return scores
 
     def pictures(self, outputs: Outputs) -> Sequence[Picture]:
@@ -186,11 +187,6 @@ class UCI(Task[UCIConfig]):
         Metric("cost", "cost", "data units^2"),
     )
 
-    def __init__(self, config: UCIConfig, *, data_dir: Path | None = None) -> None:
-        """Take the configuration; data are read when first needed."""
-        super().__init__(config, data_dir=data_dir)
-        self._read: Prepared | None = None
-
     @classmethod
     def sources(cls) -> Sequence[DataSource]:
         """Return the five real sets."""
@@ -224,16 +220,16 @@ class UCI(Task[UCIConfig]):
         Raises:
             DataError: a file is missing, damaged or of another form, or a download failed.
         """
-        self._data()
+        _ = self._data
 
     def inputs(self) -> tuple[Path, ...]:
         """Return the manifest of a real set: it holds the digest of all that the set was made from."""
-        manifest = self._data().manifest
+        manifest = self._data.manifest
         return () if manifest is None else (manifest,)
 
     def build(self, *, seed: int, device: torch.device, dtype: torch.dtype) -> UCIInstance:
         """Make the instance; it is the same for all seeds."""
-        data = self._data()
+        data = self._data
         train, validation, test = (data.arrays[name] for name in ("train", "validation", "test"))
         dim, number = train.shape[1], SETS.index(self.config.set)
 
@@ -270,7 +266,7 @@ class UCI(Task[UCIConfig]):
 
     def describe(self) -> str:
         """Return set, dimension, scaling and size in a few words."""
-        data = self._data()
+        data = self._data
         train, test = data.arrays["train"], data.arrays["test"]
         demo_mark = "demo: " if self.config.set in DEMO else ""
         words = f"{demo_mark}{self.config.set}, d = {train.shape[1]}, {self._scaling()}, "
@@ -281,22 +277,19 @@ class UCI(Task[UCIConfig]):
 
     def published(self) -> Published | None:
         """Published rows were measured on the whole sets."""
-        whole = self.config.set in REAL and not self._data().facts.get("partial")
+        whole = self.config.set in REAL and not self._data.facts.get("partial")
         return Published("uci", {"set": self.config.set}) if whole else None
 
     def _scaling(self) -> str:
         return "unscaled" if self.config.set == "bsds300" else self.config.scaling
 
+    @functools.cached_property
     def _data(self) -> Prepared:
-        if self._read is None:
-            name, scaling = self.config.set, self.config.scaling
-            if name in DEMO:
-                splits = demo(name, scaling)
-                arrays = {"train": splits.train, "validation": splits.validation, "test": splits.test}
-                self._read = Prepared({k: v.astype(np.float32) for k, v in arrays.items()}, {}, splits.names)
-            else:
-                self._read = files.load(name, scaling, self.data_dir)
-        return self._read
+        name, scaling = self.config.set, self.config.scaling
+        if name not in DEMO:
+            return files.load(name, scaling, self.data_dir)
+        splits = demo(name, scaling)
+        return Prepared({k: x.astype(np.float32) for k, x in splits.arrays.items()}, {}, splits.names)
 
 
 def _thinned(
@@ -307,12 +300,3 @@ def _thinned(
         return rows
     chosen = np.random.Generator(np.random.PCG64([_THIN, number])).permutation(len(rows))[:MAX_TEST_ROWS]
     return np.asarray(rows[np.sort(chosen)])
-
-
-def _words(numbers: Sequence[float]) -> str:
-    return ", ".join(f"{number:.6g}" for number in numbers)
-
-
-def _mean_square(x: Tensor) -> float:
-    """Return the mean of |x_i|^2, summed in float64."""
-    return float(x.double().square().sum(1).mean())

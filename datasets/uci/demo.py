@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from otbench.datasets.uci.tables import Scaling, Splits, scaled_by_known
+from otbench.datasets.uci.tables import Scaling, Splits, scaled, split
 
 DEMO = ("breast-cancer", "wine", "digits")
 _SEED = 20170521
@@ -29,10 +29,5 @@ def demo(name: str, scaling: Scaling) -> Splits:
     whole = (rows == np.round(rows)).all(0)
     rows[:, whole] += generator.random((len(rows), int(whole.sum())))
     rows = rows[generator.permutation(len(rows))]
-    test = 3 * len(rows) // 10
-    validation = (len(rows) - test) // 10
-    train = len(rows) - test - validation
-    splits = Splits(
-        rows[:train], rows[train : train + validation], rows[train + validation :], tuple(names[k] for k in kept)
-    )
-    return scaled_by_known(splits, scaling, what=name)
+    splits = split(rows, tuple(names[k] for k in kept), tenths=3)
+    return scaled(splits, splits.known, scaling, what=name)

@@ -158,16 +158,14 @@ def _unpacked(name: str, scaling: Scaling, archive: Path) -> Made:
 def _made(name: str, scaling: Scaling, raw: Raw) -> Made:
     splits = raw.read(scaling)
     facts: dict[str, Value] = {"partial": partial(name, splits, raw.why_partial)}
-    return {"train": splits.train, "validation": splits.validation, "test": splits.test}, facts, splits.names
+    return splits.arrays, facts, splits.names
 
 
 def partial(name: str, splits: Splits, why: str = "") -> str:
     """Return how a set differs from the published one ("partial: ..."); empty where it does not."""
     dim, *sizes = PUBLISHED[name]
     reasons = []
-    for what, rows, published in zip(
-        ("training", "validation", "test"), (splits.train, splits.validation, splits.test), sizes, strict=True
-    ):
+    for what, rows, published in zip(("training", "validation", "test"), splits.arrays.values(), sizes, strict=True):
         if len(rows) != published:
             reasons.append(f"{spaced(len(rows))} of {spaced(published)} {what} rows")
     if splits.train.shape[1] != dim:

@@ -10,7 +10,7 @@ All arrays are float64, rows are points.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -47,12 +47,32 @@ class Splits:
     test: Array
     names: tuple[str, ...]
 
+    @property
+    def arrays(self) -> dict[str, Array]:
+        """The three arrays by name."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
 
-def split_sizes(rows: int) -> tuple[int, int, int]:
-    """Return training, validation and test rows: the last tenth is for test, the last tenth of the rest validates."""
-    test = rows // 10
+    @property
+    def known(self) -> Array:
+        """All rows but those for scoring."""
+        return np.vstack((self.train, self.validation))
+
+    def mapped(self, function: Callable[[Array], Array], names: tuple[str, ...]) -> Splits:
+        """Return what `function` makes of each array, with new names of columns."""
+        return Splits(function(self.train), function(self.validation), function(self.test), names)
+
+
+def split_sizes(rows: int, *, tenths: int = 1) -> tuple[int, int, int]:
+    """Return training, validation and test rows: the last `tenths` are for test, a tenth of the rest validates."""
+    test = tenths * rows // 10
     validation = (rows - test) // 10
     return rows - test - validation, validation, test
+
+
+def split(rows: Array, names: tuple[str, ...], *, tenths: int = 1) -> Splits:
+    """Split a table of columns `names`, in order, into parts of `split_sizes`."""
+    train, validation, _ = split_sizes(len(rows), tenths=tenths)
+    return Splits(rows[:train], rows[train : train + validation], rows[train + validation :], names)
 
 
 def power(rows: Array, scaling: Scaling, *, what: str) -> Splits:
@@ -76,9 +96,8 @@ def power(rows: Array, scaling: Scaling, *, what: str) -> Splits:
     kept[:, 1] += 0.01 * generator.rand(count)
     kept[:, 0] += 0.001 * generator.rand(count)
     kept[:, 2:5] += generator.rand(count, 3)
-    train, validation, test = _split(kept)
-    names = ("active power", "voltage", "meter 1", "meter 2", "meter 3", "time of day")
-    return _scaled(Splits(train, validation, test, names), np.vstack((train, validation)), scaling, what)
+    splits = split(kept, ("active power", "voltage", "meter 1", "meter 2", "meter 3", "time of day"))
+    return scaled(splits, splits.known, scaling, what=what)
 
 
 def gas(rows: Array, scaling: Scaling, *, what: str) -> Splits:
@@ -105,10 +124,8 @@ def gas(rows: Array, scaling: Scaling, *, what: str) -> Splits:
             break
         del kept[int(np.argmax(double))]
     rows = rows[:, kept]
-    train, validation, test = _split(rows)
-    splits = Splits(train, validation, test, tuple(f"sensor {k + 1}" for k in kept))
-    fit = rows if scaling == "zscore" else np.vstack((train, validation))
-    return _scaled(splits, fit, scaling, what, ddof=1)
+    splits = split(rows, tuple(f"sensor {k + 1}" for k in kept))
+    return scaled(splits, rows if scaling == "zscore" else splits.known, scaling, what=what, ddof=1)
 
 
 def hepmass(train: Array, test: Array, scaling: Scaling, *, what: str) -> Splits:
@@ -133,12 +150,12 @@ def hepmass(train: Array, test: Array, scaling: Scaling, *, what: str) -> Splits
     count = len(signal) // 10
     names = tuple(f"f{k}" for k in range(HEPMASS_FEATURES))
     splits = Splits(signal[:-count], signal[-count:], held_out, names)
-    splits = _scaled(splits, signal, scaling, what, ddof=1)
-    features = np.vstack((splits.train, splits.validation))
+    splits = scaled(splits, signal, scaling, what=what, ddof=1)
+    features = splits.known
     kept = [k for k in range(HEPMASS_FEATURES) if (features[:, k] == features[:, k].min()).sum() <= _REPEATED]
     if not kept:
         raise DataError(f"{what}: every feature repeats its smallest value more than {_REPEATED} times")
-    return _columns(splits, kept)
+    return splits.mapped(lambda x: x[:, kept], tuple(names[k] for k in kept))
 
 
 def miniboone(rows: Array, scaling: Scaling, *, what: str) -> Splits:
@@ -153,9 +170,8 @@ def miniboone(rows: Array, scaling: Scaling, *, what: str) -> Splits:
         DataError: another number of columns, too few rows, values that are not finite, or a constant column.
     """
     _require(rows, PUBLISHED["miniboone"][0], what)
-    train, validation, test = _split(rows)
-    fit = np.vstack((train, validation)) if scaling == "zscore" else train
-    return _scaled(Splits(train, validation, test, _numbered("x", rows.shape[1])), fit, scaling, what)
+    splits = split(rows, _numbered("x", rows.shape[1]))
+    return scaled(splits, splits.known if scaling == "zscore" else splits.train, scaling, what=what)
 
 
 def miniboone_splits(train: Array, validation: Array | None, test: Array, scaling: Scaling, *, what: str) -> Splits:
@@ -177,7 +193,7 @@ def miniboone_splits(train: Array, validation: Array | None, test: Array, scalin
         count = len(train) // 10
         train, validation = train[:-count], train[-count:]
     splits = Splits(train, validation, test, _numbered("x", train.shape[1]))
-    return splits if scaling == "zscore" else _scaled(splits, train, scaling, what)
+    return splits if scaling == "zscore" else scaled(splits, train, scaling, what=what)
 
 
 def bsds300(train: Array, validation: Array, test: Array, *, what: str) -> Splits:
@@ -191,13 +207,18 @@ def bsds300(train: Array, validation: Array, test: Array, *, what: str) -> Split
     return Splits(train, validation, test, _numbered("pixel ", train.shape[1]))
 
 
-def scaled_by_known(splits: Splits, scaling: Scaling, *, what: str) -> Splits:
-    """Scale by training and validation rows.
+def scaled(splits: Splits, fit: Array, scaling: Scaling, *, what: str, ddof: int = 0) -> Splits:
+    """Return (x - centre) / scale, fitted to the rows of `fit`; `ddof` as the authors' library had it.
 
     Raises:
-        DataError: a column is constant.
+        DataError: a column of `fit` is constant.
     """
-    return _scaled(splits, np.vstack((splits.train, splits.validation)), scaling, what)
+    _spread(fit, what)
+    low, high = fit.min(0), fit.max(0)
+    centre, scale = (
+        (fit.mean(0), fit.std(0, ddof=ddof)) if scaling == "zscore" else ((high + low) / 2, (high - low) / 2)
+    )
+    return splits.mapped(lambda x: (x - centre) / scale, splits.names)
 
 
 def _require(rows: Array, columns: int, what: str) -> None:
@@ -214,33 +235,12 @@ def _require(rows: Array, columns: int, what: str) -> None:
         )
 
 
-def _split(rows: Array) -> tuple[Array, Array, Array]:
-    train, validation, _ = split_sizes(len(rows))
-    return rows[:train], rows[train : train + validation], rows[train + validation :]
-
-
 def _spread(rows: Array, what: str) -> None:
     constant = np.flatnonzero(rows.max(0) == rows.min(0))
     if len(constant):
         raise DataError(
             f"{what}: column {int(constant[0]) + 1} is constant, so it cannot be scaled; get the file again"
         )
-
-
-def _scaled(splits: Splits, fit: Array, scaling: Scaling, what: str, *, ddof: int = 0) -> Splits:
-    """Return (x - centre) / scale, fitted to the rows of `fit`; `ddof` as the authors' library had it."""
-    _spread(fit, what)
-    low, high = fit.min(0), fit.max(0)
-    centre, scale = (
-        (fit.mean(0), fit.std(0, ddof=ddof)) if scaling == "zscore" else ((high + low) / 2, (high - low) / 2)
-    )
-    train, validation, test = ((x - centre) / scale for x in (splits.train, splits.validation, splits.test))
-    return Splits(train, validation, test, splits.names)
-
-
-def _columns(splits: Splits, kept: Sequence[int]) -> Splits:
-    names = tuple(splits.names[k] for k in kept)
-    return Splits(splits.train[:, kept], splits.validation[:, kept], splits.test[:, kept], names)
 
 
 def _numbered(word: str, count: int) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ and solves for T needs no search: x = S(y), if T takes it back to y.
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -80,10 +81,6 @@ def pushforward_log_prob(solver: Solver[Config], y: Tensor, label: Tensor | None
     return torch.cat(found) if found else y.new_empty(0, dtype=torch.float64)
 
 
-def _map_jacobian(solver: HasForwardGradient, x: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
-    return jacobian(lambda points: solver.forward_map_with_grad(points, label), x)
-
-
 def mean_nll(log_prob: Tensor) -> dict[str, float]:
     """Return `nll`, the mean of -log p, and `nll_missing`, the share of points without a density.
 
@@ -148,7 +145,7 @@ def _newton(solver: HasForwardGradient, x: Tensor, y: Tensor, label: Tensor | No
     tolerance = _TOLERANCE * torch.finfo(y.dtype).eps * (y.norm(dim=1) + math.sqrt(d))
     rows = torch.arange(len(y), device=y.device)
     for _ in range(_NEWTON_STEPS):
-        moved, matrix = _map_jacobian(solver, x, label)
+        moved, matrix = jacobian(functools.partial(solver.forward_map_with_grad, label=label), x)
         residual = moved - y
         norm = residual.norm(dim=1)
         done = norm <= tolerance

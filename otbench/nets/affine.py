@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 
@@ -23,7 +22,6 @@ class AffineMap(nn.Module):
         self.register_buffer("matrix", matrix)
         self.register_buffer("offset", offset)
 
-    @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         """Return the images of `x`, same shape (n, *shape) and dtype."""
         if self.matrix is None:

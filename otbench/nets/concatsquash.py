@@ -8,16 +8,15 @@ backward pass.
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from otbench.nets.uniform import uniform
+from otbench.nets.start import Start, uniform
 
 Smooth = Literal["tanh", "softplus"]
 
@@ -38,9 +37,7 @@ class ConcatSquash(nn.Module):
         *,
         widths: Sequence[int],
         activation: Smooth,
-        generator: torch.Generator | None = None,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        **start: Unpack[Start],
     ) -> None:
         """Draw all parameters uniformly in +- 1 / sqrt(fan-in), the fan-in of gates and shifts being 1.
 
@@ -48,9 +45,7 @@ class ConcatSquash(nn.Module):
             dim: number of coordinates.
             widths: hidden widths.
             activation: between the layers.
-            generator: source of randomness, on `device`.
-            device: where the parameters live.
-            dtype: floating type of the parameters.
+            start: see `Start`.
 
         Raises:
             ValueError: a size that is not positive.
@@ -60,14 +55,13 @@ class ConcatSquash(nn.Module):
         if min(dim, *self.widths, 1) < 1:
             raise ValueError(f"ConcatSquash needs positive sizes, got dim={dim}, widths={self.widths}")
 
-        draw = functools.partial(uniform, generator=generator, device=device, dtype=dtype)
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
         self.gates, self.gate_biases, self.shifts = nn.ParameterList(), nn.ParameterList(), nn.ParameterList()
         for fan_in, out in itertools.pairwise((dim, *self.widths, dim)):
-            self.weights.append(draw(fan_in**-0.5, out, fan_in))
-            self.biases.append(draw(fan_in**-0.5, out))
+            self.weights.append(uniform(fan_in**-0.5, out, fan_in, **start))
+            self.biases.append(uniform(fan_in**-0.5, out, **start))
             for one in (self.gates, self.gate_biases, self.shifts):
-                one.append(draw(1.0, out))
+                one.append(uniform(1.0, out, **start))
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """Return the velocity at each x_i, shape (n, dim), for `x` of shape (n, dim) and `t` of shape ()."""
@@ -105,7 +99,3 @@ class ConcatSquash(nn.Module):
         """Return matrix and bias of layer k at time t."""
         gate = torch.sigmoid(self.gates[k] * t + self.gate_biases[k])
         return self.weights[k] * gate[:, None], self.biases[k] * gate + self.shifts[k] * t
-
-    def extra_repr(self) -> str:
-        """Describe the architecture in `repr`."""
-        return f"dim={self.dim}, widths={self.widths}, activation={self.activation}"

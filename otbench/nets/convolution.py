@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TypeVar
+from typing import TypeVar, Unpack
 
 import torch
 from torch import nn
+
+from otbench.nets.start import Start
 
 LayerT = TypeVar("LayerT", nn.Conv2d, nn.Linear)
 
@@ -18,9 +20,7 @@ def convolution(
     *,
     he: bool = False,
     bias: bool = True,
-    generator: torch.Generator | None = None,
-    device: torch.device | str | None = None,
-    dtype: torch.dtype | None = None,
+    **start: Unpack[Start],
 ) -> nn.Conv2d:
     """Return a convolution that keeps height and width.
 
@@ -30,25 +30,23 @@ def convolution(
         size: height and width of the kernel, odd, pixels.
         he: weights from N(0, 2 / fan-out) (He et al., ICCV 2015), as of a critic; else as `started` draws them.
         bias: whether there is one.
-        generator: source of randomness, on `device`.
-        device: where the parameters live.
-        dtype: floating type of the parameters.
+        start: see `Start`.
     """
     with torch.device("meta"):  # where drawing costs nothing, and takes nothing from the global random state
-        layer = nn.Conv2d(inputs, outputs, size, padding=size // 2, bias=bias, dtype=dtype)
-    started(layer, generator, device)
+        layer = nn.Conv2d(inputs, outputs, size, padding=size // 2, bias=bias, dtype=start.get("dtype"))
+    started(layer, **start)
     if he:
         with torch.no_grad():
-            layer.weight.normal_(0.0, math.sqrt(2 / (outputs * size**2)), generator=generator)
+            layer.weight.normal_(0.0, math.sqrt(2 / (outputs * size**2)), generator=start.get("generator"))
     return layer
 
 
 @torch.no_grad()
-def started(layer: LayerT, generator: torch.Generator | None, device: torch.device | str | None) -> LayerT:
-    """Bring `layer` to `device`, draw weights and biases from U(-1, 1) / sqrt(fan-in), torch's own start, return it."""
-    layer.to_empty(device=device or "cpu")
+def started(layer: LayerT, **start: Unpack[Start]) -> LayerT:
+    """Bring `layer` to its device, draw its parameters from U(-1, 1) / sqrt(fan-in), torch's own start, return it."""
+    layer.to_empty(device=start.get("device") or "cpu")
     bound = 1 / math.sqrt(layer.weight[0].numel())
-    layer.weight.uniform_(-bound, bound, generator=generator)
+    layer.weight.uniform_(-bound, bound, generator=start.get("generator"))
     if layer.bias is not None:
-        layer.bias.uniform_(-bound, bound, generator=generator)
+        layer.bias.uniform_(-bound, bound, generator=start.get("generator"))
     return layer

@@ -17,12 +17,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional
+
+from otbench.nets.start import Start, normal
 
 Activation = Literal["softplus", "celu"]
 
@@ -61,9 +63,7 @@ class DenseICNN(nn.Module):
         activation: Activation = "softplus",
         strong_convexity: float = 1e-4,
         init_std: float = 0.1,
-        generator: torch.Generator | None = None,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        **start: Unpack[Start],
     ) -> None:
         """Draw every parameter, biases included, from N(0, init_std^2).
 
@@ -75,9 +75,7 @@ class DenseICNN(nn.Module):
             activation: softplus (beta = 1) or celu (alpha = 1).
             strong_convexity: s, the weight of |x|^2 / 2.
             init_std: standard deviation of the initial parameters.
-            generator: source of randomness, on `device`.
-            device: where the parameters live.
-            dtype: floating type of the parameters.
+            start: see `Start`.
 
         Raises:
             ValueError: fewer than two layers, or a size that is not positive.
@@ -88,16 +86,12 @@ class DenseICNN(nn.Module):
         if len(self.widths) < 2 or min(dim, rank, *self.widths) < 1:
             raise ValueError(f"DenseICNN needs dim, rank >= 1 and two or more widths >= 1, got {dim}, {rank}, {widths}")
 
-        def draw(*shape: int) -> nn.Parameter:
-            value = torch.empty(shape, device=device, dtype=dtype)
-            return nn.Parameter(value.normal_(0.0, init_std, generator=generator))
-
         total = sum(self.widths)
-        self.quadratic = draw(dim, rank * total)
-        self.linear = draw(dim, total)
-        self.bias = draw(total)
-        self.mixing = nn.ParameterList(draw(*shape) for shape in itertools.pairwise(self.widths))
-        self.readout = draw(self.widths[-1])
+        self.quadratic = normal(init_std, dim, rank * total, **start)
+        self.linear = normal(init_std, dim, total, **start)
+        self.bias = normal(init_std, total, **start)
+        self.mixing = nn.ParameterList(normal(init_std, *shape, **start) for shape in itertools.pairwise(self.widths))
+        self.readout = normal(init_std, self.widths[-1], **start)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return g(x_i), shape (n,), for `x` of shape (n, d)."""
@@ -119,10 +113,6 @@ class DenseICNN(nn.Module):
         """Clamp C_k and w to be >= 0, in place: g is convex afterwards."""
         for weight in (*self.mixing, self.readout):
             weight.clamp_(min=0.0)
-
-    def extra_repr(self) -> str:
-        """Describe the architecture in `repr`."""
-        return f"dim={self.dim}, widths={self.widths}, rank={self.rank}, activation={self.activation}"
 
     def _evaluate(self, x: Tensor, *, value: bool, gradient: bool) -> tuple[Tensor, Tensor]:
         # Layer 0 has no activation, so its affine part can move into layer 1: h_0 columns less in every product.

@@ -7,12 +7,14 @@ such rows: classes become constant planes beside the image, noise becomes planes
 from __future__ import annotations
 
 import math
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
 from otbench.nets.potential import AutogradPotential
 from otbench.nets.resnet_critic import ResNetCritic
+from otbench.nets.start import Start
 from otbench.nets.unet import Norm, UNet
 
 Shape = tuple[int, int, int]
@@ -38,9 +40,7 @@ class ImageMap(nn.Module):
         width: int = 8,
         norm: Norm = "group",
         residual: bool = False,
-        generator: torch.Generator | None = None,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        **start: Unpack[Start],
     ) -> None:
         """Build the UNet; if residual, it starts as the identity.
 
@@ -52,9 +52,7 @@ class ImageMap(nn.Module):
             width: of the UNet.
             norm: of the UNet.
             residual: add the image to the output, and start with the last convolution at zero.
-            generator: source of randomness, on `device`.
-            device: where the parameters live.
-            dtype: floating type of the parameters.
+            start: see `Start`.
 
         Raises:
             ValueError: noise that is to be planes does not fill them.
@@ -73,9 +71,7 @@ class ImageMap(nn.Module):
             noise=0 if planes else noise,
             residual=residual,
             zero_last=residual,
-            generator=generator,
-            device=device,
-            dtype=dtype,
+            **start,
         )
 
     def forward(self, points: Tensor) -> Tensor:
@@ -101,9 +97,7 @@ class ImageCritic(AutogradPotential):
         *,
         classes: int = 0,
         width: int = 8,
-        generator: torch.Generator | None = None,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        **start: Unpack[Start],
     ) -> None:
         """Build the critic.
 
@@ -111,15 +105,13 @@ class ImageCritic(AutogradPotential):
             shape: of one image.
             classes: number of classes that a row carries.
             width: of the critic.
-            generator: source of randomness, on `device`.
-            device: where the parameters live.
-            dtype: floating type of the parameters.
+            start: see `Start`.
         """
         super().__init__()
         self.shape = shape
         channels, height, width_pixels = shape
         inputs = (channels + classes, height, width_pixels)
-        self.net = ResNetCritic(inputs, width=width, generator=generator, device=device, dtype=dtype)
+        self.net = ResNetCritic(inputs, width=width, **start)
 
     def forward(self, points: Tensor) -> Tensor:
         """Return f at each row, shape (n,), for `points` of shape (n, d + classes)."""

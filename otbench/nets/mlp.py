@@ -9,13 +9,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from otbench.nets.potential import AutogradPotential
+from otbench.nets.start import Start, normal, uniform
 
 Activation = Literal["silu", "relu"]
 _ACTIVATIONS = {"silu": functional.silu, "relu": functional.relu}
@@ -41,15 +42,13 @@ class MLP(nn.Module):
     def __init__(
         self,
         inputs: int,
-        outputs: int,
+        outputs: int = 1,
         *,
         widths: Sequence[int],
         activation: Activation = "silu",
         residual: bool = False,
         zero_last: bool = False,
-        generator: torch.Generator | None = None,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        **start: Unpack[Start],
     ) -> None:
         """Draw weights from N(0, 2 / fan-in) (He et al., ICCV 2015) and biases from U(-1, 1) / sqrt(fan-in).
 
@@ -60,9 +59,7 @@ class MLP(nn.Module):
             activation: silu, which is smooth, or relu.
             residual: add the first `outputs` inputs to the output.
             zero_last: start with the last layer at zero: the network is 0, or the identity if residual.
-            generator: source of randomness, on `device`.
-            device: where the parameters live.
-            dtype: floating type of the parameters.
+            start: see `Start`.
 
         Raises:
             ValueError: a size that is not positive, or a residual network with fewer inputs than outputs.
@@ -77,10 +74,9 @@ class MLP(nn.Module):
         sizes = (inputs, *self.widths, outputs)
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
         for fan_in, size in itertools.pairwise(sizes):
-            weight = torch.empty((fan_in, size), device=device, dtype=dtype)
-            bias = torch.empty(size, device=device, dtype=dtype)
-            self.weights.append(nn.Parameter(weight.normal_(0.0, math.sqrt(2 / fan_in), generator=generator)))
-            self.biases.append(nn.Parameter(bias.uniform_(-1, 1, generator=generator).div_(math.sqrt(fan_in))))
+            self.weights.append(normal(math.sqrt(2 / fan_in), fan_in, size, **start))
+            self.biases.append(uniform(1.0, size, **start))
+            self.biases[-1].data.div_(math.sqrt(fan_in))
         if zero_last:
             nn.init.zeros_(self.weights[-1])
             nn.init.zeros_(self.biases[-1])
@@ -93,40 +89,10 @@ class MLP(nn.Module):
         value = torch.addmm(self.biases[-1], z, self.weights[-1])
         return value + x[:, : self.outputs] if self.residual else value
 
-    def extra_repr(self) -> str:
-        """Describe the architecture in `repr`."""
-        return (
-            f"inputs={self.inputs}, outputs={self.outputs}, widths={self.widths}, activation={self.activation}, "
-            f"residual={self.residual}"
-        )
-
 
 class MLPPotential(MLP, AutogradPotential):
-    """A scalar MLP on R^dim as a `Potential`: it knows its gradient, which can be differentiated."""
-
-    def __init__(
-        self,
-        dim: int,
-        *,
-        widths: Sequence[int],
-        activation: Activation = "silu",
-        zero_last: bool = False,
-        generator: torch.Generator | None = None,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        """Draw the parameters as `MLP` does, whose arguments these are, with `dim` inputs and one output."""
-        super().__init__(
-            dim,
-            1,
-            widths=widths,
-            activation=activation,
-            zero_last=zero_last,
-            generator=generator,
-            device=device,
-            dtype=dtype,
-        )
+    """An MLP with one output as a `Potential`: it knows its gradient, which can be differentiated."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return f(x_i), shape (n,), for `x` of shape (n, dim)."""
+        """Return f(x_i), shape (n,), for `x` of shape (n, inputs)."""
         return super().forward(x).squeeze(1)

@@ -16,15 +16,14 @@ the points pass in pieces that stay in the processor's cache.
 
 from __future__ import annotations
 
-import functools
 import math
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from otbench.nets.uniform import uniform
+from otbench.nets.start import Start, constant, uniform
 
 PIECE = 2**17
 """Numbers of an intermediate result that are held at a time on a CPU: half a megabyte in float32."""
@@ -49,9 +48,7 @@ class OTFlowPotential(nn.Module):
         *,
         width: int,
         rank: int = 10,
-        generator: torch.Generator | None = None,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        **start: Unpack[Start],
     ) -> None:
         """Start as the published code does: K uniform in 1 / sqrt(fan-in), A by Xavier, w = 1, b = 0, c = 0.
 
@@ -59,9 +56,7 @@ class OTFlowPotential(nn.Module):
             dim: number of coordinates of x.
             width: width m of both layers.
             rank: largest number of rows of A.
-            generator: source of randomness, on `device`.
-            device: where the parameters live.
-            dtype: floating type of the parameters.
+            start: see `Start`.
 
         Raises:
             ValueError: a size that is not positive.
@@ -71,19 +66,14 @@ class OTFlowPotential(nn.Module):
             raise ValueError(f"OTFlowPotential needs positive sizes, got dim={dim}, width={width}, rank={rank}")
         self.dim, self.width, self.rank = dim, width, min(rank, dim + 1)
 
-        draw = functools.partial(uniform, generator=generator, device=device, dtype=dtype)
-
-        def constant(value: float, *shape: int) -> nn.Parameter:
-            return nn.Parameter(torch.full(shape, value, device=device, dtype=dtype))
-
-        self.opening = draw((dim + 1) ** -0.5, width, dim + 1)
-        self.opening_bias = draw((dim + 1) ** -0.5, width)
-        self.layer = draw(width**-0.5, width, width)
-        self.layer_bias = draw(width**-0.5, width)
-        self.readout = constant(1.0, width)
-        self.quadratic = draw(math.sqrt(6 / (self.rank + dim + 1)), self.rank, dim + 1)
-        self.linear = constant(0.0, dim + 1)
-        self.constant = constant(0.0, 1)
+        self.opening = uniform((dim + 1) ** -0.5, width, dim + 1, **start)
+        self.opening_bias = uniform((dim + 1) ** -0.5, width, **start)
+        self.layer = uniform(width**-0.5, width, width, **start)
+        self.layer_bias = uniform(width**-0.5, width, **start)
+        self.readout = constant(1.0, width, **start)
+        self.quadratic = uniform(math.sqrt(6 / (self.rank + dim + 1)), self.rank, dim + 1, **start)
+        self.linear = constant(0.0, dim + 1, **start)
+        self.constant = constant(0.0, 1, **start)
 
     def forward(self, x: Tensor, t: float | Tensor) -> Tensor:
         """Return Phi(x_i, t), shape (n,), for `x` of shape (n, dim)."""
@@ -123,10 +113,6 @@ class OTFlowPotential(nn.Module):
 
     def _root(self, x: Tensor, t: float | Tensor) -> Tensor:
         return torch.addmm(t * self.quadratic[:, -1], x, self.quadratic[:, :-1].t())
-
-    def extra_repr(self) -> str:
-        """Describe the architecture in `repr`."""
-        return f"dim={self.dim}, width={self.width}, rank={self.rank}"
 
 
 def _antiderivative(v: Tensor) -> Tensor:

@@ -38,7 +38,10 @@ def gradient_beside(potential: Potential, k: int) -> Callable[[Tensor], Tensor]:
 
 
 class AutogradPotential(nn.Module):
-    """A network that is a `Potential` by automatic differentiation; subclasses define `forward`."""
+    """A network that is a `Potential` by automatic differentiation; subclasses define `forward`.
+
+    One that has both in closed form redefines `value_and_gradient`.
+    """
 
     def gradient(self, x: Tensor) -> Tensor:
         """Return the gradient of f at each x_i, the shape of `x`; differentiable."""
@@ -85,7 +88,7 @@ class QuadraticPotential(nn.Module):
         return (x * (gradient + self.shift)).sum(1) / 2, gradient
 
 
-class QuadraticCharacteristics(nn.Module):
+class QuadraticCharacteristics(AutogradPotential):
     r"""$u(x, t)$ with $u(x, 0) = x^T A x / 2 + \langle b, x \rangle$ and $u_t + |\nabla u|^2 / 2 = 0$.
 
     Characteristics are straight: the point $x_0 = (I + tA)^{-1}(x - tb)$ moves with velocity $p = A x_0 + b$, so that
@@ -106,14 +109,10 @@ class QuadraticCharacteristics(nn.Module):
         """Return u, shape (n,), for inputs (x, t) of shape (n, d + 1)."""
         return self.value_and_gradient(z)[0]
 
-    def gradient(self, z: Tensor) -> Tensor:
-        """Return the gradient in (x, t), shape (n, d + 1)."""
-        return self.value_and_gradient(z)[1]
-
-    def value_and_gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Return u, shape (n,), and its gradient in (x, t), shape (n, d + 1)."""
-        x, t = z[:, :-1], z[:, -1:]
-        system = torch.eye(len(self.shift), dtype=z.dtype, device=z.device) + t[:, :, None] * self.matrix
+    def value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return u, shape (n,), and its gradient in (x, t), shape (n, d + 1), for inputs (x, t) of that shape."""
+        x, t = x[:, :-1], x[:, -1:]
+        system = torch.eye(len(self.shift), dtype=x.dtype, device=x.device) + t[:, :, None] * self.matrix
         x0 = torch.linalg.solve(system, x - t * self.shift)
         p = x0 @ self.matrix + self.shift
         half = p.square().sum(1, keepdim=True) / 2

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from torch.nn import functional
 
 from otbench.nets.convolution import convolution, started
 from otbench.nets.potential import AutogradPotential
+from otbench.nets.start import Start
 
 RESIDUAL = 0.1
 """Weight of a block's residual branch."""
@@ -38,20 +40,14 @@ class ResNetCritic(AutogradPotential):
         shape: tuple[int, int, int],
         *,
         width: int = 8,
-        max_width: int | None = None,
-        generator: torch.Generator | None = None,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        **start: Unpack[Start],
     ) -> None:
         """Draw weights of convolutions from N(0, 2 / fan-out), all else from U(-1, 1) / sqrt(fan-in).
 
         Args:
             shape: (channels, side, side) of an image, side = 4 * 2^k pixels.
-            width: channels at full resolution; 64 is the published size.
-            max_width: most channels; None = 8 * width, which is the published 512 for a width of 64.
-            generator: source of randomness, on `device`.
-            device: where the parameters live.
-            dtype: floating type of the parameters.
+            width: channels at full resolution, of which 8 times as many are the most; 64 is the published size.
+            start: see `Start`.
 
         Raises:
             ValueError: the image is not square, its side is not 4 * 2^k, or a size is not positive.
@@ -61,18 +57,18 @@ class ResNetCritic(AutogradPotential):
         levels = int(math.log2(max(side, _CORNER) / _CORNER))
         if side != other or side != _CORNER * 2**levels:
             raise ValueError(f"the ResNet critic needs square images with a side of 4 * 2^k, got {side} x {other}")
-        if width < 1 or channels < 1 or (max_width is not None and max_width < width):
-            raise ValueError(f"the ResNet critic needs positive widths, got {width} to {max_width}")
+        if width < 1 or channels < 1:
+            raise ValueError(f"the ResNet critic needs positive widths, got {width} for {channels} channels")
         self.shape = shape
-        kind = functools.partial(convolution, he=True, generator=generator, device=device, dtype=dtype)
-        sizes = [min(width * 2**level, max_width or 8 * width) for level in range(levels + 2)]
+        kind = functools.partial(convolution, he=True, **start)
+        sizes = [min(width * 2**level, 8 * width) for level in range(levels + 2)]
         self.first = kind(channels, sizes[0], 3)
         self.blocks = nn.ModuleList()
         for one, after in itertools.pairwise(sizes):
             self.blocks.append(nn.Sequential(_Block(one, one, kind), _Block(one, after, kind)))
         with torch.device("meta"):
-            last = nn.Linear(sizes[-1] * _CORNER**2, 1, dtype=dtype)
-        self.last = started(last, generator, device)
+            last = nn.Linear(sizes[-1] * _CORNER**2, 1, dtype=start.get("dtype"))
+        self.last = started(last, **start)
         self.to(memory_format=torch.channels_last)  # a third faster on a CPU
 
     def forward(self, x: Tensor) -> Tensor:

@@ -15,13 +15,14 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from typing import Literal
+from typing import Literal, Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from otbench.nets.convolution import convolution
+from otbench.nets.start import Start
 
 Norm = Literal["group", "batch"]
 STEPS = 4
@@ -51,9 +52,7 @@ class UNet(nn.Module):
         noise: int = 0,
         residual: bool = False,
         zero_last: bool = False,
-        generator: torch.Generator | None = None,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        **start: Unpack[Start],
     ) -> None:
         """Draw all weights and biases from U(-1, 1) / sqrt(fan-in).
 
@@ -65,9 +64,7 @@ class UNet(nn.Module):
             noise: coordinates of the noise.
             residual: add the first `outputs` channels of the input to the output.
             zero_last: start with the last convolution at zero: the network is 0, or the identity if residual.
-            generator: source of randomness, on `device`.
-            device: where the parameters live.
-            dtype: floating type of the parameters.
+            start: see `Start`.
 
         Raises:
             ValueError: a size that is not positive, or a residual network with fewer inputs than outputs.
@@ -78,12 +75,12 @@ class UNet(nn.Module):
         if residual and inputs < outputs:
             raise ValueError(f"a residual UNet needs at least as many channels in as out, got {inputs} and {outputs}")
         self.inputs, self.outputs, self.noise, self.residual = inputs, outputs, noise, residual
-        conv = functools.partial(convolution, generator=generator, device=device, dtype=dtype)
+        conv = functools.partial(convolution, **start)
 
         def pair(before: int, between: int, after: int) -> nn.Sequential:
             layers: list[nn.Module] = []
             for one, other in ((before, between), (between, after)):
-                layers += [conv(one, other, 3), _norm(norm, other, device, dtype), nn.ReLU()]
+                layers += [conv(one, other, 3), _norm(norm, other, start), nn.ReLU()]
             return nn.Sequential(*layers)
 
         # the innermost resolution has no more channels than the one before it: interpolation adds none
@@ -147,9 +144,8 @@ class _Modulation(nn.Module):
         return normed * torch.relu(self.scale(z)) + torch.relu(self.shift(z))
 
 
-def _norm(
-    kind: Norm, channels: int, device: torch.device | str | None, dtype: torch.dtype | None
-) -> nn.GroupNorm | nn.BatchNorm2d:
+def _norm(kind: Norm, channels: int, start: Start) -> nn.GroupNorm | nn.BatchNorm2d:
+    device, dtype = start.get("device"), start.get("dtype")
     if kind == "batch":
         return nn.BatchNorm2d(channels, device=device, dtype=dtype)
     return nn.GroupNorm(channels // math.gcd(_GROUP, channels), channels, device=device, dtype=dtype)

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+_COUNTERS = ("loss", "stall", "drops", "done")
+
 
 class Watch:
     """Keeps the weights of the best validation, and says when to lower the learning rate and when to stop.
@@ -53,15 +55,9 @@ class Watch:
 
     def state_dict(self) -> dict[str, object]:
         """Return counters and best weights."""
-        return {
-            "loss": self.loss,
-            "stall": self.stall,
-            "drops": self.drops,
-            "done": self.done,
-            "best": self._best.state_dict(),
-        }
+        return {name: getattr(self, name) for name in _COUNTERS} | {"best": self._best.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from `state`."""
-        self.loss, self.stall, self.drops, self.done = (state[name] for name in ("loss", "stall", "drops", "done"))
+        self.loss, self.stall, self.drops, self.done = (state[name] for name in _COUNTERS)
         self._best.load_state_dict(state["best"])

@@ -90,14 +90,9 @@ class _Energy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, outer: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
-        grad_x, grad_y = ctx.saved_tensors  # type: ignore[attr-defined]
-        return (
-            None if grad_x is None else outer * grad_x,
-            None if grad_y is None else outer * grad_y,
-            None,
-            None,
-            None,
-        )
+        saved = ctx.saved_tensors  # type: ignore[attr-defined]
+        grad_x, grad_y = (None if gradient is None else outer * gradient for gradient in saved)
+        return grad_x, grad_y, None, None, None
 
 
 def _cross(x: Tensor, y: Tensor, chunk: int | None, wants_y: bool) -> tuple[Tensor, Tensor, Tensor | None]:

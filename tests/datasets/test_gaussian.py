@@ -68,7 +68,7 @@ def test_released_pairs_agree_with_their_table(dim: int) -> None:
     assert facts["map_spectrum_min"] == pytest.approx(low, abs=1e-3)
     assert facts["map_spectrum_max"] == pytest.approx(high, abs=1e-3)
     assert facts["w2_squared"] == pytest.approx(w2, abs=6e-5)
-    pair = given._pair()
+    pair = given._pair
     exact = exact_maps(pair)
     scores = identity(instance)
     for name, value, gamma, cov in (
@@ -121,7 +121,7 @@ def test_exact_maps_score_zero_also_with_means(tmp_path: Path) -> None:
     assert given.describe() == "d = 3, pair of pair.npz, pool 500"
     assert given.published() is None
     instance = build(given)
-    exact = exact_maps(given._pair())
+    exact = exact_maps(given._pair)
     x, y = instance.test.source.x, instance.test.target.x
     (a, b), (c, e) = ((torch.from_numpy(m), torch.from_numpy(v)) for m, v in (exact.forward, exact.backward))
     mapped = x @ a.T + b
@@ -289,7 +289,7 @@ def test_bad_pairs_are_one_message(tmp_path: Path, changed: dict[str, object], m
 def test_slight_asymmetry_is_symmetrised(tmp_path: Path) -> None:
     cov = np.eye(3)
     cov[0, 1] = 1e-12
-    pair = task(file=str(own_file(tmp_path / "pair.npz", Sigma0=cov)))._pair()
+    pair = task(file=str(own_file(tmp_path / "pair.npz", Sigma0=cov)))._pair
     assert (pair.cov0 == pair.cov0.T).all()
 
 

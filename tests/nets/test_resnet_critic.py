@@ -101,4 +101,4 @@ def test_wrong_shapes_are_refused(shape: tuple[int, int, int]) -> None:
     with pytest.raises(ValueError, match="ResNet critic needs"):
         ResNetCritic(shape)
     with pytest.raises(ValueError, match="positive widths"):
-        ResNetCritic((1, 8, 8), width=4, max_width=2)
+        ResNetCritic((1, 8, 8), width=0)

@@ -12,10 +12,12 @@ import torch
 from otbench.baselines.class_mean import ClassMean
 from otbench.baselines.prior_sample import PriorSample
 from otbench.config import Config, build_config
+from otbench.data.sources import MakeOptions
 from otbench.datasets import mnist
 from otbench.datasets.mnist import MNIST, PAIRS, MNISTConfig, MNISTInstance, images, pretrained
 from otbench.datasets.mnist.images import Images, ImageSet, load
 from otbench.datasets.mnist.points import Side
+from otbench.datasets.mnist.pretrained import NetworkSource
 from otbench.errors import DataError, StoreError, UsageError
 from otbench.harness.evaluate import apply_maps, score
 from otbench.metrics.inception import WEIGHTS
@@ -267,9 +269,13 @@ def real_pair(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretrained, "load", sets_of_two_kinds)
 
 
+def tiny_classifier() -> list[Path]:
+    return NetworkSource("classifier").make(None, MakeOptions(sets=["MNIST"], size="tiny", threads=1))
+
+
 def test_hidden_labels_stay_hidden(real_pair: None) -> None:
     """A spy that looks at all a solver is given finds ten labels of each class, and the seed chooses which."""
-    pretrained.make("classifier", ["MNIST"], size="tiny")
+    tiny_classifier()
     given = task(pair="fmnist-mnist", space="pixel", target_labels=10)
     instance, other = build(given), build(given, seed=1)
     truth = sets_of_two_kinds("MNIST", None).train
@@ -314,7 +320,7 @@ def test_label_counts_that_cannot_be(real_pair: None, values: dict[str, object],
 
 
 def test_networks_of_real_images_are_part_of_a_run_s_identity(real_pair: None) -> None:
-    made = pretrained.make("classifier", ["MNIST"], size="tiny")
+    made = tiny_classifier()
     given = task(pair="fmnist-mnist")
     heads = ["classifier-MNIST", "vae-FashionMNIST-unconditional", "vae-MNIST-unconditional"]
     assert [path.name.rpartition("-")[0] for path in given.inputs()] == heads
@@ -323,7 +329,7 @@ def test_networks_of_real_images_are_part_of_a_run_s_identity(real_pair: None) -
 
 
 def test_networks_of_real_images_are_asked_for(real_pair: None, cli: CLI) -> None:
-    pretrained.make("classifier", ["MNIST"], size="tiny")
+    tiny_classifier()
     with pytest.raises(DataError, match=r"data make vae --kind unconditional --set FashionMNIST --size tiny") as error:
         task(pair="fmnist-mnist").check()
     assert len(str(error.value).splitlines()) == 1
@@ -468,7 +474,20 @@ def test_values_out_of_range(values: dict[str, object]) -> None:
 def test_demo_from_the_command_line(cli: CLI, tmp_path: Path, latent: MNISTInstance) -> None:
     """All control rows stand in the table of a run that asked for one method."""
     out = tmp_path / "out"
-    words = ("--solvers", "identity", "--task", "mnist", "--preset", "smoke", "--threads", "1", "--out", out)
+    words = (
+        "--solvers",
+        "identity",
+        "--task",
+        "mnist",
+        "--preset",
+        "smoke",
+        "--threads",
+        "1",
+        "--jobs",
+        "2",
+        "--out",
+        out,
+    )
     code, text, _ = cli(*words)
     assert code == 0
     for row in ("identity", "prior_sample", "class_mean", "reconstruction", "real_images"):
