@@ -8,7 +8,7 @@ A torn or foreign file in the folder, a pipe or a device is reported and passed 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -210,6 +210,9 @@ def _typed(array: NDArray[np.generic]) -> NDArray[np.float32] | NDArray[np.uint8
         return array.astype(np.float32) if array.dtype.kind == "f" else array.astype(np.int64)
 
 
+_SPEC_COLUMNS = ("solver", "kind", "task", "preset", "seed", "steps", "time_limit", "device", "threads")
+
+
 def frame(records: Iterable[Record]) -> pd.DataFrame:
     """Return one row per record: spec, status, metrics, times, memory and counts as columns.
 
@@ -220,28 +223,19 @@ def frame(records: Iterable[Record]) -> pd.DataFrame:
     rows = []
     for record in records:
         spec = record.spec
-        row: dict[str, object] = {
-            "id": record.id,
-            "solver": spec.solver,
-            "kind": spec.kind,
-            "task": spec.task,
-            "preset": spec.preset,
-            "seed": spec.seed,
-            "steps": spec.steps,
-            "time_limit": spec.time_limit,
-            "device": spec.device,
-            "threads": spec.threads,
-            "status": str(record.status),
-            "reason": record.reason,
-            "instance": record.instance,
+        row: dict[str, object] = {"id": record.id}
+        row |= {name: getattr(spec, name) for name in _SPEC_COLUMNS}
+        row |= {"status": str(record.status), "reason": record.reason, "instance": record.instance}
+        groups: dict[str, Mapping[str, object]] = {
+            "solver": spec.solver_config,
+            "task": spec.task_config,
+            "metric": record.metrics,
+            "start": record.start,
+            "time": record.times.model_dump(),
+            "memory": record.memory.model_dump(),
+            "count": record.counts.model_dump(exclude={"networks_moved"}),
         }
-        row |= {f"solver.{k}": v for k, v in spec.solver_config.items()}
-        row |= {f"task.{k}": v for k, v in spec.task_config.items()}
-        row |= {f"metric.{k}": v for k, v in record.metrics.items()}
-        row |= {f"start.{k}": v for k, v in record.start.items()}
-        row |= {f"time.{k}": v for k, v in record.times.model_dump().items()}
-        row |= {f"memory.{k}": v for k, v in record.memory.model_dump().items()}
-        row |= {f"count.{k}": v for k, v in record.counts.model_dump(exclude={"networks_moved"}).items()}
+        row |= {f"{group}.{name}": value for group, values in groups.items() for name, value in values.items()}
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from otbench.errors import UsageError
-from otbench.names import hint, listed, plain
+from otbench.names import known_formats, listed, plain
 from otbench.records.record import Record
 from otbench.report.files import Folder, Slugs
 from otbench.report.rows import sections
@@ -49,13 +49,7 @@ def parse_formats(text: str) -> list[str]:
     Raises:
         UsageError: one is unknown.
     """
-    names = listed(text.lower())
-    for name in names:
-        if name not in FORMATS:
-            raise UsageError(f"--format: unknown format '{plain(name, 40)}'{hint(name, FORMATS, 'formats')}")
-    if not names:
-        raise UsageError(f"--format: no format is named; formats: {', '.join(FORMATS)}")
-    return [name for name in FORMATS if name in names]
+    return sorted(known_formats(listed(text.lower()), FORMATS), key=FORMATS.index)
 
 
 def build(

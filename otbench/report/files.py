@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+import string
 from pathlib import Path
 
 from otbench.errors import StoreError
-from otbench.files import write_atomically
+from otbench.files import cannot_write, write_atomically
 from otbench.records.store import Store
 
 _LONGEST = 80
@@ -51,12 +52,15 @@ class Folder:
                 raise StoreError(f"cannot write '{path}': '{path.parent}' is a link that leads out of the folder")
             write_atomically(path, content if isinstance(content, bytes) else content.encode("utf-8", "replace"))
         except OSError as error:
-            raise StoreError(
-                f"cannot write '{path}': {error.strerror or error}. Free space or permissions, or choose another"
-                " folder with --out, then repeat the same command."
-            ) from error
+            then = "free space or permissions, or choose another folder with --out, then repeat the same command"
+            raise cannot_write(path, error, then) from error
         self.written.append(name)
         return path
+
+
+def letter(index: int) -> str:
+    """Return the letter of a footnote: a to z, then aa, ab, ..."""
+    return (letter(index // 26 - 1) if index >= 26 else "") + string.ascii_lowercase[index % 26]
 
 
 class Slugs:

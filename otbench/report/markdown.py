@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from otbench.records.export import FORMULA
 from otbench.report.columns import HARNESS
-from otbench.report.latex import letter
+from otbench.report.files import letter
 from otbench.report.rows import START, Number, Row, Section
 from otbench.report.tables import Cell, Family, Line, Table
 

@@ -22,8 +22,7 @@ from urllib.parse import quote
 from otbench.names import plain
 from otbench.records.record import Record
 from otbench.report.columns import EXPLAINED
-from otbench.report.files import Slugs
-from otbench.report.latex import letter
+from otbench.report.files import Slugs, letter
 from otbench.report.tables import Cell, Family, Table, accuracy
 
 if TYPE_CHECKING:

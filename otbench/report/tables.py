@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
+from otbench.names import few
 from otbench.records.record import Record
 from otbench.report.columns import HARNESS, READS_LABEL, Column, metric_column, written
 from otbench.report.files import Slugs
@@ -401,8 +402,7 @@ def _explain(table: Table, timed: bool) -> None:
     measured = [line for line in table.lines if line.kind != "published"]
     rows = [row for line in measured for row in (line.row, *(cell.row for cell in line.cells)) if row is not None]
     code = list(dict.fromkeys(words for row in rows for words in row.stale))
-    made = LEGEND[STALE] + ": " + ", ".join(code[:_CODE_SHOWN])
-    made += f" and {len(code) - _CODE_SHOWN} more" if len(code) > _CODE_SHOWN else ""
+    made = f"{LEGEND[STALE]}: {few(code, _CODE_SHOWN)}"
     hidden = "" if timed else LOADED
     if code and all(row.stale for row in rows):
         hidden += STALE

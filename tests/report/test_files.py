@@ -25,8 +25,8 @@ from otbench.records.verified import read_verified
 from otbench.report.build import FORMATS, compile_latex, parse_formats
 from otbench.report.figures.canvas import legend_below, theme
 from otbench.report.figures.style import _listed, style
-from otbench.report.files import Folder, Slugs
-from otbench.report.latex import document, escape, fragment, letter
+from otbench.report.files import Folder, Slugs, letter
+from otbench.report.latex import document, escape, fragment
 from otbench.report.markdown import markdown_escape
 from otbench.report.rows import Section, sections
 from otbench.report.tables import families, tables, time_to
