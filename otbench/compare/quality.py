@@ -118,13 +118,10 @@ def _metrics(base: Runs, new: Runs, rules: Rules) -> list[Metric]:
         for info in record.metric_info:
             known.setdefault(info.name, info)
         names |= dict.fromkeys(record.metrics)
-    if rules.metrics is not None:
-        return [
-            known.get(name, Metric(name=name, label=name, unit=_UNKNOWN)) for name in rules.metrics if name in names
-        ]
-    if not known:
-        return [Metric(name=name, label=name, unit=_UNKNOWN) for name in names]
-    return [info for info in known.values() if info.primary and info.name in names]
+    if rules.metrics is None and known:
+        return [info for info in known.values() if info.primary and info.name in names]
+    wanted = names if rules.metrics is None else rules.metrics
+    return [known.get(name, Metric(name=name, label=name, unit=_UNKNOWN)) for name in wanted if name in names]
 
 
 def _quality(series: Series, info: Metric, base: Runs, new: Runs, seeds: Sequence[int]) -> Comparison | Pending:

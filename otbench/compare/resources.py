@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from otbench.compare.statistics import deviation, exp, mean
@@ -46,10 +46,9 @@ def compare_memory(series: Series, base: Runs, new: Runs, seeds: Sequence[int]) 
     Returns no row where BASE did not measure it (baselines that share a process).
     """
     row = Comparison(series, Aspect.MEMORY, "peak_memory", "peak memory", "MB", Verdict.NOT_COMPARABLE, relative=False)
-    pairs = {seed: (_bytes(base[seed]), _bytes(new[seed])) for seed in seeds}
-    measured = {seed: (a, b) for seed, (a, b) in pairs.items() if a is not None and b is not None}
+    measured = _measured(_bytes, base, new, seeds)
     if not measured:
-        return _unmeasured(row, [a for a, _ in pairs.values()])
+        return _unmeasured(row, any(_bytes(base[seed]) is not None for seed in seeds))
     row = _with_means(row, measured, 1e-6)
     if reason := _other_hardware(base, new, list(measured)):
         return [replace(row, reason=reason)]
@@ -62,10 +61,16 @@ def compare_memory(series: Series, base: Runs, new: Runs, seeds: Sequence[int]) 
     return [replace(row, verdict=verdict_of(change, threshold), change=change / 1e6, low=low, high=high, reason=reason)]
 
 
-def _unmeasured(row: Comparison, before: Sequence[float | None]) -> list[Comparison]:
-    if any(value is not None for value in before):
-        return [replace(row, verdict=Verdict.NOTHING, reason="measured in BASE, not in NEW")]
-    return []
+def _measured(
+    value: Callable[[Record], float | None], base: Runs, new: Runs, seeds: Sequence[int]
+) -> dict[int, tuple[float, float]]:
+    """Return by seed what BASE and NEW measured, where both did."""
+    pairs = {seed: (value(base[seed]), value(new[seed])) for seed in seeds}
+    return {seed: (a, b) for seed, (a, b) in pairs.items() if a is not None and b is not None}
+
+
+def _unmeasured(row: Comparison, in_base: bool) -> list[Comparison]:
+    return [replace(row, verdict=Verdict.NOTHING, reason="measured in BASE, not in NEW")] if in_base else []
 
 
 def _bytes(record: Record) -> float | None:
@@ -82,10 +87,9 @@ def compare_time(series: Series, base: Runs, new: Runs, seeds: Sequence[int], ru
     """
     gated = rules.gate_time is not None
     row = Comparison(series, Aspect.TIME, "step_ms", "time of a step", "ms", Verdict.NOT_COMPARABLE, gated=gated)
-    pairs = {seed: (_step(base[seed]), _step(new[seed])) for seed in seeds}
-    measured = {seed: (a, b) for seed, (a, b) in pairs.items() if a is not None and b is not None}
+    measured = _measured(_step, base, new, seeds)
     if not measured:
-        return _unmeasured(row, [a for a, _ in pairs.values()])
+        return _unmeasured(row, any(_step(base[seed]) is not None for seed in seeds))
     loaded = [seed for seed in measured if base[seed].loaded or new[seed].loaded]
     out = f"the machine was under load in {len(loaded)} of {len(measured)} pairs of runs, left out" if loaded else ""
     measured = {seed: pair for seed, pair in measured.items() if seed not in loaded}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -61,7 +60,7 @@ def export(records: Iterable[Record], folder: Path, formats: Iterable[str]) -> l
     paths = []
     for name in wanted:
         path = folder / f"{STEM}.{name}"
-        write_output(path, _csv(table) if name == "csv" else _parquet(table))
+        write_output(path, _csv(table) if name == "csv" else table.to_parquet(index=False))
         paths.append(path)
     return paths
 
@@ -132,9 +131,3 @@ def _csv(table: pd.DataFrame) -> bytes:
         cells = safe[name]
         safe[name] = cells.where(~cells.str.startswith(FORMULA), "'" + cells).str.replace("\x00", "", regex=False)
     return safe.to_csv(index=False, lineterminator="\n").encode()
-
-
-def _parquet(table: pd.DataFrame) -> bytes:
-    buffer = io.BytesIO()
-    table.to_parquet(buffer, index=False)
-    return buffer.getvalue()

@@ -240,12 +240,13 @@ def _of_section(
     section: Section, title: str, context: str, columns: list[Column], rows: Sequence[Row], slugs: Slugs
 ) -> Table:
     notes: _Notes = {}
-    sources = _sources(rows)
+    sources: dict[str, int] = {}
     lines = []
     for row, group in _ordered(rows):
         if row.kind == "published":
             cells = [_published(row.numbers.get(column.key), row) for column in columns]
-            line = Line(row.label, row.kind, group, cells, source=sources.index(row.source) + 1, row=row)
+            source = sources.setdefault(row.source, len(sources) + 1)
+            line = Line(row.label, row.kind, group, cells, source=source, row=row)
             line.notes = _noted(notes, f"{row.label}, published: {row.note}" if row.note else "")
         else:
             cells = [_cell(row.numbers.get(column.key), column, row) for column in columns]
@@ -257,7 +258,7 @@ def _of_section(
     timed = any(column.unit in ("s", "ms") and not column.metric for column in columns)
     slug = slugs.make(section.task, section.instance, section.preset, section.device, title)
     where = f"{section.task}: {section.instance} ({context})"
-    return _finished(Table(slug, title, where, columns, lines, list(notes), sources), timed=timed)
+    return _finished(Table(slug, title, where, columns, lines, list(notes), list(sources)), timed=timed)
 
 
 def _by_size(family: Family, metric: Metric, slugs: Slugs) -> Table:
@@ -266,7 +267,7 @@ def _by_size(family: Family, metric: Metric, slugs: Slugs) -> Table:
     rows = {row.key: row for section in family.sections for row in section.rows}
     said = {row.key for section in family.sections for row in section.rows if metric.name in row.numbers}
     wanted = [row for key, row in rows.items() if row.kind != "published" or key in said]
-    sources = _sources(wanted)
+    sources: dict[str, int] = {}
     heads = [Column(metric.name, f"d = {size:g}", best=column.best) for size in family.sizes]
     notes: _Notes = {}
     lines = []
@@ -274,7 +275,8 @@ def _by_size(family: Family, metric: Metric, slugs: Slugs) -> Table:
         found = [section.get(row.key) for section in by_section]
         if row.kind == "published":
             cells = [_published(here.numbers.get(metric.name) if here else None, here) for here in found]
-            line = Line(row.label, row.kind, group, cells, source=sources.index(row.source) + 1, row=row)
+            source = sources.setdefault(row.source, len(sources) + 1)
+            line = Line(row.label, row.kind, group, cells, source=source, row=row)
             line.notes = _noted(notes, _published_note(row.label, found, family.sizes, metric.name))
         else:
             cells = [
@@ -286,7 +288,7 @@ def _by_size(family: Family, metric: Metric, slugs: Slugs) -> Table:
     title = f"{column.head} by dimension"
     slug = slugs.make(family.slug, metric.label, "by-dimension")
     where = f"{family.title} ({family.context})"
-    return _finished(Table(slug, title, where, heads, lines, list(notes), sources), timed=False)
+    return _finished(Table(slug, title, where, heads, lines, list(notes), list(sources)), timed=False)
 
 
 def _size_cell(row: Row, column: Column, notes: _Notes, name: str) -> Cell:
@@ -358,10 +360,6 @@ def _failures(name: str, row: Row) -> str:
         return ""
     more = len(row.failures) - _FAILURES_SHOWN
     return f"{name}: " + "; ".join(row.failures[:_FAILURES_SHOWN]) + (f"; and {more} more" if more > 0 else "")
-
-
-def _sources(rows: Iterable[Row]) -> list[str]:
-    return list(dict.fromkeys(row.source for row, _ in _ordered(list(rows)) if row.source))
 
 
 def _ordered(rows: Sequence[Row]) -> list[tuple[Row, int]]:

@@ -267,8 +267,6 @@ def _figure(panels: int) -> tuple[Figure, list[Axes]]:
 
 def _draw(axis: Axes, lines: Sequence[_Line], *, log_x: bool = False, log_y: bool) -> None:
     """Draw `lines`; on a logarithmic axis what is not positive is left out."""
-    import seaborn as sns
-
     drawn: list[tuple[_Line, list[float], list[float]]] = []
     for line in lines:
         bars = line.bars or [0.0] * len(line.points)
@@ -299,7 +297,7 @@ def _draw(axis: Axes, lines: Sequence[_Line], *, log_x: bool = False, log_y: boo
         axis.set_yscale("log")
         _ticks(axis.yaxis, axis.get_ylim())
     axis.grid(visible=True, which="major", linewidth=0.4, color="#dddddd")
-    sns.despine(ax=axis)
+    axis.spines[["top", "right"]].set_visible(False)
 
 
 def _ticks(axis: Axis, limits: tuple[float, float]) -> None:
