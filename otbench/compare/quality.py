@@ -68,20 +68,17 @@ class _Scale:
 
     def to(self, value: float) -> float:
         """Return `value` on the scale."""
-        if self.bound is not None:
-            return math.log(self.bound - value)
-        return self.sign * (math.log(value) if self.logarithmic else value)
+        kept = value if self.bound is None else self.bound - value
+        return self.sign * (math.log(kept) if self.logarithmic else kept)
 
     def change(self, difference: float) -> float:
         """Return a difference on the scale as a ratio or difference of values (of gaps to the bound)."""
-        signed = difference if self.bound is not None else self.sign * difference
-        return exp(signed) if self.logarithmic else signed
+        return exp(self.sign * difference) if self.logarithmic else self.sign * difference
 
     def back(self, value: float) -> float:
         """Return the value that stands at `value` on the scale."""
-        if self.bound is not None:
-            return self.bound - exp(value)
-        return exp(self.sign * value) if self.logarithmic else self.sign * value
+        kept = self.change(value)
+        return kept if self.bound is None else self.bound - kept
 
 
 def _scale(info: Metric, values: Sequence[float]) -> _Scale:

@@ -212,6 +212,11 @@ def time_to(record: Record, metric: Metric, target: float) -> float | None:
     return None
 
 
+def times_to(row: Row, metric: Metric, target: float) -> list[float]:
+    """Return `time_to` of the good runs of `row` that reach `target`."""
+    return [time for record in row.good if (time := time_to(record, metric, target)) is not None]
+
+
 def target(section: Section, part: float) -> tuple[Metric, float] | None:
     """Return the first metric, and the target in it: `part` of the score of doing nothing; None where there is none."""
     if not section.metrics or section.metrics[0].higher_is_better:
@@ -255,7 +260,7 @@ def _of_section(
             line = Line(row.label, row.kind, group, cells, marks=row.marks, row=row)
             line.notes = _noted(notes, _failures(row.label, row))
         lines.append(line)
-    timed = any(column.unit in ("s", "ms") and not column.metric for column in columns)
+    timed = any(column.timed for column in columns)
     slug = slugs.make(section.task, section.instance, section.preset, section.device, title)
     where = f"{section.task}: {section.instance} ({context})"
     return _finished(Table(slug, title, where, columns, lines, list(notes), list(sources)), timed=timed)
@@ -321,7 +326,7 @@ def _time_cell(row: Row, goal: tuple[Metric, float], column: Column) -> Cell:
     marks = "".join(mark for mark in row.marks if mark in (LOADED, STALE))
     if not row.good:
         return Cell(row.status, marks=marks, row=row)
-    reached = [time for record in row.good if (time := time_to(record, *goal)) is not None]
+    reached = times_to(row, *goal)
     if len(reached) < len(row.good):
         word = "not reached" if not reached else f"{len(reached)} of {len(row.good)} seeds"
         return Cell(word, marks=marks, row=row)
@@ -418,11 +423,15 @@ def _explain(table: Table, timed: bool) -> None:
 
 
 def _rank(table: Table, index: int, sign: int, *, against_nothing: bool) -> None:
-    """Rank solvers; not in a metric in which doing nothing is as good as the best of them (a p-value, an inverse)."""
+    """Rank solvers, but not times under load, nor a metric in which doing nothing is as good as the best of them.
+
+    The latter are p-values and inverses.
+    """
     scores: dict[int, float] = {}
     for place, line in enumerate(table.lines):
         cell = line.cells[index]
-        sound = line.kind == "solver" and cell.row is not None and not cell.row.failures
+        spoilt = table.columns[index].timed and LOADED in line.marks + cell.marks
+        sound = line.kind == "solver" and cell.row is not None and not cell.row.failures and not spoilt
         if sound and cell.value is not None and math.isfinite(cell.value):
             scores[place] = sign * cell.value
     if len(scores) < 2:

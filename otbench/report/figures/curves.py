@@ -15,7 +15,7 @@ from otbench.report.columns import metric_column
 from otbench.report.figures.canvas import Drawing, grid, legend_below, safe_text, save, theme
 from otbench.report.figures.style import Dashes, Style, looks, style
 from otbench.report.rows import IDENTITY, Number, Row, Section, number
-from otbench.report.tables import FRACTIONS, Family, target, time_to
+from otbench.report.tables import FRACTIONS, Family, target, times_to
 from otbench.reporting import Metric
 
 if TYPE_CHECKING:
@@ -142,14 +142,13 @@ def _time_to_target(family: Family, drawing: Drawing) -> Figure | None:
             for size, section in zip(family.sizes, family.sections, strict=True):
                 goal = target(section, part)
                 here = next((r for r in section.rows if r.kind == "solver" and r.label == label), None)
-                if goal is None or here is None:
+                if goal is None or here is None or not here.good:
                     continue
-                good = here.good
-                times = [time for record in good if (time := time_to(record, *goal)) is not None]
-                if good and len(times) == len(good):
+                times = times_to(here, *goal)
+                if len(times) == len(here.good):
                     points.append((size, number(times).mean))
-                elif good:
-                    ends = [record.times.train_s or 0.0 for record in good]
+                else:
+                    ends = [record.times.train_s or 0.0 for record in here.good]
                     crosses.append((size, number(ends).mean))
             reached.append(_line(label, rows, points))
             missed.append(_line(label, rows, crosses))
