@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from otbench.errors import DataError, StoreError, UsageError
@@ -123,6 +124,19 @@ def unreadable(path: Path, error: OSError) -> DataError:
 def cannot_write(path: Path | str, error: Exception, then: str = "free space or permissions") -> StoreError:
     """Return what is said of a file or folder that cannot be written; `then` says what to do."""
     return StoreError(f"cannot write '{shown(path)}': {_reason(error)}; {then}")
+
+
+@contextlib.contextmanager
+def writing(path: Path, then: str = "free space or permissions") -> Iterator[None]:
+    """Say by `cannot_write` what keeps the system from doing what stands inside.
+
+    Raises:
+        StoreError: `path` cannot be written.
+    """
+    try:
+        yield
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        raise cannot_write(path, error, then) from error
 
 
 def _reason(error: Exception) -> str:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from otbench.compare.quality import Pending, compare_quality, judged
 from otbench.compare.resources import compare_memory, compare_time
 from otbench.compare.verdict import Aspect, Comparison, Comparisons, Rules, Verdict
+from otbench.names import few
 from otbench.records.record import Record, Status
 from otbench.records.series import Runs, Series, newest, series_of
 
@@ -31,7 +32,8 @@ def compare(base: Iterable[Record], new: Iterable[Record], rules: Rules | None =
             continue
         made = _compare_series(one, left[one], right[other], rules, pending)
         if one.device != other.device:
-            made[0] = replace(made[0], reason=_join(made[0].reason, f"{one.device} in BASE, {other.device} in NEW"))
+            devices = f"{one.device} in BASE, {other.device} in NEW"
+            made[0] = replace(made[0], reason=f"{made[0].reason}; {devices}" if made[0].reason else devices)
         rows += made
     rows += judged(pending, rules)
     rank = {verdict: k for k, verdict in enumerate(Verdict)}
@@ -127,13 +129,5 @@ def _version_notes(base: Sequence[Record], new: Sequence[Record]) -> list[str]:
             for side in (base, new)
         )
         if before and now and before != now:
-            notes.append(f"{name}: {_few(before)} in BASE, {_few(now)} in NEW")
+            notes.append(f"{name}: {few(before, 3)} in BASE, {few(now, 3)} in NEW")
     return notes
-
-
-def _few(values: Sequence[str]) -> str:
-    return ", ".join(values[:3]) + (f" and {len(values) - 3} more" if len(values) > 3 else "")
-
-
-def _join(first: str, second: str) -> str:
-    return f"{first}; {second}" if first else second

@@ -8,11 +8,11 @@ corrected by Holm's method over all numbers that differ at all.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from otbench.compare.statistics import Spread, common, deviation, difference_test, exp, holm, mean, moderated
-from otbench.compare.verdict import Aspect, Comparison, Rules, Verdict
+from otbench.compare.verdict import Aspect, Comparison, Rules, Verdict, verdict_of
 from otbench.records.record import Record, Status
 from otbench.records.series import Runs, Series
 from otbench.reporting import Metric
@@ -68,20 +68,17 @@ class _Scale:
 
     def to(self, value: float) -> float:
         """Return `value` on the scale."""
-        if self.bound is not None:
-            return math.log(self.bound - value)
-        return self.sign * (math.log(value) if self.logarithmic else value)
+        kept = value if self.bound is None else self.bound - value
+        return self.sign * (math.log(kept) if self.logarithmic else kept)
 
     def change(self, difference: float) -> float:
         """Return a difference on the scale as a ratio or difference of values (of gaps to the bound)."""
-        signed = difference if self.bound is not None else self.sign * difference
-        return exp(signed) if self.logarithmic else signed
+        return exp(self.sign * difference) if self.logarithmic else self.sign * difference
 
     def back(self, value: float) -> float:
         """Return the value that stands at `value` on the scale."""
-        if self.bound is not None:
-            return self.bound - exp(value)
-        return exp(self.sign * value) if self.logarithmic else self.sign * value
+        kept = self.change(value)
+        return kept if self.bound is None else self.bound - kept
 
 
 def _scale(info: Metric, values: Sequence[float]) -> _Scale:
@@ -118,27 +115,18 @@ def _metrics(base: Runs, new: Runs, rules: Rules) -> list[Metric]:
         for info in record.metric_info:
             known.setdefault(info.name, info)
         names |= dict.fromkeys(record.metrics)
-    if rules.metrics is not None:
-        return [
-            known.get(name, Metric(name=name, label=name, unit=_UNKNOWN)) for name in rules.metrics if name in names
-        ]
-    if not known:
-        return [Metric(name=name, label=name, unit=_UNKNOWN) for name in names]
-    return [info for info in known.values() if info.primary and info.name in names]
+    if rules.metrics is None and known:
+        return [info for info in known.values() if info.primary and info.name in names]
+    wanted = names if rules.metrics is None else rules.metrics
+    return [known.get(name, Metric(name=name, label=name, unit=_UNKNOWN)) for name in wanted if name in names]
 
 
 def _quality(series: Series, info: Metric, base: Runs, new: Runs, seeds: Sequence[int]) -> Comparison | Pending:
     """Return what can be said of one metric of one series."""
     name = info.name
-    empty = Comparison(
-        series,
-        Aspect.QUALITY,
-        name,
-        info.label or name,
-        "" if info.unit == _UNKNOWN else info.unit,
-        Verdict.SAME,
-        smaller_is_better=not info.higher_is_better,
-    )
+    unit = "" if info.unit == _UNKNOWN else info.unit
+    empty = Comparison(series, Aspect.QUALITY, name, info.label or name, unit, Verdict.SAME)
+    empty = replace(empty, smaller_is_better=not info.higher_is_better)
     lost = [seed for seed in seeds if name in base[seed].metrics and name not in new[seed].metrics]
     both = [seed for seed in seeds if name in base[seed].metrics and name in new[seed].metrics]
     if lost:
@@ -147,63 +135,45 @@ def _quality(series: Series, info: Metric, base: Runs, new: Runs, seeds: Sequenc
         return replace(empty, verdict=Verdict.NOT_COMPARABLE, reason="BASE does not report it")
     before = {seed: base[seed].metrics[name] for seed in both}
     now = {seed: new[seed].metrics[name] for seed in both}
+    row = replace(empty, seeds=tuple(both), base=mean(list(before.values())), new=mean(list(now.values())))
     if info.unit == _UNKNOWN:
-        equal = before == now
-        return replace(
-            empty,
-            seeds=tuple(both),
-            base=mean(list(before.values())),
-            new=mean(list(now.values())),
-            verdict=Verdict.SAME if equal else Verdict.NOT_COMPARABLE,
-            reason="" if equal else "no record says whether higher or lower is better",
-        )
+        if before == now:
+            return row
+        reason = "no record says whether higher or lower is better"
+        return replace(row, verdict=Verdict.NOT_COMPARABLE, reason=reason)
     broken = [seed for seed in both if math.isfinite(before[seed]) and not math.isfinite(now[seed])]
     healed = [seed for seed in both if not math.isfinite(before[seed]) and math.isfinite(now[seed])]
     finite = [seed for seed in both if math.isfinite(before[seed]) and math.isfinite(now[seed])]
     if broken or not finite:
         verdict = Verdict.WORSE if broken else Verdict.BETTER if healed else Verdict.NOT_COMPARABLE
         what = "; ".join(f"seed {seed}: {before[seed]:.3g} → {now[seed]:.3g}" for seed in (broken or healed or both))
-        shown = replace(empty, base=mean(list(before.values())), new=mean(list(now.values())))
-        return replace(shown, verdict=verdict, seeds=tuple(both), reason=what)
-    return _prepared(empty, info, before, now, finite, base, new)
+        return replace(row, verdict=verdict, reason=what)
+    return _prepared(row, info, base, new, finite)
 
 
-def _prepared(
-    empty: Comparison,
-    info: Metric,
-    before: Mapping[int, float],
-    now: Mapping[int, float],
-    seeds: Sequence[int],
-    base: Runs,
-    new: Runs,
-) -> Pending:
+def _prepared(row: Comparison, info: Metric, base: Runs, new: Runs, seeds: Sequence[int]) -> Pending:
     """Scale the values of `seeds` and take the spread over all good seeds of a side, BASE's first."""
-    every = {side: _finite(info.name, runs) for side, runs in (("base", base), ("new", new))}
-    scale = _scale(info, [*every["base"], *every["new"]])
-    differences = tuple(scale.to(now[seed]) - scale.to(before[seed]) for seed in seeds)
-    side = every["base"] if len(every["base"]) > 1 or len(every["new"]) < 2 else every["new"]
-    scaled = [scale.to(value) for value in side]
+    bases, news = _finite(info.name, base), _finite(info.name, new)
+    scale = _scale(info, [*bases, *news])
+    before = [scale.to(base[seed].metrics[info.name]) for seed in seeds]
+    now = [scale.to(new[seed].metrics[info.name]) for seed in seeds]
+    differences = tuple(after - first for first, after in zip(before, now, strict=True))
+    scaled = [scale.to(value) for value in (bases if len(bases) > 1 or len(news) < 2 else news)]
     size = 1.0
     if not scale.logarithmic:  # a metric that reached exactly zero is measured by where it began
         starts = [abs(base[seed].start.get(info.name, 0.0)) for seed in seeds]
-        size = max(mean([abs(value) for value in every["base"]]), 1e-3 * mean(starts))
+        size = max(mean([abs(value) for value in bases]), 1e-3 * mean(starts))
     row = replace(
-        empty,
+        row,
         seeds=tuple(seeds),
-        base=scale.back(mean([scale.to(before[seed]) for seed in seeds])),
-        new=scale.back(mean([scale.to(now[seed]) for seed in seeds])),
-        spread=deviation(every["new"]) if len(every["new"]) > 1 else None,
+        base=scale.back(mean(before)),
+        new=scale.back(mean(now)),
+        spread=deviation(news) if len(news) > 1 else None,
         relative=scale.logarithmic,
         of_gap=scale.bound is not None,
     )
-    return Pending(
-        row,
-        differences,
-        Spread(deviation(scaled), len(scaled) - 1),
-        scale,
-        size,
-        _unlearnt(info.name, scale, base, new, seeds),
-    )
+    unlearnt = _unlearnt(info.name, scale, base, new, seeds)
+    return Pending(row, differences, Spread(deviation(scaled), len(scaled) - 1), scale, size, unlearnt)
 
 
 def _unlearnt(name: str, scale: _Scale, base: Runs, new: Runs, seeds: Sequence[int]) -> bool:
@@ -216,9 +186,8 @@ def _unlearnt(name: str, scale: _Scale, base: Runs, new: Runs, seeds: Sequence[i
 
     if not scale.logarithmic:
         return False
-    before = [way(base[seed]) for seed in seeds]
-    now = [way(new[seed]) for seed in seeds]
-    return all(b >= LEARNT and n <= UNLEARNT * b for b, n in zip(before, now, strict=True))
+    ways = [(way(base[seed]), way(new[seed])) for seed in seeds]
+    return all(before >= LEARNT and now <= UNLEARNT * before for before, now in ways)
 
 
 def _finite(name: str, runs: Runs) -> list[float]:
@@ -259,6 +228,4 @@ def judged(pending: Sequence[Pending], rules: Rules) -> list[Comparison]:
 
 def _verdict(item: Pending, difference: float, rules: Rules) -> Verdict:
     tolerance = math.log1p(rules.tolerance) if item.scale.logarithmic else rules.tolerance * item.size
-    if abs(difference) <= tolerance:
-        return Verdict.SAME
-    return Verdict.WORSE if difference > 0 else Verdict.BETTER
+    return verdict_of(difference, tolerance)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from otbench.compare.statistics import deviation, exp, mean
-from otbench.compare.verdict import Aspect, Comparison, Rules, Verdict
+from otbench.compare.verdict import Aspect, Comparison, Rules, Verdict, verdict_of
 from otbench.records.record import Record
 from otbench.records.series import Runs, Series, real
 
@@ -46,29 +46,31 @@ def compare_memory(series: Series, base: Runs, new: Runs, seeds: Sequence[int]) 
     Returns no row where BASE did not measure it (baselines that share a process).
     """
     row = Comparison(series, Aspect.MEMORY, "peak_memory", "peak memory", "MB", Verdict.NOT_COMPARABLE, relative=False)
-    pairs = {seed: (_bytes(base[seed]), _bytes(new[seed])) for seed in seeds}
-    measured = {seed: (a, b) for seed, (a, b) in pairs.items() if a is not None and b is not None}
+    measured = _measured(_bytes, base, new, seeds)
     if not measured:
-        return _unmeasured(row, [a for a, _ in pairs.values()])
-    row = _with_means(replace(row, seeds=tuple(measured)), measured, 1e-6)
-    reason = _other_hardware(base, new, list(measured))
-    if reason:
+        return _unmeasured(row, any(_bytes(base[seed]) is not None for seed in seeds))
+    row = _with_means(row, measured, 1e-6)
+    if reason := _other_hardware(base, new, list(measured)):
         return [replace(row, reason=reason)]
-    noise = deviation([a for a, _ in measured.values()])
-    level = mean([a for a, _ in measured.values()])
+    before = [a for a, _ in measured.values()]
     change = mean([b - a for a, b in measured.values()])
-    error = noise * math.sqrt(2 / len(measured))
-    threshold = max(MEMORY_FLOOR.get(series.device, 0.0), MEMORY_SHARE * level, MEMORY_NOISES * error)
-    verdict = Verdict.SAME if abs(change) <= threshold else Verdict.WORSE if change > 0 else Verdict.BETTER
-    ends = (change - 2 * error, change + 2 * error)
-    shown = replace(row, verdict=verdict, change=change / 1e6, low=ends[0] / 1e6, high=ends[1] / 1e6)
-    return [replace(shown, reason=f"threshold {threshold / 1e6:.0f} MB")]
+    error = deviation(before) * math.sqrt(2 / len(measured))
+    threshold = max(MEMORY_FLOOR.get(series.device, 0.0), MEMORY_SHARE * mean(before), MEMORY_NOISES * error)
+    low, high = (change - 2 * error) / 1e6, (change + 2 * error) / 1e6
+    reason = f"threshold {threshold / 1e6:.0f} MB"
+    return [replace(row, verdict=verdict_of(change, threshold), change=change / 1e6, low=low, high=high, reason=reason)]
 
 
-def _unmeasured(row: Comparison, before: Sequence[float | None]) -> list[Comparison]:
-    if any(value is not None for value in before):
-        return [replace(row, verdict=Verdict.NOTHING, reason="measured in BASE, not in NEW")]
-    return []
+def _measured(
+    value: Callable[[Record], float | None], base: Runs, new: Runs, seeds: Sequence[int]
+) -> dict[int, tuple[float, float]]:
+    """Return by seed what BASE and NEW measured, where both did."""
+    pairs = {seed: (value(base[seed]), value(new[seed])) for seed in seeds}
+    return {seed: (a, b) for seed, (a, b) in pairs.items() if a is not None and b is not None}
+
+
+def _unmeasured(row: Comparison, in_base: bool) -> list[Comparison]:
+    return [replace(row, verdict=Verdict.NOTHING, reason="measured in BASE, not in NEW")] if in_base else []
 
 
 def _bytes(record: Record) -> float | None:
@@ -85,16 +87,15 @@ def compare_time(series: Series, base: Runs, new: Runs, seeds: Sequence[int], ru
     """
     gated = rules.gate_time is not None
     row = Comparison(series, Aspect.TIME, "step_ms", "time of a step", "ms", Verdict.NOT_COMPARABLE, gated=gated)
-    pairs = {seed: (_step(base[seed]), _step(new[seed])) for seed in seeds}
-    measured = {seed: (a, b) for seed, (a, b) in pairs.items() if a is not None and b is not None}
+    measured = _measured(_step, base, new, seeds)
     if not measured:
-        return _unmeasured(row, [a for a, _ in pairs.values()])
+        return _unmeasured(row, any(_step(base[seed]) is not None for seed in seeds))
     loaded = [seed for seed in measured if base[seed].loaded or new[seed].loaded]
     out = f"the machine was under load in {len(loaded)} of {len(measured)} pairs of runs, left out" if loaded else ""
     measured = {seed: pair for seed, pair in measured.items() if seed not in loaded}
     if not measured:
         return [replace(row, seeds=tuple(loaded), reason=out)]
-    row = _with_means(replace(row, seeds=tuple(measured)), measured, 1.0)
+    row = _with_means(row, measured, 1.0)
     reason = _other_hardware(base, new, list(measured))
     if not reason and any(runs[seed].shared_device for runs in (base, new) for seed in measured):
         reason = "other runs used the machine at the same time"
@@ -105,10 +106,9 @@ def compare_time(series: Series, base: Runs, new: Runs, seeds: Sequence[int], ru
     noise = max(deviation([a for a, _ in logs]), deviation([b for _, b in logs]), mean(within))
     change = mean([b - a for a, b in logs])
     threshold = max(math.log1p(TIME_SHARE), (TIME_NOISES if rules.gate_time is None else rules.gate_time) * noise)
-    verdict = Verdict.SAME if abs(change) <= threshold else Verdict.WORSE if change > 0 else Verdict.BETTER
     reason = f"threshold x{exp(threshold):.2f}" + ("" if gated else ", shown only") + (f"; {out}" if out else "")
-    ends = (exp(change - 2 * noise), exp(change + 2 * noise))
-    return [replace(row, verdict=verdict, change=exp(change), low=ends[0], high=ends[1], reason=reason)]
+    low, high = exp(change - 2 * noise), exp(change + 2 * noise)
+    return [replace(row, verdict=verdict_of(change, threshold), change=exp(change), low=low, high=high, reason=reason)]
 
 
 def _step(record: Record) -> float | None:
@@ -125,10 +125,7 @@ def _within(record: Record) -> float:
 
 
 def _with_means(row: Comparison, measured: Mapping[int, tuple[float, float]], scale: float) -> Comparison:
+    bases = [a * scale for a, _ in measured.values()]
     news = [b * scale for _, b in measured.values()]
-    return replace(
-        row,
-        base=mean([a * scale for a, _ in measured.values()]),
-        new=mean(news),
-        spread=deviation(news) if len(news) > 1 else None,
-    )
+    spread = deviation(news) if len(news) > 1 else None
+    return replace(row, seeds=tuple(measured), base=mean(bases), new=mean(news), spread=spread)

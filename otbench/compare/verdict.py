@@ -18,6 +18,13 @@ class Verdict(StrEnum):
     NOTHING = "nothing measured"
 
 
+def verdict_of(change: float, threshold: float) -> Verdict:
+    """Return what a change is, larger being worse: the same up to `threshold`."""
+    if abs(change) <= threshold:
+        return Verdict.SAME
+    return Verdict.WORSE if change > 0 else Verdict.BETTER
+
+
 class Aspect(StrEnum):
     """What is compared of a series."""
 

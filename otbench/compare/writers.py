@@ -27,6 +27,7 @@ _STYLES = {
     Verdict.NOTHING: "yellow",
 }
 _HEADS = ("verdict", "method", "instance", "number", "BASE", "NEW", "change", "95 % interval", "p", "n")
+_UNJUDGED = (Verdict.NOT_COMPARABLE, Verdict.NOTHING)
 _MOST_ROWS = 200
 """A pull request cannot show more, and GitHub refuses a comment of more than 65 536 characters."""
 _MOST_REASONS = 50
@@ -81,18 +82,17 @@ def junit(compared: Comparisons) -> bytes:
         suites.setdefault(plain(row.series.task), []).append(row)
     for task, rows in suites.items():
         failed = sum(row.regressed for row in rows)
-        skipped = sum(row.verdict in (Verdict.NOT_COMPARABLE, Verdict.NOTHING) for row in rows)
+        skipped = sum(row.verdict in _UNJUDGED for row in rows)
         counts = {"tests": str(len(rows)), "failures": str(failed), "errors": "0", "skipped": str(skipped)}
         suite = ElementTree.SubElement(root, "testsuite", {"name": task} | counts)
         for row in rows:
             where = plain(f"{row.series.task}.{row.series.instance}.{row.series.preset}")
-            case = ElementTree.SubElement(
-                suite, "testcase", classname=where, name=plain(f"{row.series.label}: {row.label}")
-            )
+            name = plain(f"{row.series.label}: {row.label}")
+            case = ElementTree.SubElement(suite, "testcase", classname=where, name=name)
             said = plain(_sentence(row))
             if row.regressed:
                 ElementTree.SubElement(case, "failure", message=said, type="regression").text = said
-            elif row.verdict in (Verdict.NOT_COMPARABLE, Verdict.NOTHING):
+            elif row.verdict in _UNJUDGED:
                 ElementTree.SubElement(case, "skipped", message=said)
             else:
                 ElementTree.SubElement(case, "system-out").text = said

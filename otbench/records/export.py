@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from otbench.errors import UsageError
-from otbench.names import hint
+from otbench.names import known_formats
 from otbench.records.record import Record, Status
 from otbench.records.series import real
 from otbench.records.store import Store, write_output
@@ -33,25 +31,20 @@ def tidy(records: Iterable[Record]) -> pd.DataFrame:
     """
     import pandas as pd
 
-    columns: dict[str, list[object]] = {name: [] for name in _COLUMNS}
+    rows: list[list[object]] = []
     for record in records:
-        head = _head(record)
+        run = [value(record) for _, value in _RUN.values()]
         known = {info.name: info for info in record.metric_info}
-        for group, name, value in _numbers(record):
+        for group, name, number in _numbers(record):
             info = known.get(name) if group in ("metric", "start") else None
-            tail = {
-                "group": group,
-                "metric": name,
-                "metric_label": info.label if info else name,
-                "unit": info.unit if info else _UNITS.get(group, ""),
-                "higher_is_better": info.higher_is_better if info else None,
-                "primary": info.primary if info else None,
-                "value": value,
-            }
-            for column, cell in (head | tail).items():
-                columns[column].append(_text(cell) if isinstance(cell, str) else cell)
+            said: tuple[object, ...] = (name, "bytes" if group == "memory" else "", None, None)
+            if info is not None:
+                said = (info.label, info.unit, info.higher_is_better, info.primary)
+            cells = (*run, group, name, *said, number)
+            rows.append([_text(cell) if isinstance(cell, str) else cell for cell in cells])
     # fixed types, whatever the records hold: a column of nothing must not become another type in each file
-    return pd.DataFrame(columns, dtype=object).astype(_COLUMNS)
+    types = {name: kind for name, (kind, _) in _RUN.items()} | _NUMBER
+    return pd.DataFrame(rows, columns=list(types), dtype=object).astype(types)
 
 
 def export(records: Iterable[Record], folder: Path, formats: Iterable[str]) -> list[Path]:
@@ -61,44 +54,42 @@ def export(records: Iterable[Record], folder: Path, formats: Iterable[str]) -> l
         UsageError: an unknown format.
         StoreError: a file cannot be written, for want of space or permission.
     """
-    wanted = list(dict.fromkeys(formats))
-    for name in wanted:
-        if name not in FORMATS:
-            raise UsageError(f"--format {name}: unknown{hint(name, FORMATS, 'formats')}")
-    if not wanted:
-        raise UsageError(f"--format: nothing given; formats: {', '.join(FORMATS)}")
+    wanted = known_formats(formats, FORMATS)
     Store(folder).prepare()
     table = tidy(records)
     paths = []
     for name in wanted:
         path = folder / f"{STEM}.{name}"
-        write_output(path, _csv(table) if name == "csv" else _parquet(table))
+        write_output(path, _csv(table) if name == "csv" else table.to_parquet(index=False))
         paths.append(path)
     return paths
 
 
-_COLUMNS = {
-    "id": "string",
-    "kind": "string",
-    "solver": "string",
-    "label": "string",
-    "solver_config": "string",
-    "task": "string",
-    "task_config": "string",
-    "instance": "string",
-    "preset": "string",
-    "seed": "Int64",
-    "budget_steps": "Int64",
-    "budget_s": "float64",
-    "device": "string",
-    "device_name": "string",
-    "dtype": "string",
-    "threads": "Int64",
-    "shared_device": "bool",
-    "status": "string",
-    "reason": "string",
-    "created": "string",
-    "commit": "string",
+_RUN: dict[str, tuple[str, Callable[[Record], object]]] = {
+    "id": ("string", lambda record: record.id),
+    "kind": ("string", lambda record: record.spec.kind),
+    "solver": ("string", lambda record: record.spec.solver),
+    "label": ("string", lambda record: record.label or record.spec.solver),
+    "solver_config": ("string", lambda record: json.dumps(record.spec.solver_config, sort_keys=True)),
+    "task": ("string", lambda record: record.spec.task),
+    "task_config": ("string", lambda record: json.dumps(record.spec.task_config, sort_keys=True)),
+    "instance": ("string", lambda record: record.instance),
+    "preset": ("string", lambda record: record.spec.preset),
+    "seed": ("Int64", lambda record: _whole(record.spec.seed)),
+    "budget_steps": ("Int64", lambda record: _whole(record.spec.steps)),
+    "budget_s": ("float64", lambda record: _float(record.spec.time_limit)),
+    "device": ("string", lambda record: record.spec.device),
+    "device_name": ("string", lambda record: str(record.environment.get("device") or "")),
+    "dtype": ("string", lambda record: record.spec.dtype),
+    "threads": ("Int64", lambda record: _whole(record.spec.threads)),
+    "shared_device": ("bool", lambda record: record.shared_device),
+    "status": ("string", lambda record: str(record.status)),
+    "reason": ("string", lambda record: record.reason),
+    "created": ("string", lambda record: record.created),
+    "commit": ("string", lambda record: str(record.environment.get("commit") or "")),
+}
+"""Columns that say what was run: the type of each, and where it is in the record."""
+_NUMBER = {
     "group": "string",
     "metric": "string",
     "metric_label": "string",
@@ -107,34 +98,7 @@ _COLUMNS = {
     "primary": "boolean",
     "value": "float64",
 }
-_UNITS = {"memory": "bytes"}
-
-
-def _head(record: Record) -> dict[str, object]:
-    spec = record.spec
-    return {
-        "id": record.id,
-        "kind": spec.kind,
-        "solver": spec.solver,
-        "label": record.label or spec.solver,
-        "solver_config": json.dumps(spec.solver_config, sort_keys=True),
-        "task": spec.task,
-        "task_config": json.dumps(spec.task_config, sort_keys=True),
-        "instance": record.instance,
-        "preset": spec.preset,
-        "seed": _whole(spec.seed),
-        "budget_steps": _whole(spec.steps),
-        "budget_s": _float(spec.time_limit),
-        "device": spec.device,
-        "device_name": str(record.environment.get("device") or ""),
-        "dtype": spec.dtype,
-        "threads": _whole(spec.threads),
-        "shared_device": record.shared_device,
-        "status": str(record.status),
-        "reason": record.reason,
-        "created": record.created,
-        "commit": str(record.environment.get("commit") or ""),
-    }
+"""Columns that say what the number of the row is, with their types."""
 
 
 def _numbers(record: Record) -> Iterator[tuple[str, str, float]]:
@@ -163,13 +127,7 @@ def _text(value: str) -> str:
 def _csv(table: pd.DataFrame) -> bytes:
     """Return CSV in which no text is a formula: a spreadsheet would evaluate a name that begins with `=`."""
     safe = table.copy()
-    for name in safe.columns[[kind == "string" for kind in _COLUMNS.values()]]:
+    for name in safe.columns[safe.dtypes == "string"]:
         cells = safe[name]
         safe[name] = cells.where(~cells.str.startswith(FORMULA), "'" + cells).str.replace("\x00", "", regex=False)
     return safe.to_csv(index=False, lineterminator="\n").encode()
-
-
-def _parquet(table: pd.DataFrame) -> bytes:
-    buffer = io.BytesIO()
-    table.to_parquet(buffer, index=False)
-    return buffer.getvalue()

@@ -8,7 +8,7 @@ A torn or foreign file in the folder, a pipe or a device is reported and passed 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from otbench.data.arrays import load_arrays
 from otbench.errors import DataError, StoreError
-from otbench.files import cannot_write, read_regular, shown, write_atomically
+from otbench.files import read_regular, shown, write_atomically, writing
 from otbench.picture import MAX_ARRAYS, MAX_BYTES, POINTS, Picture, PictureKind
 from otbench.records.record import SCHEMA, PictureInfo, Record
 from otbench.records.verified import VERIFIED
@@ -27,6 +27,10 @@ from otbench.records.verified import VERIFIED
 if TYPE_CHECKING:
     import pandas as pd
 
+_THEN = (
+    "results already there are kept; free space or permissions, or choose another folder with --out, then repeat the"
+    " same command"
+)
 MAX_RECORD = 2**26
 """A record has at most this many bytes; a larger file is passed over."""
 
@@ -45,12 +49,10 @@ class Store:
         Raises:
             StoreError: it cannot; the message says why.
         """
-        try:
+        with writing(self.folder, _THEN):
             self.folder.mkdir(parents=True, exist_ok=True)
             write_atomically(self.folder / ".probe", b"otbench\n")
             (self.folder / ".probe").unlink(missing_ok=True)  # another run of the program may have been quicker
-        except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-            raise _cannot_write(self.folder, error) from error
 
     def path(self, run_id: str) -> Path:
         """Return where the record of `run_id` is, or would be."""
@@ -70,13 +72,11 @@ class Store:
         Raises:
             StoreError: the file cannot be written; records already there are untouched.
         """
-        try:
+        with writing(self.path(record.id), _THEN):
             self.folder.mkdir(parents=True, exist_ok=True)
             write_atomically(self.path(record.id), (record.model_dump_json(indent=1) + "\n").encode())
             if not record.pictures:
                 self.pictures(record.id).unlink(missing_ok=True)
-        except OSError as error:
-            raise _cannot_write(self.path(record.id), error) from error
 
     def write_pictures(self, run_id: str, pictures: Sequence[Picture]) -> list[PictureInfo]:
         """Write the arrays of `pictures`, replacing older ones of the same run; return what the record says of them.
@@ -101,11 +101,9 @@ class Store:
             )
         file = io.BytesIO()
         np.savez_compressed(file, allow_pickle=False, **arrays)
-        try:
+        with writing(self.pictures(run_id), _THEN):
             self.folder.mkdir(parents=True, exist_ok=True)
             write_atomically(self.pictures(run_id), file.getvalue())
-        except OSError as error:
-            raise _cannot_write(self.pictures(run_id), error) from error
         return infos
 
     def read(self, run_id: str) -> Record | None:
@@ -210,6 +208,9 @@ def _typed(array: NDArray[np.generic]) -> NDArray[np.float32] | NDArray[np.uint8
         return array.astype(np.float32) if array.dtype.kind == "f" else array.astype(np.int64)
 
 
+_SPEC_COLUMNS = ("solver", "kind", "task", "preset", "seed", "steps", "time_limit", "device", "threads")
+
+
 def frame(records: Iterable[Record]) -> pd.DataFrame:
     """Return one row per record: spec, status, metrics, times, memory and counts as columns.
 
@@ -220,28 +221,19 @@ def frame(records: Iterable[Record]) -> pd.DataFrame:
     rows = []
     for record in records:
         spec = record.spec
-        row: dict[str, object] = {
-            "id": record.id,
-            "solver": spec.solver,
-            "kind": spec.kind,
-            "task": spec.task,
-            "preset": spec.preset,
-            "seed": spec.seed,
-            "steps": spec.steps,
-            "time_limit": spec.time_limit,
-            "device": spec.device,
-            "threads": spec.threads,
-            "status": str(record.status),
-            "reason": record.reason,
-            "instance": record.instance,
+        row: dict[str, object] = {"id": record.id}
+        row |= {name: getattr(spec, name) for name in _SPEC_COLUMNS}
+        row |= {"status": str(record.status), "reason": record.reason, "instance": record.instance}
+        groups: dict[str, Mapping[str, object]] = {
+            "solver": spec.solver_config,
+            "task": spec.task_config,
+            "metric": record.metrics,
+            "start": record.start,
+            "time": record.times.model_dump(),
+            "memory": record.memory.model_dump(),
+            "count": record.counts.model_dump(exclude={"networks_moved"}),
         }
-        row |= {f"solver.{k}": v for k, v in spec.solver_config.items()}
-        row |= {f"task.{k}": v for k, v in spec.task_config.items()}
-        row |= {f"metric.{k}": v for k, v in record.metrics.items()}
-        row |= {f"start.{k}": v for k, v in record.start.items()}
-        row |= {f"time.{k}": v for k, v in record.times.model_dump().items()}
-        row |= {f"memory.{k}": v for k, v in record.memory.model_dump().items()}
-        row |= {f"count.{k}": v for k, v in record.counts.model_dump(exclude={"networks_moved"}).items()}
+        row |= {f"{group}.{name}": value for group, values in groups.items() for name, value in values.items()}
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -252,17 +244,9 @@ def write_output(path: Path, content: bytes) -> None:
     Raises:
         StoreError: it cannot be written.
     """
-    try:
+    with writing(path):
         if path.exists() and not path.is_file():
             path.write_bytes(content)  # never renamed over
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, content)
-    except (OSError, ValueError) as error:
-        raise cannot_write(path, error) from error
-
-
-def _cannot_write(path: Path, error: Exception) -> StoreError:
-    kept = "results already there are kept"
-    then = "free space or permissions, or choose another folder with --out, then repeat the same command"
-    return cannot_write(path, error, f"{kept}; {then}")

@@ -8,12 +8,11 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from otbench.errors import UsageError
-from otbench.names import hint, listed, plain
+from otbench.names import known_formats, listed, plain
 from otbench.records.record import Record
 from otbench.report.files import Folder, Slugs
 from otbench.report.rows import sections
@@ -30,32 +29,13 @@ _DRAWN = 40
 _LATEX_SECONDS = 120
 
 
-@dataclass
-class Report:
-    """What was made.
-
-    Attributes:
-        written: files, relative to the folder.
-        notes: what could not be made, and why.
-    """
-
-    written: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-
 def parse_formats(text: str) -> list[str]:
     """Return the formats in `text`, separated by commas.
 
     Raises:
         UsageError: one is unknown.
     """
-    names = listed(text.lower())
-    for name in names:
-        if name not in FORMATS:
-            raise UsageError(f"--format: unknown format '{plain(name, 40)}'{hint(name, FORMATS, 'formats')}")
-    if not names:
-        raise UsageError(f"--format: no format is named; formats: {', '.join(FORMATS)}")
-    return [name for name in FORMATS if name in names]
+    return sorted(known_formats(listed(text.lower()), FORMATS), key=FORMATS.index)
 
 
 def build(
@@ -67,8 +47,8 @@ def build(
     folders: Sequence[Path] = (),
     stale: Mapping[str, str] = {},
     verified: Mapping[str, str] = {},
-) -> Report:
-    """Write a report of `records` to `out`.
+) -> Folder:
+    """Write a report of `records` to `out`; return the folder, which knows what was made and what could not be.
 
     Args:
         records: what to report.
@@ -83,7 +63,6 @@ def build(
         StoreError: `out` cannot be written.
     """
     folder = Folder(out)
-    report = Report(folder.written)
     slugs = Slugs()
     found = sections(records, stale=stale, verified=verified)
     members = families(found, slugs)
@@ -93,9 +72,9 @@ def build(
 
         folder.write("numbers.csv", numbers_csv(found))
     if "latex" in formats or "pdf" in formats:
-        _latex(made, folder, formats, command, report)
+        _latex(made, folder, formats, command)
     pictures = [name for name in _PICTURES if name in formats]
-    drawn = _figures(members, folder, pictures, "html" in formats, folders, report)
+    drawn = _figures(members, folder, pictures, "html" in formats, folders)
     if "markdown" in formats:
         from otbench.report.markdown import markdown
 
@@ -103,21 +82,16 @@ def build(
         shown = [name for name in folder.written if ending is not None and name.endswith(f".{ending}")]
         folder.write("tables.md", markdown(made, command, shown))
     if "html" in formats:
-        from otbench.report.page import Part, page
+        from otbench.report.page import page
 
-        parts = [Part(family, some, drawn.get(family.slug, [])) for family, some in made]
         title = ", ".join(dict.fromkeys(section.task for section in found))
-        text = page(parts, title=plain(title, 80), command=command, folders=folders, target=out, slugs=slugs)
+        text = page(made, drawn, title=plain(title, 80), command=command, folders=folders, target=out, slugs=slugs)
         folder.write("index.html", "".join(text))
-    return report
+    return folder
 
 
 def _latex(
-    made: Sequence[tuple[Family, Sequence[Table]]],
-    folder: Folder,
-    formats: Sequence[str],
-    command: str,
-    report: Report,
+    made: Sequence[tuple[Family, Sequence[Table]]], folder: Folder, formats: Sequence[str], command: str
 ) -> None:
     from otbench.report.latex import document, fragment
 
@@ -131,7 +105,7 @@ def _latex(
         try:
             folder.write("tables.pdf", compile_latex(sources))
         except UsageError as error:
-            report.notes.append(str(error))
+            folder.notes.append(str(error))
 
 
 def compile_latex(sources: dict[str, str], main: str = "report.tex") -> bytes:
@@ -171,12 +145,7 @@ def compile_latex(sources: dict[str, str], main: str = "report.tex") -> bytes:
 
 
 def _figures(
-    members: Sequence[Family],
-    folder: Folder,
-    pictures: Sequence[str],
-    on_page: bool,
-    folders: Sequence[Path],
-    report: Report,
+    members: Sequence[Family], folder: Folder, pictures: Sequence[str], on_page: bool, folders: Sequence[Path]
 ) -> dict[str, list[Drawing]]:
     """Write the figures; return those of the page by family."""
     wanted = [*pictures, "svg"] if on_page else list(pictures)
@@ -194,9 +163,9 @@ def _figures(
             if on_page:
                 drawn.setdefault(family.slug, []).append(drawing)
     if len(members) > _DRAWN:
-        report.notes.append(
+        folder.notes.append(
             f"figures of the first {_DRAWN} of {len(members)} groups of instances only; choose others with --task,"
             " --preset or --solvers"
         )
-    report.notes += gallery.notes
+    folder.notes += gallery.notes
     return drawn

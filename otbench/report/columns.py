@@ -43,6 +43,11 @@ class Column:
         """Label and unit on one line."""
         return f"{self.label} ({self.unit})" if self.unit else self.label
 
+    @property
+    def timed(self) -> bool:
+        """Whether it holds times, which say nothing where the machine was under load."""
+        return not self.metric and (self.unit in ("s", "ms") or self.key == "time")
+
 
 def _harness(
     key: str, label: str, unit: str = "", scale: float = 1.0, *, ranked: bool = False, brief: bool = True

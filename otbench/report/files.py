@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+import string
 from pathlib import Path
 
 from otbench.errors import StoreError
-from otbench.files import write_atomically
+from otbench.files import write_atomically, writing
 from otbench.records.store import Store
 
 _LONGEST = 80
@@ -18,6 +19,7 @@ class Folder:
 
     Attributes:
         written: files, relative to the folder, in the order of their writing.
+        notes: what could not be made, and why.
     """
 
     def __init__(self, root: Path) -> None:
@@ -29,6 +31,7 @@ class Folder:
         Store(root).prepare()
         self.root = root
         self.written: list[str] = []
+        self.notes: list[str] = []
 
     def write(self, name: str, content: str | bytes) -> Path:
         """Write one file.
@@ -45,18 +48,19 @@ class Folder:
         if any(not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", part) for part in parts):
             raise ValueError(f"not a name for a file of a report: {name!r}")
         path = self.root.joinpath(*parts)
-        try:
+        then = "free space or permissions, or choose another folder with --out, then repeat the same command"
+        with writing(path, then):
             path.parent.mkdir(parents=True, exist_ok=True)
             if not path.parent.resolve().is_relative_to(self.root.resolve()):
                 raise StoreError(f"cannot write '{path}': '{path.parent}' is a link that leads out of the folder")
             write_atomically(path, content if isinstance(content, bytes) else content.encode("utf-8", "replace"))
-        except OSError as error:
-            raise StoreError(
-                f"cannot write '{path}': {error.strerror or error}. Free space or permissions, or choose another"
-                " folder with --out, then repeat the same command."
-            ) from error
         self.written.append(name)
         return path
+
+
+def letter(index: int) -> str:
+    """Return the letter of a footnote: a to z, then aa, ab, ..."""
+    return (letter(index // 26 - 1) if index >= 26 else "") + string.ascii_lowercase[index % 26]
 
 
 class Slugs:

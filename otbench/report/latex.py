@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
+from otbench.report.files import letter
 from otbench.report.tables import Cell, Line, Table
 
 _LONGEST = 36
@@ -162,15 +163,6 @@ def _number(text: str) -> str:
 def _raised(marks: str, notes: Sequence[int]) -> str:
     text = ",".join([*marks, *(letter(note) for note in notes)])
     return rf"\textsuperscript{{{escape(text)}}}" if text else ""
-
-
-def letter(index: int) -> str:
-    """Return the letter of a footnote: a to z, then aa, ab, ..."""
-    text = ""
-    while index >= 0:
-        text = chr(ord("a") + index % 26) + text
-        index = index // 26 - 1
-    return text
 
 
 def _notes(table: Table) -> list[str]:

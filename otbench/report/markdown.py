@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from otbench.records.export import FORMULA
 from otbench.report.columns import HARNESS
-from otbench.report.latex import letter
-from otbench.report.rows import START, Number, Row, Section
+from otbench.report.files import letter
+from otbench.report.rows import Number, Row, Section
 from otbench.report.tables import Cell, Family, Line, Table
 
 _HEAD = ("task", "instance", "preset", "device", "kind", "method", "source", "quantity", "unit")
@@ -87,17 +87,15 @@ def numbers_csv(sections: Sequence[Section]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*_HEAD, *_VALUES])
-    units = {column.key: column for column in HARNESS}
+    harness = {column.key: (column.unit, column.scale) for column in HARNESS}
     for section in sections:
-        metrics = {metric.name: metric.unit for metric in section.metrics}
+        metrics = [*section.metrics, section.start] if section.start else []
+        known = {metric.name: (metric.unit, 1.0) for metric in metrics} | harness
         for row in section.rows:
             head = [section.task, section.instance, section.preset, section.device, row.kind, row.label, row.source]
             head = [_cell_text(text) for text in head]
             for key, value in row.numbers.items():
-                column = units.get(key)
-                unit = metrics.get(section.metrics[0].name if key == START and section.metrics else key, "")
-                scale = 1.0 if column is None else column.scale
-                unit = unit if column is None else column.unit
+                unit, scale = known.get(key, ("", 1.0))
                 writer.writerow([*head, _cell_text(key), _cell_text(unit), *_values(value, scale), *_tail(row)])
             if not row.numbers:
                 writer.writerow([*head, "", "", "", "", "", *_tail(row)])

@@ -12,8 +12,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,8 +21,7 @@ from urllib.parse import quote
 from otbench.names import plain
 from otbench.records.record import Record
 from otbench.report.columns import EXPLAINED
-from otbench.report.files import Slugs
-from otbench.report.latex import letter
+from otbench.report.files import Slugs, letter
 from otbench.report.tables import Cell, Family, Table, accuracy
 
 if TYPE_CHECKING:
@@ -32,22 +30,21 @@ if TYPE_CHECKING:
 _LONG = 4000
 
 
-@dataclass(frozen=True)
-class Part:
-    """A family with its tables and figures."""
-
-    family: Family
-    tables: Sequence[Table]
-    drawings: Sequence[Drawing]
-
-
 def page(
-    parts: Sequence[Part], *, title: str, command: str, folders: Sequence[Path], target: Path, slugs: Slugs
+    made: Sequence[tuple[Family, Sequence[Table]]],
+    drawn: Mapping[str, Sequence[Drawing]],
+    *,
+    title: str,
+    command: str,
+    folders: Sequence[Path],
+    target: Path,
+    slugs: Slugs,
 ) -> Iterable[str]:
     """Yield the page in pieces.
 
     Args:
-        parts: what to show.
+        made: tables by family.
+        drawn: figures by the slug of their family.
         title: of the page.
         command: the command that makes it again.
         folders: where the records are.
@@ -58,14 +55,13 @@ def page(
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=False)
     css, js = _resource("page.css"), _resource("page.js")
-    rows = [
-        row for part in parts for section in part.family.sections for row in section.rows if row.kind != "published"
-    ]
+    sections = [section for family, _ in made for section in family.sections]
+    rows = [row for section in sections for row in section.rows if row.kind != "published"]
     return environment.from_string(_resource("page.html.j2")).generate(
         title=title,
         command=command,
         records=sum(len(row.records) for row in rows),
-        families=[_shown(part, slugs) for part in parts],
+        families=[_shown(family, tables, drawn.get(family.slug, ()), slugs) for family, tables in made],
         anchors={row: f"row-{number}" for number, row in enumerate(rows, 1)},
         explained=EXPLAINED,
         letter=letter,
@@ -80,13 +76,13 @@ def page(
     )
 
 
-def _shown(part: Part, slugs: Slugs) -> dict[str, object]:
+def _shown(family: Family, tables: Sequence[Table], drawings: Sequence[Drawing], slugs: Slugs) -> dict[str, object]:
     return {
-        "family": part.family,
+        "family": family,
         # one table of each section holds all of its columns; the parts that print shows apart are not repeated
-        "tables": [table for table in part.tables if part.family.sizes and table.columns[0].label.startswith("d = ")],
-        "sections": [accuracy(s, part.family.context, slugs, everything=True) for s in part.family.sections],
-        "drawings": [_image(drawing) for drawing in part.drawings],
+        "tables": [table for table in tables if family.sizes and table.columns[0].label.startswith("d = ")],
+        "sections": [accuracy(section, family.context, slugs, everything=True) for section in family.sections],
+        "drawings": [_image(drawing) for drawing in drawings],
     }
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
+from otbench.names import few
 from otbench.records.record import Record
 from otbench.report.columns import HARNESS, READS_LABEL, Column, metric_column, written
 from otbench.report.files import Slugs
@@ -211,6 +212,11 @@ def time_to(record: Record, metric: Metric, target: float) -> float | None:
     return None
 
 
+def times_to(row: Row, metric: Metric, target: float) -> list[float]:
+    """Return `time_to` of the good runs of `row` that reach `target`."""
+    return [time for record in row.good if (time := time_to(record, metric, target)) is not None]
+
+
 def target(section: Section, part: float) -> tuple[Metric, float] | None:
     """Return the first metric, and the target in it: `part` of the score of doing nothing; None where there is none."""
     if not section.metrics or section.metrics[0].higher_is_better:
@@ -239,12 +245,13 @@ def _of_section(
     section: Section, title: str, context: str, columns: list[Column], rows: Sequence[Row], slugs: Slugs
 ) -> Table:
     notes: _Notes = {}
-    sources = _sources(rows)
+    sources: dict[str, int] = {}
     lines = []
     for row, group in _ordered(rows):
         if row.kind == "published":
             cells = [_published(row.numbers.get(column.key), row) for column in columns]
-            line = Line(row.label, row.kind, group, cells, source=sources.index(row.source) + 1, row=row)
+            source = sources.setdefault(row.source, len(sources) + 1)
+            line = Line(row.label, row.kind, group, cells, source=source, row=row)
             line.notes = _noted(notes, f"{row.label}, published: {row.note}" if row.note else "")
         else:
             cells = [_cell(row.numbers.get(column.key), column, row) for column in columns]
@@ -253,10 +260,10 @@ def _of_section(
             line = Line(row.label, row.kind, group, cells, marks=row.marks, row=row)
             line.notes = _noted(notes, _failures(row.label, row))
         lines.append(line)
-    timed = any(column.unit in ("s", "ms") and not column.metric for column in columns)
+    timed = any(column.timed for column in columns)
     slug = slugs.make(section.task, section.instance, section.preset, section.device, title)
     where = f"{section.task}: {section.instance} ({context})"
-    return _finished(Table(slug, title, where, columns, lines, list(notes), sources), timed=timed)
+    return _finished(Table(slug, title, where, columns, lines, list(notes), list(sources)), timed=timed)
 
 
 def _by_size(family: Family, metric: Metric, slugs: Slugs) -> Table:
@@ -265,7 +272,7 @@ def _by_size(family: Family, metric: Metric, slugs: Slugs) -> Table:
     rows = {row.key: row for section in family.sections for row in section.rows}
     said = {row.key for section in family.sections for row in section.rows if metric.name in row.numbers}
     wanted = [row for key, row in rows.items() if row.kind != "published" or key in said]
-    sources = _sources(wanted)
+    sources: dict[str, int] = {}
     heads = [Column(metric.name, f"d = {size:g}", best=column.best) for size in family.sizes]
     notes: _Notes = {}
     lines = []
@@ -273,7 +280,8 @@ def _by_size(family: Family, metric: Metric, slugs: Slugs) -> Table:
         found = [section.get(row.key) for section in by_section]
         if row.kind == "published":
             cells = [_published(here.numbers.get(metric.name) if here else None, here) for here in found]
-            line = Line(row.label, row.kind, group, cells, source=sources.index(row.source) + 1, row=row)
+            source = sources.setdefault(row.source, len(sources) + 1)
+            line = Line(row.label, row.kind, group, cells, source=source, row=row)
             line.notes = _noted(notes, _published_note(row.label, found, family.sizes, metric.name))
         else:
             cells = [
@@ -285,7 +293,7 @@ def _by_size(family: Family, metric: Metric, slugs: Slugs) -> Table:
     title = f"{column.head} by dimension"
     slug = slugs.make(family.slug, metric.label, "by-dimension")
     where = f"{family.title} ({family.context})"
-    return _finished(Table(slug, title, where, heads, lines, list(notes), sources), timed=False)
+    return _finished(Table(slug, title, where, heads, lines, list(notes), list(sources)), timed=False)
 
 
 def _size_cell(row: Row, column: Column, notes: _Notes, name: str) -> Cell:
@@ -318,7 +326,7 @@ def _time_cell(row: Row, goal: tuple[Metric, float], column: Column) -> Cell:
     marks = "".join(mark for mark in row.marks if mark in (LOADED, STALE))
     if not row.good:
         return Cell(row.status, marks=marks, row=row)
-    reached = [time for record in row.good if (time := time_to(record, *goal)) is not None]
+    reached = times_to(row, *goal)
     if len(reached) < len(row.good):
         word = "not reached" if not reached else f"{len(reached)} of {len(row.good)} seeds"
         return Cell(word, marks=marks, row=row)
@@ -359,10 +367,6 @@ def _failures(name: str, row: Row) -> str:
     return f"{name}: " + "; ".join(row.failures[:_FAILURES_SHOWN]) + (f"; and {more} more" if more > 0 else "")
 
 
-def _sources(rows: Iterable[Row]) -> list[str]:
-    return list(dict.fromkeys(row.source for row, _ in _ordered(list(rows)) if row.source))
-
-
 def _ordered(rows: Sequence[Row]) -> list[tuple[Row, int]]:
     """Return rows with their groups: sanity rows, each solver followed by its published rows, published rows alone."""
     baselines = sorted((row for row in rows if row.kind == "baseline"), key=lambda row: row.label)
@@ -401,8 +405,7 @@ def _explain(table: Table, timed: bool) -> None:
     measured = [line for line in table.lines if line.kind != "published"]
     rows = [row for line in measured for row in (line.row, *(cell.row for cell in line.cells)) if row is not None]
     code = list(dict.fromkeys(words for row in rows for words in row.stale))
-    made = LEGEND[STALE] + ": " + ", ".join(code[:_CODE_SHOWN])
-    made += f" and {len(code) - _CODE_SHOWN} more" if len(code) > _CODE_SHOWN else ""
+    made = f"{LEGEND[STALE]}: {few(code, _CODE_SHOWN)}"
     hidden = "" if timed else LOADED
     if code and all(row.stale for row in rows):
         hidden += STALE
@@ -420,11 +423,15 @@ def _explain(table: Table, timed: bool) -> None:
 
 
 def _rank(table: Table, index: int, sign: int, *, against_nothing: bool) -> None:
-    """Rank solvers; not in a metric in which doing nothing is as good as the best of them (a p-value, an inverse)."""
+    """Rank solvers, but not times under load, nor a metric in which doing nothing is as good as the best of them.
+
+    The latter are p-values and inverses.
+    """
     scores: dict[int, float] = {}
     for place, line in enumerate(table.lines):
         cell = line.cells[index]
-        sound = line.kind == "solver" and cell.row is not None and not cell.row.failures
+        spoilt = table.columns[index].timed and LOADED in line.marks + cell.marks
+        sound = line.kind == "solver" and cell.row is not None and not cell.row.failures and not spoilt
         if sound and cell.value is not None and math.isfinite(cell.value):
             scores[place] = sign * cell.value
     if len(scores) < 2:

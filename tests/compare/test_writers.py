@@ -284,6 +284,20 @@ def test_no_text_of_the_csv_is_a_formula(tmp_path: Path) -> None:
 # -------------------------------------------------------------------------------------------------------------- accept
 
 
+def test_accept_renames_over_a_pipe_and_never_writes_into_it(tmp_path: Path) -> None:
+    new, into = Store(tmp_path / "new"), Store(tmp_path / "into")
+    new.write(record(1.0).model_copy(update={"id": "a"}))
+    into.folder.mkdir()
+    os.mkfifo(into.folder / "a.json")
+    reader = os.open(into.folder / "a.json", os.O_RDONLY | os.O_NONBLOCK)  # else a writer would wait for one
+    try:
+        assert accept(new, into).written == 1
+    finally:
+        os.close(reader)
+    assert (into.folder / "a.json").is_file()
+    assert [made.metrics for made in into.all()] == [{"error": 1.0}]
+
+
 def test_accept_replaces_the_same_runs_and_keeps_the_rest(tmp_path: Path) -> None:
     old, new, into = tmp_path / "old", tmp_path / "new", Store(tmp_path / "into")
     for folder, records in (

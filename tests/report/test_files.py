@@ -25,8 +25,8 @@ from otbench.records.verified import read_verified
 from otbench.report.build import FORMATS, compile_latex, parse_formats
 from otbench.report.figures.canvas import legend_below, theme
 from otbench.report.figures.style import _listed, style
-from otbench.report.files import Folder, Slugs
-from otbench.report.latex import document, escape, fragment, letter
+from otbench.report.files import Folder, Slugs, letter
+from otbench.report.latex import document, escape, fragment
 from otbench.report.markdown import markdown_escape
 from otbench.report.rows import Section, sections
 from otbench.report.tables import families, tables, time_to
@@ -113,6 +113,29 @@ def test_nobody_is_best_where_doing_nothing_is_as_good() -> None:
         "ncf": [1, 0],
     }
     assert "Not ranked, as doing nothing is as good there: p." in accuracy.legend("bold", "italic")
+
+
+def test_times_of_a_loaded_machine_are_not_ranked() -> None:
+    spent = {"fixedpoint": 6.0, "ncf": 12.8, "mm": 12.8}
+    records = [
+        record(name, dim, 0, value, times={"train_s": 12.8, "train_cpu_s": spent[name], "step_ms": value})
+        for dim in (2, 8)
+        for name, value in (("fixedpoint", 0.01), ("ncf", 0.02), ("mm", 0.03))
+    ]
+    records += [record("identity", dim, 0, 50.0, curve=[]) for dim in (2, 8)]
+    slugs = Slugs()
+    (family,) = families(made(records), slugs)
+    by_title = {table.title: table for table in tables(family, slugs)}
+    efficiency = by_title["efficiency"]
+    step = [column.key for column in efficiency.columns].index("step_ms")
+    ranks = {line.label: line.cells[step].rank for line in efficiency.lines if line.kind == "solver"}
+    assert ranks == {"ncf": 1, "mm": 2, "fixedpoint": 0}
+    for title, table in by_title.items():
+        ranks = {line.label: line.cells[0].rank for line in table.lines}
+        if "training time" in title:
+            assert (ranks["fixedpoint"], ranks["ncf"]) == (0, 1), title
+        elif "by dimension" in title and "fwd" in title:
+            assert ranks["fixedpoint"] == 1, title
 
 
 def test_a_legend_stays_within_its_figure() -> None:

@@ -361,7 +361,7 @@ def test_the_lowest_seed_with_pictures_is_drawn_and_rows_beyond_the_limit_are_co
     (drawing,) = pictures_of(family, gallery, ["svg"])
     assert drawing.left_out == len(ROWS) + 8 - 6
     (group,) = _groups(family.sections[0], gallery)
-    shown = [row.label for row in group.rows]
+    shown = [shown.row.label for shown in group.rows]
     assert shown == ["identity", "fixedpoint", "ncf", "solver0", "solver1", "solver2"]
     assert gallery.notes == []
 

@@ -7,7 +7,8 @@ Text out of records is drawn as it stands: never as a formula, and only with gly
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -18,7 +19,12 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.figure import Figure
 
-_FORMATS = ("svg", "pdf", "png")
+_METADATA: dict[str, dict[str, object]] = {
+    "svg": {"Date": None, "Creator": "otbench"},
+    "pdf": {"CreationDate": None, "Creator": "otbench", "Producer": None},
+    "png": {"Software": "otbench"},
+}
+"""What files of each format say of themselves: no date, so that the same records give the same bytes."""
 _LABEL = 32
 _DPI = 160
 _SETTINGS = {
@@ -57,10 +63,14 @@ def theme() -> Iterator[None]:
     import matplotlib as mpl
     import seaborn as sns
 
-    with sns.axes_style("ticks"), sns.plotting_context("paper"), mpl.rc_context():
-        for name, value in _SETTINGS.items():
-            mpl.rcParams[name] = value  # type: ignore[index]
+    with sns.axes_style("ticks"), sns.plotting_context("paper"), mpl.rc_context(_SETTINGS):  # type: ignore[arg-type]
         yield
+
+
+def grid(panels: int) -> tuple[int, int]:
+    """Return lines and columns of so many panels."""
+    columns = 2 if panels == 4 else min(panels, 3)
+    return math.ceil(panels / columns), columns
 
 
 def legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], *, columns: int) -> None:
@@ -84,34 +94,19 @@ def save(figure: Figure, drawing: Drawing, formats: Iterable[str], *, svg_dpi: i
         svg_dpi: pixels of an inch of what an SVG file holds as pixels.
     """
     wanted = set(formats)
-    for fmt in _FORMATS:
-        if fmt in wanted:
-            drawing.data[fmt] = _saved(figure, fmt, svg_dpi if fmt == "svg" else _DPI)
-
-
-def _saved(figure: Figure, fmt: str, dpi: int) -> bytes:
-    """Return the file; it holds no date, so that the same records give the same bytes."""
-    out = io.BytesIO()
-    nothing: dict[str, dict[str, object]] = {
-        "svg": {"Date": None, "Creator": "otbench"},
-        "pdf": {"CreationDate": None, "Creator": "otbench", "Producer": None},
-        "png": {"Software": "otbench"},
-    }
-    figure.savefig(out, format=fmt, metadata=nothing[fmt], facecolor="white", dpi=dpi)
-    figure.set_layout_engine(None)  # the first drawing has placed everything; the next ones need not do it again
-    return compact(out.getvalue()) if fmt == "svg" else out.getvalue()
+    for fmt in (name for name in _METADATA if name in wanted):
+        out = io.BytesIO()
+        dpi = svg_dpi if fmt == "svg" else _DPI
+        figure.savefig(out, format=fmt, metadata=_METADATA[fmt], facecolor="white", dpi=dpi)
+        figure.set_layout_engine(None)  # the first drawing has placed everything; the next ones need not do it again
+        drawing.data[fmt] = compact(out.getvalue()) if fmt == "svg" else out.getvalue()
 
 
 def safe_text(text: str, limit: int = _LABEL) -> str:
     """Return `text` as it can be drawn: glyphs of the font, not too long, not hidden by a leading underscore."""
-    known = _glyphs()
-    text = "".join(c if known(c) else "?" for c in text)
-    text = text if len(text) <= limit else text[: limit - 1] + "…"
-    return f" {text}" if text.startswith("_") else text
-
-
-def _glyphs() -> Callable[[str], bool]:
     from matplotlib import font_manager
 
-    font = font_manager.get_font(font_manager.findfont("DejaVu Sans"))
-    return lambda character: ord(character) in font.get_charmap()
+    known = font_manager.get_font(font_manager.findfont("DejaVu Sans")).get_charmap()
+    text = "".join(c if ord(c) in known else "?" for c in text)
+    text = text if len(text) <= limit else text[: limit - 1] + "…"
+    return f" {text}" if text.startswith("_") else text

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from otbench.records.record import Record
-from otbench.report.figures.canvas import Drawing, legend_below, safe_text, save, theme
-from otbench.report.figures.style import DASHES, Dashes, Style, style
+from otbench.report.columns import metric_column
+from otbench.report.figures.canvas import Drawing, grid, legend_below, safe_text, save, theme
+from otbench.report.figures.style import Dashes, Style, looks, style
 from otbench.report.rows import IDENTITY, Number, Row, Section, number
-from otbench.report.tables import FRACTIONS, Family, target, time_to
+from otbench.report.tables import FRACTIONS, Family, target, times_to
 from otbench.reporting import Metric
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ _PANEL = (3.5, 2.9)
 
 @dataclass
 class _Line:
-    label: str
     look: Style
     dashes: Dashes
     points: list[tuple[float, float]]
@@ -65,7 +65,7 @@ def _by_dimension(family: Family, drawing: Drawing) -> Figure | None:
         return None
     metric = family.metrics[0]
     panels = [
-        (_with_unit(metric.label, metric.unit), metric.name, 1.0),
+        (metric_column(metric).head, metric.name, 1.0),
         ("training time (s)", "train_s", 1.0),
         ("peak memory (MB)", "memory", 1e-6),
     ]
@@ -122,7 +122,7 @@ def _curves(family: Family, drawing: Drawing) -> Figure | None:
         for floor in floors:
             axis.axhline(floor.points[0][1], color=floor.look.colour, linestyle=floor.dashes, linewidth=1.0, zorder=1)
         axis.set_xlabel("training time (s)")
-        axis.set_ylabel(safe_text(_with_unit(metric.label, metric.unit)), parse_math=False)
+        axis.set_ylabel(safe_text(metric_column(metric).head), parse_math=False)
         axis.set_title(_panel_title(family, section), parse_math=False)
     _legend(figure, axes, {k: v for k, v in rows.items() if v.kind != "published"})
     return figure
@@ -142,14 +142,13 @@ def _time_to_target(family: Family, drawing: Drawing) -> Figure | None:
             for size, section in zip(family.sizes, family.sections, strict=True):
                 goal = target(section, part)
                 here = next((r for r in section.rows if r.kind == "solver" and r.label == label), None)
-                if goal is None or here is None:
+                if goal is None or here is None or not here.good:
                     continue
-                good = here.good
-                times = [time for record in good if (time := time_to(record, *goal)) is not None]
-                if good and len(times) == len(good):
+                times = times_to(here, *goal)
+                if len(times) == len(here.good):
                     points.append((size, number(times).mean))
-                elif good:
-                    ends = [record.times.train_s or 0.0 for record in good]
+                else:
+                    ends = [record.times.train_s or 0.0 for record in here.good]
                     crosses.append((size, number(ends).mean))
             reached.append(_line(label, rows, points))
             missed.append(_line(label, rows, crosses))
@@ -162,7 +161,8 @@ def _time_to_target(family: Family, drawing: Drawing) -> Figure | None:
         _draw(axis, reached, log_y=_log([*reached, *missed]))
         for line in missed:
             axis.plot(
-                *_columns([p for p in line.points if drawable(p[1])]),
+                [x for x, y in line.points if drawable(y)],
+                [y for _, y in line.points if drawable(y)],
                 linestyle="none",
                 marker="x",
                 color=line.look.colour,
@@ -201,17 +201,11 @@ def _rows(family: Family) -> tuple[dict[str, Row], int]:
 
 
 def _line(label: str, rows: Mapping[str, Row], points: list[tuple[float, float]]) -> _Line:
-    return _Line(label, style(rows[label].solver), _dashes(label, rows), points)
+    return _Line(*_looks(rows)[label], points)
 
 
-def _dashes(label: str, rows: Mapping[str, Row]) -> Dashes:
-    """Return a line style: rows of one solver differ by it, and sanity rows, which have no markers."""
-    row = rows[label]
-    if row.kind == "baseline":
-        same = [name for name, other in rows.items() if other.kind == "baseline"]
-        return DASHES[1 + same.index(label) % (len(DASHES) - 1)]
-    same = [name for name, other in rows.items() if other.kind == "solver" and other.solver == row.solver]
-    return DASHES[same.index(label) % len(DASHES)]
+def _looks(rows: Mapping[str, Row]) -> dict[str, tuple[Style, Dashes]]:
+    return dict(zip(rows, looks((row.kind, row.solver) for row in rows.values()), strict=True))
 
 
 def _numbers(family: Family, row: Row, key: str) -> Iterator[tuple[float, Number]]:
@@ -226,9 +220,7 @@ def _published_lines(family: Family, metric: Metric, rows: Mapping[str, Row]) ->
     drawn = {row.solver for row in rows.values()}
     found = {(r.label, r.source): r for s in family.sections for r in s.rows if r.kind == "published"}
     return [
-        _Line(
-            row.label, style(row.solver), ":", [(x, n.mean) for x, n in _numbers(family, row, metric.name)], hollow=True
-        )
+        _Line(style(row.solver), ":", [(x, n.mean) for x, n in _numbers(family, row, metric.name)], hollow=True)
         for row in found.values()
         if row.solver in drawn
     ]
@@ -266,8 +258,7 @@ def drawable(value: float) -> bool:
 def _figure(panels: int) -> tuple[Figure, list[Axes]]:
     from matplotlib.figure import Figure
 
-    columns = min(panels, 3 if panels != 4 else 2)
-    lines = math.ceil(panels / columns)
+    lines, columns = grid(panels)
     figure = Figure(figsize=(_PANEL[0] * columns, _PANEL[1] * lines), layout="constrained")
     axes = [figure.add_subplot(lines, columns, index + 1) for index in range(panels)]
     return figure, axes
@@ -275,11 +266,7 @@ def _figure(panels: int) -> tuple[Figure, list[Axes]]:
 
 def _draw(axis: Axes, lines: Sequence[_Line], *, log_x: bool = False, log_y: bool) -> None:
     """Draw `lines`; on a logarithmic axis what is not positive is left out."""
-    import pandas as pd
-    import seaborn as sns
-
-    drawn: list[_Line] = []
-    points: list[tuple[float, float, str]] = []
+    drawn: list[tuple[_Line, list[float], list[float]]] = []
     for line in lines:
         bars = line.bars or [0.0] * len(line.points)
         kept = [
@@ -295,21 +282,13 @@ def _draw(axis: Axes, lines: Sequence[_Line], *, log_x: bool = False, log_y: boo
             axis.errorbar(
                 xs, ys, yerr=[low, half], fmt="none", ecolor=line.look.colour, elinewidth=0.8, capsize=2, alpha=0.7
             )
-        points += [(x, y, str(len(drawn))) for x, y in zip(xs, ys, strict=True)]
-        drawn.append(line)
-    if drawn:
-        before = len(axis.get_lines())
-        names = [str(index) for index in range(len(drawn))]
-        data = pd.DataFrame(points, columns=["x", "y", "line"])
-        colours = [line.look.colour for line in drawn]
-        options = {"estimator": None, "errorbar": None, "legend": False}
-        sns.lineplot(data, x="x", y="y", hue="line", hue_order=names, palette=colours, ax=axis, **options)
-        for artist, line in zip(axis.get_lines()[before:], drawn, strict=True):
-            artist.set(linestyle=line.dashes, marker=line.look.marker or "none", linewidth=0.9 if line.hollow else 1.4)
-            artist.set(markersize=_marker_size(line.look) - line.hollow, markeredgewidth=0.8 if line.hollow else 0.5)
-            artist.set(markerfacecolor="white" if line.hollow else line.look.colour)
-            artist.set(markeredgecolor=line.look.colour if line.hollow else "white")
-        axis.set(xlabel="", ylabel="")
+        drawn.append((line, xs, ys))
+    for line, xs, ys in drawn:  # over the bars of all lines
+        (artist,) = axis.plot(xs, ys, color=line.look.colour, linestyle=line.dashes, marker=line.look.marker or "none")
+        artist.set(linewidth=0.9 if line.hollow else 1.4, markersize=_marker_size(line.look) - line.hollow)
+        artist.set(markerfacecolor="white" if line.hollow else line.look.colour)
+        artist.set(markeredgecolor=line.look.colour if line.hollow else "white")
+        artist.set(markeredgewidth=0.8 if line.hollow else 0.5)
     if log_x:
         axis.set_xscale("log")
         _ticks(axis.xaxis, axis.get_xlim())
@@ -317,7 +296,7 @@ def _draw(axis: Axes, lines: Sequence[_Line], *, log_x: bool = False, log_y: boo
         axis.set_yscale("log")
         _ticks(axis.yaxis, axis.get_ylim())
     axis.grid(visible=True, which="major", linewidth=0.4, color="#dddddd")
-    sns.despine(ax=axis)
+    axis.spines[["top", "right"]].set_visible(False)
 
 
 def _ticks(axis: Axis, limits: tuple[float, float]) -> None:
@@ -353,8 +332,7 @@ def _legend(figure: Figure, axes: Sequence[Axes], rows: Mapping[str, Row]) -> No
     from matplotlib.lines import Line2D
 
     handles, labels = [], []
-    for label, row in rows.items():
-        look, dashes = style(row.solver), _dashes(label, rows)
+    for label, (look, dashes) in _looks(rows).items():
         handles.append(Line2D([], [], color=look.colour, linestyle=dashes, marker=look.marker or None))
         handles[-1].set(markersize=_marker_size(look))
         handles[-1].set(markeredgecolor="white", markeredgewidth=0.5)
@@ -370,11 +348,3 @@ def _panel_title(family: Family, section: Section) -> str:
     if not family.sizes:
         return ""
     return f"d = {family.sizes[family.sections.index(section)]:g}"
-
-
-def _with_unit(label: str, unit: str) -> str:
-    return f"{label} ({unit})" if unit else label
-
-
-def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
-    return [x for x, _ in points], [y for _, y in points]

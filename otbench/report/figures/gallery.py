@@ -112,7 +112,7 @@ def _groups(section: Section, gallery: Gallery) -> list[_Group]:
         for picture in gallery.of(record) if keys - full else []:
             key = (picture.name, picture.kind)
             if key not in full:
-                groups.setdefault(key, _Group()).add(Shown(place, row.label, row.kind, row.solver, picture))
+                groups.setdefault(key, _Group()).add(Shown(place, row, picture))
     return list(groups.values())
 
 

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from otbench.names import plain
 from otbench.picture import Picture
-from otbench.report.figures.canvas import legend_below, safe_text
+from otbench.report.figures.canvas import grid, legend_below, safe_text
 from otbench.report.figures.projection import INSIDE, Floats, spaced, telling_coordinates, telling_pairs
-from otbench.report.figures.style import COLOURS, DASHES, Dashes, style
+from otbench.report.figures.style import COLOURS, looks, style
+from otbench.report.rows import Row
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -43,9 +44,7 @@ class Shown:
     """A row of a section with one of its pictures; `place` is that of the row in tables."""
 
     place: int
-    label: str
-    kind: str
-    solver: str
+    row: Row
     picture: Picture
 
 
@@ -60,7 +59,7 @@ def pairs(shown: Sequence[Shown]) -> Figure | None:
         return None
     names = _coordinates(shown[0].picture)
     clouds = [("data", _DATA, data)]
-    clouds += [(one.label, _colour(one), _float(one.picture.arrays["mapped"])) for one in shown]
+    clouds += [(one.row.label, style(one.row.solver).colour, _float(one.picture.arrays["mapped"])) for one in shown]
     wrapped = len(chosen) == 1  # one pair: clouds beside each other; else one line for each cloud
     columns = min(len(clouds), 4) if wrapped else len(chosen)
     lines = math.ceil(len(clouds) / columns) if wrapped else len(clouds)
@@ -98,16 +97,16 @@ def marginals(shown: Sequence[Shown]) -> Figure | None:
     lines = math.ceil(len(chosen) / columns)
     figure = _figure(2.3 * max(columns, 2), 1.75 * lines + 0.7)
     bins = int(np.clip(2 * len(data) ** (1 / 3), 8, 40))
-    looks = _lines(shown)
+    styles = looks((one.row.kind, one.row.solver) for one in shown)
     for place, k in enumerate(chosen):
         axis = figure.add_subplot(lines, columns, place + 1)
         edges = np.linspace(*_limits(data[:, k]), bins + 1)
         axis.stairs(_density(data[:, k], edges), edges, fill=True, color="#d4d4d4")
         top = most = _density(data[:, k], edges).max()
-        for one, (colour, dashes) in zip(shown, looks, strict=True):
+        for one, (look, dashes) in zip(shown, styles, strict=True):
             heights = _density(_float(one.picture.arrays["mapped"])[:, k], edges)
-            axis.stairs(heights, edges, baseline=None, color=colour, linestyle=dashes, linewidth=1.1)
-            if one.kind != "baseline":  # the spike of a constant map leaves the panel, the rest stays legible
+            axis.stairs(heights, edges, baseline=None, color=look.colour, linestyle=dashes, linewidth=1.1)
+            if one.row.kind != "baseline":  # the spike of a constant map leaves the panel, the rest stays legible
                 top = max(top, min(heights.max(), 1.5 * most))
         axis.set(xlim=edges[[0, -1]], ylim=(0, 1.05 * top or 1))
         _quiet(axis)
@@ -115,8 +114,8 @@ def marginals(shown: Sequence[Shown]) -> Figure | None:
         axis.spines["left"].set_visible(False)
         axis.set_xlabel(names[k], parse_math=False)
     handles: list[Patch | Line2D] = [Patch(color="#d4d4d4")]
-    handles += [Line2D([], [], color=colour, linestyle=dashes) for colour, dashes in looks]
-    _legend(figure, handles, ["data", *(one.label for one in shown)])
+    handles += [Line2D([], [], color=look.colour, linestyle=dashes) for look, dashes in styles]
+    _legend(figure, handles, ["data", *(one.row.label for one in shown)])
     return figure
 
 
@@ -135,8 +134,7 @@ def arrows(shown: Sequence[Shown]) -> Figure | None:
     from matplotlib.lines import Line2D
 
     first = shown[0].picture
-    columns = _beside(len(shown))
-    lines = math.ceil(len(shown) / columns)
+    lines, columns = grid(len(shown))
     both = np.concatenate([_float(first.arrays["source"]), _float(first.arrays["target"])])
     limits = [_limits(both[:, k], (0.001, 0.999), 0.06) for k in range(2)]
     sides = [high - low for low, high in limits]
@@ -170,9 +168,8 @@ def arrows(shown: Sequence[Shown]) -> Figure | None:
             zorder=2,
         )
         axis.set(xlim=limits[0], ylim=limits[1], aspect="equal", xticks=[], yticks=[])
-        for spine in axis.spines.values():
-            spine.set(color="#bbbbbb", linewidth=0.6)
-        axis.set_title(safe_text(one.label, 28), fontweight="bold", parse_math=False)
+        axis.spines[:].set(color="#bbbbbb", linewidth=0.6)
+        axis.set_title(safe_text(one.row.label, 28), fontweight="bold", parse_math=False)
         _outside(axis, mapped)
     plain_dots = {"linestyle": "none", "marker": "o", "markersize": 4}
     handles = [
@@ -207,9 +204,9 @@ def images(shown: Sequence[Shown]) -> Figure | None:
     for key, name in zip(first.arrays, named, strict=True):
         for one in shown[:1] if shared[key] and len(shown) > 1 else shown:
             alone = len(shown) == 1 or shared[key]
-            label = plain(name, 40) if alone else one.label
+            label = plain(name, 40) if alone else one.row.label
             if not alone and sum(not same for same in shared.values()) > 1:
-                label = f"{safe_text(one.label, 24)}, {plain(name, 40)}"
+                label = f"{safe_text(one.row.label, 24)}, {plain(name, 40)}"
             lines.append((label, not alone, one.picture.arrays[key].astype(np.uint8)))
     board = _board([images for _, _, images in lines])
     figure = _figure(7.5, 6.3 * board.shape[0] / board.shape[1] + 0.15, room=0.2)
@@ -222,8 +219,7 @@ def images(shown: Sequence[Shown]) -> Figure | None:
         tick.set_fontweight("bold" if of_row else "normal")
     axis.set_xticks([])
     axis.tick_params(length=0)
-    for spine in axis.spines.values():
-        spine.set_visible(False)
+    axis.spines[:].set_visible(False)
     return figure
 
 
@@ -247,8 +243,7 @@ def _thinned(pixels: int) -> int:
 
 def matrix(shown: Sequence[Shown]) -> Figure | None:
     """Draw a confusion matrix for each row: shares of the wanted class as shades, counts as numbers."""
-    columns = _beside(len(shown))
-    lines = math.ceil(len(shown) / columns)
+    lines, columns = grid(len(shown))
     classes = len(shown[0].picture.arrays["counts"])
     names = [plain(name, 40) for name in shown[0].picture.names]
     names = names if len(names) == classes else [str(k) for k in range(classes)]
@@ -261,7 +256,7 @@ def matrix(shown: Sequence[Shown]) -> Figure | None:
         axis = figure.add_subplot(lines, columns, place + 1)
         axis.imshow(share, cmap="Blues", vmin=0, vmax=1, interpolation="none")
         right = np.trace(counts) / counts.sum() if counts.sum() > 0 else 0.0
-        axis.set_title(f"{safe_text(one.label, 22)} ({100 * right:.1f} %)", fontweight="bold", parse_math=False)
+        axis.set_title(f"{safe_text(one.row.label, 22)} ({100 * right:.1f} %)", fontweight="bold", parse_math=False)
         if classes <= _NAMED_CLASSES:
             size = min(7.0, 62 / classes)
             for i, j in zip(*np.nonzero(counts), strict=True):
@@ -274,8 +269,7 @@ def matrix(shown: Sequence[Shown]) -> Figure | None:
             axis.set_xticks(range(classes), ticks, rotation=90 if long else 0, parse_math=False)
             axis.set_yticks(range(classes), ticks, parse_math=False)
         axis.tick_params(length=0, labelsize="x-small")
-        for spine in axis.spines.values():
-            spine.set(color="#bbbbbb", linewidth=0.6)
+        axis.spines[:].set(color="#bbbbbb", linewidth=0.6)
         axis.set_xlabel("class found")
         axis.set_ylabel("class wanted")
     return figure
@@ -287,10 +281,6 @@ def _count(value: int) -> str:
 
 
 # -------------------------------------------------------------------------------------------------------------- pieces
-
-
-def _beside(panels: int) -> int:
-    return 2 if panels == 4 else min(panels, 3)
 
 
 def _figure(width: float, height: float, *, room: float = 0.08) -> Figure:
@@ -349,31 +339,13 @@ def _quiet(axis: Axes) -> None:
         line.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
         line.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.tick_params(labelsize="x-small", length=2.5)
-    for side in ("top", "right"):
-        axis.spines[side].set_visible(False)
+    axis.spines[["top", "right"]].set_visible(False)
 
 
 def _coordinates(picture: Picture) -> list[str]:
     d = picture.arrays["data"].shape[1]
     names = [safe_text(plain(name, 40), 20) for name in picture.names]
     return names if len(names) == d else [f"x{k + 1}" for k in range(d)]
-
-
-def _colour(one: Shown) -> str:
-    return style(one.solver).colour
-
-
-def _lines(shown: Sequence[Shown]) -> list[tuple[str, Dashes]]:
-    """Return colour and dashes of each row: sanity rows are broken lines, rows of one solver differ by dashes."""
-    looks: list[tuple[str, Dashes]] = []
-    used: dict[str, int] = {}
-    for one in shown:
-        key = "" if one.kind == "baseline" else one.solver
-        index = used.get(key, 0)
-        used[key] = index + 1
-        start = 1 if one.kind == "baseline" else 0
-        looks.append((_colour(one), DASHES[(start + index) % len(DASHES)]))
-    return looks
 
 
 def _legend(figure: Figure, handles: Sequence[Artist], labels: Sequence[str]) -> None:

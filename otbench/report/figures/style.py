@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -62,3 +64,17 @@ def style(solver: str) -> Style:
     free = [look for marker in _MARKERS for colour in COLOURS if (look := Style(colour, marker)) not in taken]
     digest = hashlib.sha256(solver.encode("utf-8", "replace")).digest()
     return free[int.from_bytes(digest[:8], "big") % len(free)]
+
+
+def looks(rows: Iterable[tuple[str, str]]) -> list[tuple[Style, Dashes]]:
+    """Return style and dashes of each row, given by kind and solver.
+
+    Sanity rows are broken lines, as they have no markers; rows of one solver differ by their dashes.
+    """
+    made: list[tuple[Style, Dashes]] = []
+    used: Counter[str] = Counter()
+    for kind, solver in rows:
+        key, choice = ("", DASHES[1:]) if kind == "baseline" else (solver, DASHES)
+        made.append((style(solver), choice[used[key] % len(choice)]))
+        used[key] += 1
+    return made

@@ -9,9 +9,10 @@ from __future__ import annotations
 import base64
 import io
 import re
-import string
 from collections.abc import Iterator
 from xml.etree import ElementTree
+
+from otbench.report.files import letter
 
 _NAMESPACES = {
     "": "http://www.w3.org/2000/svg",
@@ -35,17 +36,12 @@ def compact(svg: bytes) -> bytes:
     names: dict[str, str] = {}
     for element in root.iter():
         for target in _targets(element):
-            names.setdefault(target, _name(len(names)))
+            names.setdefault(target, letter(len(names)))
     for element in root.iter():
         _shorten(element, names)
     _unwrap(root)
     text: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
     return text.replace(b" />", b"/>") + b"\n"
-
-
-def _name(number: int) -> str:
-    """Return a, b, ..., z, aa, ab, ..."""
-    return (_name(number // 26 - 1) if number >= 26 else "") + string.ascii_lowercase[number % 26]
 
 
 def _targets(element: ElementTree.Element) -> Iterator[str]:
