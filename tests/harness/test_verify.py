@@ -15,9 +15,10 @@ from otbench.harness.identity import standing
 from otbench.harness.plan import Request, make_plan
 from otbench.harness.verify import Verifier, against_spread, first_difference
 from otbench.plugins.registry import Registry
-from otbench.records.record import CurvePoint, MetricInfo, Record, RunSpec, Status
+from otbench.records.record import CurvePoint, Record, RunSpec, Status
 from otbench.records.store import Store
 from otbench.records.verified import VERIFIED, Outcome, Verification, read_verified
+from otbench.reporting import Metric
 
 Make = Callable[..., Record]
 
@@ -148,9 +149,7 @@ def recorded(*errors: float, digests: str = "", status: Status = Status.OK, **va
         for step, error, digest in itertools.zip_longest(steps, errors, digests, fillvalue="")
         if step != ""
     ]
-    record = Record(
-        id="r", spec=spec(**values), status=status, curve=curve, metric_info=[MetricInfo(name="error", label="e")]
-    )
+    record = Record(id="r", spec=spec(**values), status=status, curve=curve, metric_info=[Metric("error", "e")])
     record.counts.steps = steps[-1]
     return record
 
