@@ -149,7 +149,9 @@ def recorded(*errors: float, digests: str = "", status: Status = Status.OK, **va
         for step, error, digest in itertools.zip_longest(steps, errors, digests, fillvalue="")
         if step != ""
     ]
-    record = Record(id="r", spec=spec(**values), status=status, curve=curve, metric_info=[Metric("error", "e")])
+    record = Record(
+        id="r", spec=spec(**values), status=status, curve=curve, metric_info=[Metric(name="error", label="e")]
+    )
     record.counts.steps = steps[-1]
     return record
 
