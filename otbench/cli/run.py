@@ -18,6 +18,7 @@ from otbench.cli.common import (
     registry_of,
     warn,
 )
+from otbench.cli.console import console, plain_table, say
 from otbench.cli.results import print_records
 from otbench.errors import UsageError
 from otbench.files import shown, typed_path
@@ -87,19 +88,15 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _execute(plan: Plan, store: Store, request: Request, options: argparse.Namespace) -> int:
-    from otbench.cli.console import console
     from otbench.cli.display import make_display
     from otbench.harness.execute import execute, settled
     from otbench.records.record import Status
 
-    out = console()
     have = {} if options.force else settled(plan, store)
     waiting = [run for run in plan.runs if run.id not in have]
     known = f", {len(have)} already recorded (--force repeats them)" if have else ""
-    out.print(
-        f"{len(waiting)} run{'' if len(waiting) == 1 else 's'} to do{known}; records in {store.folder}", markup=False
-    )
-    with make_display(out, waiting) as display:
+    say(f"{len(waiting)} run{'' if len(waiting) == 1 else 's'} to do{known}; records in {store.folder}")
+    with make_display(console(), waiting) as display:
         outcome = execute(
             plan,
             store,
@@ -189,10 +186,8 @@ def _full_command(plan: Plan, request: Request, options: argparse.Namespace) -> 
 def _dry_run(plan: Plan, store: Store, request: Request, registry: Registry) -> int:
     from datetime import datetime, timedelta
 
-    from rich.table import Table
     from rich.text import Text
 
-    from otbench.cli.console import console
     from otbench.cli.estimate import estimates, recorded, refusals
     from otbench.harness.execute import settled
 
@@ -200,9 +195,7 @@ def _dry_run(plan: Plan, store: Store, request: Request, registry: Registry) -> 
     known = estimates(plan.runs, recorded([store.folder, default_out().parent / "reference"]))
     waiting = [run for run in plan.runs if run.id not in have]
     refused = refusals(waiting, registry, request.data_dir)
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for head in ("run", "task", "seed", "budget", "expected"):
-        table.add_column(head, overflow="fold")
+    table = plain_table("run", "task", "seed", "budget", "expected")
     total, unknown = 0.0, 0
     for run in plan.runs:
         spec = run.spec
@@ -220,15 +213,11 @@ def _dry_run(plan: Plan, store: Store, request: Request, registry: Registry) -> 
             cost, total = f"{'about' if same else 'roughly'} {seconds:.0f} s", total + seconds
         config = ",".join(f"{key}={value}" for key, value in spec.task_config.items() if value is not None)
         table.add_row(Text(run.label), Text(f"{spec.task}[{config}]"), str(spec.seed), budget, Text(cost))
-    out = console()
-    out.print(table)
+    console().print(table)
     more = f", and {unknown} whose cost is not known yet" if unknown else ""
     last = min(1e9, total / request.jobs)  # in thirty years nobody looks at the clock
     end = datetime.now() + timedelta(seconds=last)
     done = f"; done about {end:{'%H:%M' if last < 43_200 else '%d %B %Y, %H:%M'}}" if last else ""
     skipped = f", {len(refused)} will be skipped" if refused else ""
-    out.print(
-        f"{len(plan.runs)} runs, {len(have)} of them recorded{skipped}; about {last:.0f} s to go{more}{done}",
-        markup=False,
-    )
+    say(f"{len(plan.runs)} runs, {len(have)} of them recorded{skipped}; about {last:.0f} s to go{more}{done}")
     return 0
