@@ -97,18 +97,15 @@ def _make(known: Sequence[DataSource], options: argparse.Namespace, data_dir: Pa
     if options.name not in trained:
         near = did_you_mean(options.name, trained) or f": use {', '.join(reversed(trained))}"
         raise UsageError(f"data make '{options.name}'{near}")
-    typed: dict[str, int] = {}
-    if (threads := options.threads) is not None:
-        check_number("--threads", threads, 1, 1024)
-        typed["threads"] = threads
+    check_number("--threads", options.threads, 1, 1024)
     wanted = MakeOptions(
         sets=listed(options.set or "") or None,
         kinds=listed(options.kind or "") or None,
-        size=options.size or "default",
-        device=resolve_device(options.device or "cpu")[0],
+        size=options.size or MakeOptions.size,
+        device=resolve_device(options.device or MakeOptions.device)[0],
+        threads=options.threads or MakeOptions.threads,
         force=options.force,
         listen=_show,
-        **typed,
     )
     return [f"ready: {path}" for path in trained[options.name].make(data_dir, wanted)]
 
