@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from otbench.cli.common import AddCommand, data_folder, registry_of
+from otbench.cli.console import say
 from otbench.errors import DataError, PluginError, UsageError
 from otbench.names import did_you_mean, hint, listed
 
@@ -88,6 +89,7 @@ def _verify(known: Sequence[DataSource], options: argparse.Namespace, data_dir: 
 def _make(known: Sequence[DataSource], options: argparse.Namespace, data_dir: Path | None) -> list[str]:
     from otbench.data.sources import MakeOptions, TrainedSource
     from otbench.harness.plan import resolve_device
+    from otbench.harness.selection import check_number
 
     trained = {source.name: source for source in known if isinstance(source, TrainedSource)}
     if options.name is None:
@@ -95,32 +97,22 @@ def _make(known: Sequence[DataSource], options: argparse.Namespace, data_dir: Pa
     if options.name not in trained:
         near = did_you_mean(options.name, trained) or f": use {', '.join(reversed(trained))}"
         raise UsageError(f"data make '{options.name}'{near}")
-    typed: dict[str, int] = {}
-    if (threads := options.threads) is not None:
-        if not (threads.isascii() and threads.isdigit() and len(threads) < 9 and 1 <= int(threads) <= 1024):
-            raise UsageError(f"--threads {threads}: must be a whole number from 1 to 1024")
-        typed["threads"] = int(threads)
+    check_number("--threads", options.threads, 1, 1024)
     wanted = MakeOptions(
         sets=listed(options.set or "") or None,
         kinds=listed(options.kind or "") or None,
-        size=options.size or "default",
-        device=resolve_device(options.device or "cpu")[0],
+        size=options.size or MakeOptions.size,
+        device=resolve_device(options.device or MakeOptions.device)[0],
+        threads=options.threads or MakeOptions.threads,
         force=options.force,
         listen=_show,
-        **typed,
     )
     return [f"ready: {path}" for path in trained[options.name].make(data_dir, wanted)]
 
 
 def _show(progress: Progress) -> None:
     left = progress.seconds / progress.epoch * (progress.epochs - progress.epoch)
-    _say(f"{progress.name}: epoch {progress.epoch} of {progress.epochs}, {progress.text}, about {left:.0f} s to go")
-
-
-def _say(*lines: str) -> None:
-    from otbench.cli.console import console
-
-    console().print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+    say(f"{progress.name}: epoch {progress.epoch} of {progress.epochs}, {progress.text}, about {left:.0f} s to go")
 
 
 ACTIONS: Mapping[str, Action] = {"list": _list, "fetch": _fetch, "verify": _verify, "make": _make}
@@ -135,7 +127,8 @@ def add_commands(add: AddCommand) -> None:
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help="which data, as `data list` prints it (default: all)")
     for option, metavar, text in MAKE_OPTIONS:
-        parser.add_argument(f"--{option}", metavar=metavar, help=f"make: {text}")
+        kind = int if option == "threads" else str
+        parser.add_argument(f"--{option}", metavar=metavar, type=kind, help=f"make: {text}")
     parser.add_argument("--force", action="store_true", help="make: make it again")
     parser.add_argument("--data-dir", metavar="DIR", help="your own copies of data files (also: OTBENCH_DATA_DIR)")
 
@@ -146,8 +139,8 @@ def data(options: argparse.Namespace) -> int:
     if action not in ACTIONS:
         raise UsageError(f"data: unknown action '{action}'{hint(action, ACTIONS, 'actions')}")
     for option in (*(name for name, _, _ in MAKE_OPTIONS), "force"):
-        if action != "make" and getattr(options, option):
+        if action != "make" and getattr(options, option) not in (None, False):
             raise UsageError(f"data {action}: --{option} is an option of make only")
     data_dir = data_folder(options.data_dir)
-    _say(*ACTIONS[action](sources(registry_of(options)), options, data_dir))
+    say(*ACTIONS[action](sources(registry_of(options)), options, data_dir))
     return 0

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -23,17 +22,34 @@ STATE_WIDTH = 42
 _STYLES = {Status.OK: "green", Status.SKIPPED: "yellow"}
 
 
-class Display(Protocol):
+class Display:
     """Shows events; used as a context manager around the runs."""
 
-    def __enter__(self) -> Self: ...
+    def __init__(self, out: Console, runs: Sequence[Planned]) -> None:
+        """Show the events of `runs` on `out`."""
+        self._out = out
+        self._titles = _Titles(runs)
+        self._total, self._done = len(runs), 0
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        """Leave the screen as it was."""
 
     def show(self, run: Planned, event: Event | Record) -> None:
         """Show one event of `run`."""
+        if isinstance(event, Record):
+            self._done += 1
+            self._ended(run, _ending(self._titles(run), event))
+        else:
+            self._going(run, event)
+
+    def _ended(self, run: Planned, text: Text) -> None:
+        raise NotImplementedError
+
+    def _going(self, run: Planned, event: Event) -> None:
+        raise NotImplementedError
 
 
 def make_display(out: Console, runs: Sequence[Planned]) -> Display:
@@ -88,9 +104,9 @@ def _shortened(title: str, room: int) -> str:
     return f"{title[: room // 2]}…{title[len(title) - (room - room // 2 - 1) :]}"
 
 
-class _Live:
+class _Live(Display):
     def __init__(self, out: Console, runs: Sequence[Planned]) -> None:
-        self._titles = _Titles(runs)
+        super().__init__(out, runs)
         self._bars: dict[str, TaskID] = {}
         bar = 20 if out.width >= WIDE else 10
         self._room = max(12, out.width - bar - STATE_WIDTH)
@@ -101,56 +117,40 @@ class _Live:
         )
         self._progress = Progress(*columns, TimeElapsedColumn(), console=out, transient=True)
         self._all = self._progress.add_task("all runs", total=len(runs), state=f"0/{len(runs)}")
-        self._total, self._done = len(runs), 0
 
     def __enter__(self) -> Self:
         self._progress.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self._progress.stop()
 
-    def show(self, run: Planned, event: Event | Record) -> None:
-        if isinstance(event, Record):
-            self._done += 1
-            self._progress.update(self._all, completed=self._done, state=f"{self._done}/{self._total}")
-            if run.id in self._bars:
-                self._progress.remove_task(self._bars.pop(run.id))
-            self._progress.console.print(_ending(self._titles(run), event))
-            return
+    def _ended(self, run: Planned, text: Text) -> None:
+        self._progress.update(self._all, completed=self._done, state=f"{self._done}/{self._total}")
+        if run.id in self._bars:
+            self._progress.remove_task(self._bars.pop(run.id))
+        self._progress.console.print(text)
+
+    def _going(self, run: Planned, event: Event) -> None:
         if run.id not in self._bars:
             self._bars[run.id] = self._progress.add_task(_shortened(self._titles(run), self._room), total=1.0, state="")
         self._progress.update(self._bars[run.id], completed=event.progress, state=_state(event))
 
 
-class _Plain:
+class _Plain(Display):
     def __init__(self, out: Console, runs: Sequence[Planned]) -> None:
-        self._out = out
-        self._titles = _Titles(runs)
-        self._total, self._done = len(runs), 0
+        super().__init__(out, runs)
         self._last: dict[str, float] = {}
 
-    def __enter__(self) -> Self:
-        return self
+    def _ended(self, run: Planned, text: Text) -> None:
+        self._out.print(Text(f"[{self._done}/{self._total}] ").append(text))
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
-
-    def show(self, run: Planned, event: Event | Record) -> None:
-        title = self._titles(run)
-        if isinstance(event, Record):
-            self._done += 1
-            self._out.print(Text(f"[{self._done}/{self._total}] ").append(_ending(title, event)))
-            return
+    def _going(self, run: Planned, event: Event) -> None:
         now = time.monotonic()
         if event.phase == "setup":
             self._last[run.id] = now
             if run.spec.kind == "solver":
-                self._out.print(Text(f"{title}: started"))
+                self._out.print(Text(f"{self._titles(run)}: started"))
         elif event.record is not None and now - self._last.get(run.id, now) > PLAIN_SECONDS:
             self._last[run.id] = now
-            self._out.print(Text(f"{title}: {event.progress:.0%}, {_state(event)}"))
+            self._out.print(Text(f"{self._titles(run)}: {event.progress:.0%}, {_state(event)}"))

@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import math
 import statistics
-import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from otbench.config import build_config
 from otbench.errors import StoreError
 from otbench.harness.messages import Planned
 from otbench.plugins.registry import Registry
@@ -17,7 +16,7 @@ from otbench.records.record import Record
 from otbench.records.store import Store
 from otbench.registration import MAX_STEPS
 from otbench.solver import Solver
-from otbench.task import Instance, Task
+from otbench.task import Instance
 
 PATIENCE = 10.0
 """Seconds that may be spent on asking solvers whether they take a problem; what is not known by then is not said."""
@@ -55,41 +54,30 @@ def estimates(runs: Sequence[Planned], records: Sequence[Record]) -> dict[str, t
 def refusals(runs: Sequence[Planned], registry: Registry, data_dir: Path | None) -> dict[str, str]:
     """Return why runs will be skipped, by run id: what the solver says of the problem.
 
-    Problems are built here, in a thread that is left alone after `PATIENCE`: large ones take minutes.
+    Each problem is built once. After `PATIENCE` no further one is begun: large ones take minutes.
     """
-    found: dict[str, str] = {}
-
-    def ask() -> None:
-        built: dict[str, Instance | None] = {}
-        for run in runs:
-            with contextlib.suppress(Exception):  # whatever it is, the run itself will say it
-                row = registry.load(registry.find(run.spec.solver, "solver", "baseline"))
-                key = f"{run.spec.task} {run.spec.task_config}"
-                if key not in built:
-                    built[key] = None
-                    built[key] = _build(run, registry, data_dir)
-                if (instance := built[key]) is None:
-                    continue
-                if row.scored_by_task:
-                    if type(instance).task_rows is Instance.task_rows:
-                        found[run.id] = f"this task has no row of {row.name}"
-                elif issubclass(row.cls, Solver) and not (support := row.cls.supports(instance.problem)).ok:
-                    found[run.id] = support.reason
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(PATIENCE)
-    return dict(found)
-
-
-def _build(run: Planned, registry: Registry, data_dir: Path | None) -> Instance:
     import torch
 
-    task = registry.load(registry.find(run.spec.task, "task"))
-    assert issubclass(task.cls, Task)
-    config = build_config(task.config, run.spec.task_config, owner=f"task {task.name}")
-    made = task.cls(config, data_dir=data_dir)
-    return made.build(seed=run.spec.seed, device=torch.device("cpu"), dtype=torch.float32)
+    begin, found = time.monotonic(), {}
+    built: dict[str, Instance | None] = {}
+    for run in runs:
+        key = f"{run.spec.task} {run.spec.task_config}"
+        with contextlib.suppress(Exception):  # whatever it is, the run itself will say it
+            row = registry.load(registry.find(run.spec.solver, "solver", "baseline"))
+            if key not in built:
+                built[key] = None
+                if time.monotonic() - begin < PATIENCE:
+                    task = registry.load(registry.find(run.spec.task, "task"))
+                    made = task.cls(task.config(**run.spec.task_config), data_dir=data_dir)
+                    built[key] = made.build(seed=run.spec.seed, device=torch.device("cpu"), dtype=torch.float32)
+            instance = built[key]
+            if instance is not None and row.scored_by_task:
+                if type(instance).task_rows is Instance.task_rows:
+                    found[run.id] = f"this task has no row of {row.name}"
+            elif instance is not None and issubclass(row.cls, Solver):
+                support = row.cls.supports(instance.problem)
+                found |= {} if support.ok else {run.id: support.reason}
+    return found
 
 
 def _kind(run: Planned | Record) -> tuple[str, str]:

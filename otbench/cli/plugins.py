@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from otbench.cli.common import EXIT_FAILED_ROWS, AddCommand, registry_of, warn
+from otbench.cli.console import console, plain_table
 from otbench.errors import UsageError
 from otbench.names import hint
 
@@ -24,10 +25,8 @@ def add_commands(add: AddCommand) -> None:
 
 def list_names(options: argparse.Namespace) -> int:
     """Print all names, by kind."""
-    from rich.table import Table
     from rich.text import Text
 
-    from otbench.cli.console import console
     from otbench.registration import Kind
 
     kinds: Mapping[str, Kind] = {"solvers": "solver", "baselines": "baseline", "tasks": "task"}
@@ -37,7 +36,7 @@ def list_names(options: argparse.Namespace) -> int:
     out = console()
     for title, kind in kinds.items():
         if options.kind in (None, title):
-            table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+            table = plain_table()
             for entry in registry.entries(kind):
                 origin = "" if entry.origin == "built in" else f"({entry.origin})"
                 table.add_row(entry.name, Text(entry.summary), origin)
@@ -49,7 +48,6 @@ def list_names(options: argparse.Namespace) -> int:
 
 def show(options: argparse.Namespace) -> int:
     """Print what is known of one name."""
-    from otbench.cli.console import console
     from otbench.cli.show import describe
 
     registry = registry_of(options)
@@ -60,7 +58,6 @@ def show(options: argparse.Namespace) -> int:
 
 def check(options: argparse.Namespace) -> int:
     """Test a solver against the contract."""
-    from otbench.cli.console import console
     from otbench.harness.plan import resolve_device
 
     device, _ = resolve_device(options.device)

@@ -18,6 +18,7 @@ from otbench.cli.common import (
     registry_of,
     warn,
 )
+from otbench.cli.console import console, say
 from otbench.errors import UsageError
 from otbench.files import typed_path
 from otbench.names import hint, listed
@@ -73,7 +74,6 @@ def print_records(
         standing: how they stand to this checkout's code; None = it made them all.
         full_command: the command for comparable numbers.
     """
-    from otbench.cli.console import console
     from otbench.report.rows import sections
     from otbench.report.terminal import print_sections
 
@@ -139,7 +139,6 @@ def _typed(text: str | None, option: str) -> Path | None:
 
 def report(options: argparse.Namespace) -> int:
     """Write recorded results as tables, figures and a page."""
-    from otbench.cli.console import console
     from otbench.report.build import FORMATS, build, parse_formats
 
     formats = parse_formats(options.format) if options.format is not None else list(FORMATS)
@@ -160,16 +159,16 @@ def report(options: argparse.Namespace) -> int:
     )
     warn(made.notes)
     page = "; open index.html in a browser" if "index.html" in made.written else ""
-    console().print(f"{len(made.written)} files in {out}{page}", markup=False)
+    say(f"{len(made.written)} files in {out}{page}")
     return 0
 
 
 def compare(options: argparse.Namespace) -> int:
     """Say what is better or worse in one folder than in another."""
-    from otbench.cli.console import console
     from otbench.compare import writers
     from otbench.compare.compare import compare
     from otbench.compare.verdict import Rules
+    from otbench.harness.selection import check_number
     from otbench.records.store import read_all, write_output
 
     base, new = typed_path(options.base, "BASE"), typed_path(options.new, "NEW")
@@ -178,8 +177,7 @@ def compare(options: argparse.Namespace) -> int:
         raise UsageError(f"BASE and NEW are the same folder, {base}")
     rules = Rules(gate_time=options.gate_time, require_all=options.require_all)
     for option, value, most in (("--gate-time", options.gate_time, 1e6), ("--tolerance", options.tolerance, 100.0)):
-        if value is not None and not 0 <= value <= most:
-            raise UsageError(f"{option} {value:g}: must be at least 0 and at most {most:g}")
+        check_number(option, value, 0, most)
     if options.tolerance is not None:
         rules = dataclasses.replace(rules, tolerance=options.tolerance)
     before, notes = read_all([base])
@@ -205,7 +203,6 @@ def _metric_names(typed: str, records: Sequence[Record]) -> tuple[str, ...]:
 
 def accept(options: argparse.Namespace) -> int:
     """Make the records of one folder the baseline."""
-    from otbench.cli.console import console
     from otbench.compare.accept import accept
     from otbench.records.store import Store
 
@@ -213,17 +210,15 @@ def accept(options: argparse.Namespace) -> int:
     into = Store(_typed(options.into, "--into") or default_out().parent / "reference" / "ci")
     done = accept(new, into, prune=options.prune)
     warn([*new.passed_over, *into.passed_over])
-    console().print(
+    say(
         f"{done.written} runs accepted into {into.folder}; {done.replaced} replaced, {done.pruned} removed, "
-        f"{done.kept} kept",
-        markup=False,
+        f"{done.kept} kept"
     )
     return 0
 
 
 def export(options: argparse.Namespace) -> int:
     """Write records as one tidy table."""
-    from otbench.cli.console import console
     from otbench.records.export import export
 
     out = typed_path(options.out, "--out")
@@ -231,7 +226,7 @@ def export(options: argparse.Namespace) -> int:
     if not records:
         raise UsageError(f"no records in {', '.join(map(str, folders))}")
     for path in export(records, out, listed(options.format)):
-        console().print(f"{len(records)} records written to {path}", markup=False, soft_wrap=True)
+        say(f"{len(records)} records written to {path}")
     return 0
 
 

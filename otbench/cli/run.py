@@ -18,6 +18,7 @@ from otbench.cli.common import (
     registry_of,
     warn,
 )
+from otbench.cli.console import console, plain_table, say
 from otbench.cli.results import print_records
 from otbench.errors import UsageError
 from otbench.files import shown, typed_path
@@ -28,42 +29,36 @@ if TYPE_CHECKING:
     from otbench.plugins.registry import Registry
     from otbench.records.store import Store
 
-RUN_OPTIONS = (
-    # name, metavar, help; every one can also stand in a --config file
-    ("solvers", "LIST", "solvers by name, with parameters and grids: 'ncf[lr=1e-4|1e-3],fixedpoint'; or 'all'"),
-    ("task", "TASK", "task by name, with parameters and grids: 'gaussian[dim=2|8]'"),
-    ("dim", "LIST", "short for the task's parameter dim: 2,8,32"),
-    ("seeds", "LIST", "run seeds: 0,1,2 or 0-2 (default: 0)"),
+RUN_OPTIONS: tuple[tuple[str, type[str] | type[int] | type[float], str, str], ...] = (
+    # name, kind, metavar, help; every one can also stand in a --config file
+    ("solvers", str, "LIST", "solvers by name, with parameters and grids: 'ncf[lr=1e-4|1e-3],fixedpoint'; or 'all'"),
+    ("task", str, "TASK", "task by name, with parameters and grids: 'gaussian[dim=2|8]'"),
+    ("dim", str, "LIST", "short for the task's parameter dim: 2,8,32"),
+    ("seeds", str, "LIST", "run seeds: 0,1,2 or 0-2 (default: 0)"),
     (
         "preset",
+        str,
         "NAME",
         "smoke (seconds), quick (default: about a minute a solver), full (our best), paper (the authors')",
     ),
-    ("steps", "N", "training steps of every solver (default: the preset's)"),
-    ("time-limit", "S", "training seconds of every solver, instead of the preset's steps"),
-    ("hard-limit", "S", "wall-clock seconds after which a run is ended as `timeout`"),
-    ("device", "NAME", "cpu, cuda, cuda:N or auto (default: a GPU if there is one)"),
-    ("threads", "N", "CPU threads of each run (default: the cores, at most 4, shared by --jobs)"),
-    ("jobs", "N", "runs at a time (default: 1; more makes times worthless, and records say so)"),
-    ("data-dir", "DIR", "your own copies of data files (also: OTBENCH_DATA_DIR)"),
-    ("out", "DIR", "where records go (default: results/local)"),
+    ("steps", int, "N", "training steps of every solver (default: the preset's)"),
+    ("time-limit", float, "S", "training seconds of every solver, instead of the preset's steps"),
+    ("hard-limit", float, "S", "wall-clock seconds after which a run is ended as `timeout`"),
+    ("device", str, "NAME", "cpu, cuda, cuda:N or auto (default: a GPU if there is one)"),
+    ("threads", int, "N", "CPU threads of each run (default: the cores, at most 4, shared by --jobs)"),
+    ("jobs", int, "N", "runs at a time (default: 1; more makes times worthless, and records say so)"),
+    ("data-dir", str, "DIR", "your own copies of data files (also: OTBENCH_DATA_DIR)"),
+    ("out", str, "DIR", "where records go (default: results/local)"),
 )
 MAX_CONFIG = 2**20
 """Bytes that are read of a --config file."""
-NUMBERS: dict[str, type[int] | type[float]] = {
-    "steps": int,
-    "threads": int,
-    "jobs": int,
-    "time-limit": float,
-    "hard-limit": float,
-}
 
 
 def add_commands(add: AddCommand) -> None:
     """Announce these commands and their options."""
     parser = add("run", run, "train solvers on a task and print the table (the default command)")
-    for name, metavar, text in RUN_OPTIONS:
-        parser.add_argument(f"--{name}", metavar=metavar, default=None, type=NUMBERS.get(name, str), help=text)
+    for name, kind, metavar, text in RUN_OPTIONS:
+        parser.add_argument(f"--{name}", metavar=metavar, type=kind, help=text)
     parser.add_argument("--config", metavar="FILE", help="TOML file with any of these options; the command line wins")
     parser.add_argument("--force", action="store_true", help="repeat runs that are already recorded")
     parser.add_argument("--dry-run", action="store_true", help="print the planned runs and what they will cost")
@@ -87,19 +82,15 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _execute(plan: Plan, store: Store, request: Request, options: argparse.Namespace) -> int:
-    from otbench.cli.console import console
     from otbench.cli.display import make_display
     from otbench.harness.execute import execute, settled
     from otbench.records.record import Status
 
-    out = console()
     have = {} if options.force else settled(plan, store)
     waiting = [run for run in plan.runs if run.id not in have]
     known = f", {len(have)} already recorded (--force repeats them)" if have else ""
-    out.print(
-        f"{len(waiting)} run{'' if len(waiting) == 1 else 's'} to do{known}; records in {store.folder}", markup=False
-    )
-    with make_display(out, waiting) as display:
+    say(f"{len(waiting)} run{'' if len(waiting) == 1 else 's'} to do{known}; records in {store.folder}")
+    with make_display(console(), waiting) as display:
         outcome = execute(
             plan,
             store,
@@ -126,7 +117,7 @@ def _request(options: argparse.Namespace) -> tuple[Request, Path]:
     values: dict[str, object] = {}
     if options.config is not None:
         values |= _read_config(typed_path(options.config, "--config"))
-    typed = {name: getattr(options, name.replace("-", "_")) for name, _, _ in RUN_OPTIONS}
+    typed = {name: getattr(options, name.replace("-", "_")) for name, *_ in RUN_OPTIONS}
     values |= {name: value for name, value in typed.items() if value is not None}
     for name in ("solvers", "task"):
         if name not in values:
@@ -148,31 +139,29 @@ def _read_config(path: Path) -> dict[str, object]:
         raise UsageError(f"--config {shown(path)}: cannot be read: {error}") from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:  # the latter: nested without end
         raise UsageError(f"--config {path}: not valid TOML: {error}") from None
-    known = [name for name, _, _ in RUN_OPTIONS]
+    known = {name: kind for name, kind, *_ in RUN_OPTIONS}
     values: dict[str, object] = {}
     for key, value in content.items():
         name = key.replace("_", "-")
         if name not in known:
             raise UsageError(f"--config {path}: unknown option '{key}'{hint(name, known, 'options')}")
-        values[name] = _config_value(name, value, path)
+        values[name] = _config_value(name, known[name], value, path)
     return values
 
 
-def _config_value(name: str, value: object, path: Path) -> object:
+def _config_value(name: str, kind: type[str] | type[int] | type[float], value: object, path: Path) -> object:
     if isinstance(value, list) and value and all(isinstance(item, (str, int, float)) for item in value):
         value = ",".join(str(item) for item in value)
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise UsageError(f"--config {path}: '{name}' must be text, a number, or a list of them, not {value!r}")
-    if name not in NUMBERS:
-        return str(value)
     try:
-        number = NUMBERS[name](value)
+        typed = kind(value)
     except (ValueError, OverflowError):
-        number = None
-    if number is None or (isinstance(value, float) and number != value == value):  # 1.5 steps; nan is refused later
-        kind = "a whole number" if NUMBERS[name] is int else "a number"
-        raise UsageError(f"--config {path}: '{name}' must be {kind}, not {value!r}")
-    return number
+        typed = None
+    if typed is None or (kind is int and isinstance(value, float) and typed != value):  # 1.5 steps
+        what = "a whole number" if kind is int else "a number"
+        raise UsageError(f"--config {path}: '{name}' must be {what}, not {value!r}")
+    return typed
 
 
 def _full_command(plan: Plan, request: Request, options: argparse.Namespace) -> str | None:
@@ -189,10 +178,8 @@ def _full_command(plan: Plan, request: Request, options: argparse.Namespace) -> 
 def _dry_run(plan: Plan, store: Store, request: Request, registry: Registry) -> int:
     from datetime import datetime, timedelta
 
-    from rich.table import Table
     from rich.text import Text
 
-    from otbench.cli.console import console
     from otbench.cli.estimate import estimates, recorded, refusals
     from otbench.harness.execute import settled
 
@@ -200,9 +187,7 @@ def _dry_run(plan: Plan, store: Store, request: Request, registry: Registry) -> 
     known = estimates(plan.runs, recorded([store.folder, default_out().parent / "reference"]))
     waiting = [run for run in plan.runs if run.id not in have]
     refused = refusals(waiting, registry, request.data_dir)
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for head in ("run", "task", "seed", "budget", "expected"):
-        table.add_column(head, overflow="fold")
+    table = plain_table("run", "task", "seed", "budget", "expected")
     total, unknown = 0.0, 0
     for run in plan.runs:
         spec = run.spec
@@ -220,15 +205,11 @@ def _dry_run(plan: Plan, store: Store, request: Request, registry: Registry) -> 
             cost, total = f"{'about' if same else 'roughly'} {seconds:.0f} s", total + seconds
         config = ",".join(f"{key}={value}" for key, value in spec.task_config.items() if value is not None)
         table.add_row(Text(run.label), Text(f"{spec.task}[{config}]"), str(spec.seed), budget, Text(cost))
-    out = console()
-    out.print(table)
+    console().print(table)
     more = f", and {unknown} whose cost is not known yet" if unknown else ""
     last = min(1e9, total / request.jobs)  # in thirty years nobody looks at the clock
     end = datetime.now() + timedelta(seconds=last)
     done = f"; done about {end:{'%H:%M' if last < 43_200 else '%d %B %Y, %H:%M'}}" if last else ""
     skipped = f", {len(refused)} will be skipped" if refused else ""
-    out.print(
-        f"{len(plan.runs)} runs, {len(have)} of them recorded{skipped}; about {last:.0f} s to go{more}{done}",
-        markup=False,
-    )
+    say(f"{len(plan.runs)} runs, {len(have)} of them recorded{skipped}; about {last:.0f} s to go{more}{done}")
     return 0

@@ -6,9 +6,9 @@ import inspect
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from otbench.cli.console import plain_table
 from otbench.config import Config
 from otbench.plugins.registry import Entry
 from otbench.registration import Registration
@@ -48,40 +48,26 @@ def _parameters(out: Console, config: type[Config]) -> None:
     if not config.model_fields:
         out.print("\nno parameters")
         return
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, title="\nparameters", title_justify="left")
-    for head in ("name", "type", "default", "bounds", "unit", "meaning"):
-        table.add_column(head, overflow="fold")
+    table = plain_table("name", "type", "default", "bounds", "unit", "meaning", title="\nparameters")
     for name, field in config.model_fields.items():
         extra = field.json_schema_extra
         unit = str(extra.get("unit", "")) if isinstance(extra, dict) else ""
         kind = field.annotation.__name__ if isinstance(field.annotation, type) else str(field.annotation)
-        meaning = Text(field.description or "")
-        table.add_row(
-            Text(name),
-            Text(kind.replace("typing.", "")),
-            Text(_plain(field.default)),
-            _bounds(field.metadata),
-            Text(unit),
-            meaning,
-        )
+        kind = kind.replace("typing.", "")
+        words = (name, kind, _plain(field.default), _bounds(field.metadata), unit, field.description or "")
+        table.add_row(*map(Text, words))
     out.print(table)
 
 
 def _bounds(metadata: Sequence[object]) -> str:
-    parts = []
-    for item in metadata:
-        for name, sign in _BOUNDS.items():
-            if (value := getattr(item, name, None)) is not None:
-                parts.append(f"{sign} {value:g}")
-    return ", ".join(parts)
+    found = ((sign, getattr(item, name, None)) for item in metadata for name, sign in _BOUNDS.items())
+    return ", ".join(f"{sign} {value:g}" for sign, value in found if value is not None)
 
 
 def _presets(out: Console, registration: Registration) -> None:
     if not registration.presets:
         return
-    table = Table(
-        box=None, padding=(0, 2, 0, 0), pad_edge=False, title="\npresets", title_justify="left", show_header=False
-    )
+    table = plain_table(title="\npresets")
     for name, values in registration.presets.items():
         words = ", ".join(f"{key}={_plain(value)}" for key, value in values.items())
         table.add_row(name, Text(words or "defaults"))

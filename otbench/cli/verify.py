@@ -7,6 +7,7 @@ import random
 from collections import Counter
 
 from otbench.cli.common import EXIT_FAILED_ROWS, AddCommand, data_folder, registry_of, warn
+from otbench.cli.console import console, plain_table, say
 from otbench.errors import UsageError
 from otbench.files import typed_path
 
@@ -25,18 +26,17 @@ def add_commands(add: AddCommand) -> None:
 
 def verify(options: argparse.Namespace) -> int:
     """Run records again, one after the other; 1 if one comes out different."""
-    from rich.table import Table
     from rich.text import Text
 
-    from otbench.cli.console import console
+    from otbench.harness.selection import check_number
     from otbench.harness.verify import Verifier
     from otbench.records.store import Store
     from otbench.records.verified import VERIFIED, Outcome
+    from otbench.registration import MAX_STEPS
 
     limits = (("--sample", options.sample, 1), ("--seed", options.seed, 0), ("--until-step", options.until_step, 1))
     for option, value, least in limits:
-        if value is not None and not least <= value <= 10**12:
-            raise UsageError(f"{option} {value}: must be a whole number from {least} to 10^12")
+        check_number(option, value, least, MAX_STEPS)
     data_dir = data_folder(options.data_dir)
     store = Store(typed_path(options.folder, "FOLDER"))
     records = store.all()
@@ -47,7 +47,7 @@ def verify(options: argparse.Namespace) -> int:
         records = random.Random(options.seed).sample(records, min(options.sample, len(records)))
     verifier = Verifier(store.folder, registry_of(options), until_step=options.until_step, data_dir=data_dir)
     out = console()
-    table = Table("record", "outcome", "first difference", "why", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table = plain_table("record", "outcome", "first difference", "why")
     counts: Counter[Outcome] = Counter()
     for number, record in enumerate(records, 1):
         out.print(f"[{number}/{len(records)}] {record.id}: ", end="", markup=False)
@@ -57,5 +57,5 @@ def verify(options: argparse.Namespace) -> int:
         counts[found.outcome] += 1
     out.print(table)
     said = ", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome if counts[outcome])
-    out.print(f"{len(records)} records: {said}; kept in {store.folder / VERIFIED}", markup=False, soft_wrap=True)
+    say(f"{len(records)} records: {said}; kept in {store.folder / VERIFIED}")
     return EXIT_FAILED_ROWS if counts[Outcome.DIFFERENT] else 0

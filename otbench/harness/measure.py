@@ -165,12 +165,8 @@ def rss_now() -> int:
 
 def rss_high_water() -> int:
     """Return the high-water mark of the resident set since the last reset, in bytes."""
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        pass
+    if mark := _proc("/proc/self/status", "VmHWM"):
+        return int(mark.split()[0]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if platform.system() == "Darwin" else peak * 1024  # macOS counts bytes, Linux KiB
 
@@ -237,13 +233,17 @@ def git_state() -> dict[str, Value]:
 
 def cpu_name() -> str:
     """Return the processor's model name."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or "unknown"
+    return _proc("/proc/cpuinfo", "model name") or platform.processor() or "unknown"
+
+
+def _proc(path: str, name: str) -> str:
+    """Return what a file of `name: value` lines says of `name`; empty where there is no such file or line."""
+    with contextlib.suppress(OSError):
+        for line in Path(path).read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == name:
+                return value.strip()
+    return ""
 
 
 def _first_line(command: list[str]) -> str | None:

@@ -62,6 +62,5 @@ class Event(BaseModel):
     phase: str
     progress: float = 0.0
     step: int = 0
-    train_s: float = 0.0
     record: Record | None = None
     message: str = ""

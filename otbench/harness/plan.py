@@ -17,7 +17,7 @@ from otbench.config import Config, Value, build_config, present_names
 from otbench.errors import PluginError, UsageError
 from otbench.harness.identity import INPUT, code_of
 from otbench.harness.messages import Planned
-from otbench.harness.selection import Selection, as_grid, integers, parse
+from otbench.harness.selection import Selection, as_grid, check_number, integers, parse
 from otbench.harness.syntax import digest
 from otbench.names import hint
 from otbench.plugins.registry import Entry, Registry
@@ -68,7 +68,7 @@ class Plan:
 @dataclass
 class _Solver:
     entry: Entry
-    note: Registration
+    registration: Registration
     grids: list[Mapping[str, str]] = field(default_factory=list)
 
 
@@ -88,6 +88,7 @@ def make_plan(request: Request, registry: Registry) -> Plan:
     device, device_class = resolve_device(request.device)
     cores = os.cpu_count() or 1
     threads = request.threads or max(1, min(4, cores) // request.jobs)
+    usual_limit = HARD_LIMITS[request.preset] if request.time_limit is None else 2 * request.time_limit + 600
 
     runs: dict[str, Planned] = {}
     closed_form: set[str] = set()
@@ -101,31 +102,31 @@ def make_plan(request: Request, registry: Registry) -> Plan:
             task.check()
             inputs = input_digests(task)
             rows = [*chosen, *_controls(task, chosen, registry, notes)]
-            closed_form |= {row.note.name for row in rows if row.note.closed_form}
+            closed_form |= {row.registration.name for row in rows if row.registration.closed_form}
             for solver in rows:
                 source = code_of(solver.entry, task_entry) | inputs
                 for typed in solver.grids:
                     solver_config, steps = _solver_config(solver, typed, request)
                     for seed in seeds:
                         spec = RunSpec(
-                            kind="baseline" if solver.note.kind == "baseline" else "solver",
-                            solver=solver.note.name,
+                            kind="baseline" if solver.registration.kind == "baseline" else "solver",
+                            solver=solver.registration.name,
                             solver_config=solver_config.model_dump(),
                             task=task_note.name,
                             task_config=config.model_dump(),
                             preset=request.preset,
                             seed=seed,
                             steps=steps,
-                            time_limit=None if solver.note.kind == "baseline" else request.time_limit,
+                            time_limit=None if solver.registration.kind == "baseline" else request.time_limit,
                             device=device,
                             threads=threads,
-                            hard_limit=request.hard_limit or _hard_limit(request),
+                            hard_limit=request.hard_limit or usual_limit,
                         )
                         run_id = spec.run_id(source_hash(source), device_class)
                         command = _command(spec, typed, task_note, request)
                         label = _typed(spec.solver, typed)
                         runs[run_id] = Planned(id=run_id, spec=spec, label=label, source=source, command=command)
-    has_full = all("full" in solver.note.presets for solver in chosen if solver.note.kind == "solver")
+    has_full = all("full" in solver.registration.presets for solver in chosen if solver.registration.kind == "solver")
     return Plan(tuple(runs.values()), frozenset(closed_form), has_full, tuple(notes))
 
 
@@ -154,7 +155,7 @@ def plan_again(spec: RunSpec, registry: Registry, *, data_dir: Path | None) -> P
 def _controls(task: Task[Config], chosen: Sequence[_Solver], registry: Registry, notes: list[str]) -> Iterator[_Solver]:
     """Yield the baselines that this task always shows and that nobody asked for."""
     for name in task.controls():
-        if all(solver.note.name != name for solver in chosen):
+        if all(solver.registration.name != name for solver in chosen):
             try:
                 entry = registry.find(name, "baseline")
                 yield _Solver(entry, registry.load(entry), [{}])
@@ -176,8 +177,7 @@ def _check_numbers(request: Request) -> None:
         ("--threads", request.threads, 1024),
         ("--jobs", request.jobs, 1024),
     ):
-        if value is not None and not 1 <= value <= most:
-            raise UsageError(f"{option} {value}: must be at least 1 and at most {most}")
+        check_number(option, value, 1, most)
     for option, limit in (("--time-limit", request.time_limit), ("--hard-limit", request.hard_limit)):
         if limit is not None and not 0 < limit < float("inf"):
             raise UsageError(f"{option} {limit:g}: must be a positive number of seconds")
@@ -214,7 +214,7 @@ def _chosen_solvers(request: Request, registry: Registry, notes: list[str]) -> l
     for entry in registry.entries("baseline"):
         if entry.name not in chosen:
             add(entry, [{}], required=False)
-            if entry.name in chosen and not chosen[entry.name].note.always:
+            if entry.name in chosen and not chosen[entry.name].registration.always:
                 del chosen[entry.name]
     return list(chosen.values())
 
@@ -245,23 +245,19 @@ def _task_class(note: Registration) -> type[Task[Config]]:
 
 def _solver_config(solver: _Solver, typed: Mapping[str, str], request: Request) -> tuple[Config, int | None]:
     preset: dict[str, Value] = {}
-    for key, value in solver.note.presets.get(request.preset, {}).items():
+    for key, value in solver.registration.presets.get(request.preset, {}).items():
         if isinstance(value, Sequence) and not isinstance(value, str):
-            raise PluginError(f"{solver.note.name}: preset '{request.preset}' holds a list for '{key}'")
+            raise PluginError(f"{solver.registration.name}: preset '{request.preset}' holds a list for '{key}'")
         preset[key] = value
     steps = preset.pop("steps", None)
-    config = build_config(solver.note.config, preset | dict(typed), owner=f"{solver.note.kind} {solver.note.name}")
-    if solver.note.kind == "baseline":
+    config = build_config(
+        solver.registration.config, preset | dict(typed), owner=f"{solver.registration.kind} {solver.registration.name}"
+    )
+    if solver.registration.kind == "baseline":
         return config, None
     if request.steps is not None:
         return config, request.steps
     return config, None if request.time_limit is not None or steps is None else int(steps)
-
-
-def _hard_limit(request: Request) -> float:
-    if request.time_limit is None:
-        return HARD_LIMITS[request.preset]
-    return 2 * request.time_limit + 600
 
 
 def _command(spec: RunSpec, typed: Mapping[str, str], task: Registration, request: Request) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -77,23 +78,12 @@ def split_outside(text: str, separator: str, *, option: str) -> list[str]:
     Raises:
         UsageError: brackets do not match, or nothing is left.
     """
-    parts, depth, current = [], 0, ""
-    for character in text:
-        depth += {"[": 1, "]": -1}.get(character, 0)
-        if depth not in (0, 1):
-            break
-        if character == separator and depth == 0:
-            parts.append(current)
-            current = ""
-        else:
-            current += character
-    if depth != 0:
+    if not re.fullmatch(r"[^][]*(\[[^][]*\][^][]*)*", text):
         raise UsageError(f"{option} {text!r}: brackets do not match; write NAME[parameter=value,other=1|2]")
-    parts.append(current)
-    stripped = [part.strip() for part in parts]
-    if not any(stripped):
+    parts = [part.strip() for part in re.split(rf"{separator}(?![^[]*\])", text)]
+    if not any(parts):
         raise UsageError(f"{option} {text!r}: nothing is named")
-    return stripped
+    return parts
 
 
 def integers(text: str, *, option: str) -> list[int]:
@@ -114,6 +104,17 @@ def integers(text: str, *, option: str) -> list[int]:
             raise UsageError(f"{option} {text!r}: '{part.strip()}' is not a range that goes up")
         values += range(int(first), stop + 1)
     return list(dict.fromkeys(values))
+
+
+def check_number(option: str, value: float | None, least: float, most: float) -> None:
+    """Refuse a number, if one was typed, that is not from `least` to `most`.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if value is not None and not least <= value <= most:
+        kind = "a whole number" if isinstance(value, int) else "a number"
+        raise UsageError(f"{option} {value}: must be {kind} from {least:g} to {most:g}")
 
 
 def _is_whole(text: str) -> bool:

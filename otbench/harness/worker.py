@@ -39,31 +39,23 @@ ORPHAN_GRACE_SECONDS = 20.0
 _SOLVER_STREAM = 1
 
 
-@dataclass
-class _Signals:
-    stop: bool = False
-
-
 def main() -> int:
     """Read one job from standard input and do it; return the exit code."""
-    signals = _Signals()
+    stop = threading.Event()
     # What plugins print must not mix with events: keep the real standard output for us, point theirs at stderr.
     events = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)
     job = Job.model_validate_json(sys.stdin.buffer.readline())
-    threading.Thread(target=_watch_parent, args=(signals,), daemon=True).start()
+    threading.Thread(target=_watch_parent, args=(stop,), daemon=True).start()
 
-    def stop(*_: object) -> None:
-        signals.stop = True
-
-    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; it sends SIGTERM
 
     for planned in job.runs:
-        if signals.stop:
+        if stop.is_set():
             return EXIT_INTERRUPTED
         try:
-            _Run(job, planned, events, signals).execute()
+            _Run(job, planned, events, stop).execute()
         except train.InterruptedTraining:
             return EXIT_INTERRUPTED
         except StoreError as error:
@@ -72,12 +64,12 @@ def main() -> int:
     return 0
 
 
-def _watch_parent(signals: _Signals) -> None:
+def _watch_parent(stop: threading.Event) -> None:
     """Wait until the parent closes our standard input or dies; then stop, by force if the run does not react."""
     with contextlib.suppress(OSError):
         while os.read(0, 4096):
             pass
-    signals.stop = True
+    stop.set()
     time.sleep(ORPHAN_GRACE_SECONDS)
     os._exit(EXIT_INTERRUPTED)
 
@@ -99,10 +91,10 @@ class _Built:
 class _Run:
     """One run, from spec to record."""
 
-    def __init__(self, job: Job, planned: Planned, events: IO[str], signals: _Signals) -> None:
+    def __init__(self, job: Job, planned: Planned, events: IO[str], stop: threading.Event) -> None:
         self._job = job
         self._events = events
-        self._signals = signals
+        self._stop = stop
         self._spec = planned.spec
         self._device = torch.device(planned.spec.device)
         self._record = planned.blank()
@@ -147,7 +139,7 @@ class _Run:
     def _say(self, phase: str, progress: train.Progress | None = None) -> None:
         event = Event(id=self._record.id, phase=phase, record=self._record if phase == "train" else None)
         if progress is not None:
-            event.progress, event.step, event.train_s = progress(), progress.step, progress.seconds
+            event.progress, event.step = progress(), progress.step
         _send(self._events, event)
 
     def _take(self, training: train.Training) -> None:
@@ -233,7 +225,7 @@ class _Run:
             checkpoint=checkpoint,
             resume=saved,
             until_step=self._job.until_step if spec.kind == "solver" else None,
-            stop=lambda: self._signals.stop,
+            stop=self._stop.is_set,
             report=report,
         )
         del saved  # the trainer lets go of it once it has gone on from there

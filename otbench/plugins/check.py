@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.text import Text
 from torch import Tensor, nn
 
-from otbench.config import Config, Value, build_config
+from otbench.config import Config, build_config
 from otbench.errors import PluginError
 from otbench.plugins.registry import located
 from otbench.problem import Batch, PoolMeasure, Problem, QuadraticCost
@@ -52,12 +52,10 @@ class _Kit:
     classes: int = 0  # of the tiny problem, for methods that need some
 
     def config(self) -> Config:
-        values: dict[str, Value] = {}
-        for preset in ("smoke", "quick"):
-            if preset in self.registration.presets:
-                values = {k: v for k, v in self.registration.presets[preset].items() if k != "steps"}  # type: ignore[misc]
-                break
-        return build_config(self.registration.config, values, owner=f"solver {self.registration.name}")
+        presets = self.registration.presets
+        values = {**presets.get("smoke", presets.get("quick", {}))}
+        values.pop("steps", None)
+        return build_config(self.registration.config, values, owner=f"solver {self.registration.name}")  # type: ignore[arg-type]
 
     def problem(self) -> Problem:
         """Return the tiny problem: N(0, I) to N(SHIFT, diag(SCALE^2)) in two dimensions."""
@@ -73,11 +71,33 @@ class _Kit:
         """Return the classes of `n` points, which take turns and are all alike; None without classes."""
         return torch.arange(n, device=self.device) % self.classes if self.classes else None
 
-    def forward(self, solver: Solver[Config], x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        return solver.forward_map(x, self.label(len(x)), generator=generator)
+    def mapped(self, solver: Solver[Config], x: Tensor, *, by: str = "forward_map") -> Tensor:
+        """Return what a map of `solver` makes of `x`; a stochastic one draws the same whenever it is called."""
+        generator = torch.Generator(self.device).manual_seed(1)
+        found: Tensor = getattr(solver, by)(x, self.label(len(x)), generator=generator)
+        return found
 
-    def backward(self, solver: HasBackward, y: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        return solver.backward_map(y, self.label(len(y)), generator=generator)
+    def trained(self, *, noise: int = 0, evaluate: bool = False) -> Tensor:
+        """Return the mapped points of a solver after some steps.
+
+        Args:
+            noise: seed of torch's global state, which must not matter.
+            evaluate: apply the maps after each step.
+        """
+        torch.manual_seed(noise)
+        solver = self.solver(self.problem())
+        for _ in range(STEPS):
+            done = solver.step().done
+            for name in _maps(solver) if evaluate else ():
+                self.mapped(solver, self.points(), by=name)
+            if done:
+                break
+        return self.mapped(solver, self.points())
+
+    def target(self, x: Tensor) -> Tensor:
+        """Return where the exact map takes `x`."""
+        exact = torch.tensor([SCALE, SHIFT], dtype=torch.float64).to(x)
+        return x * exact[0] + exact[1]
 
     def solver(self, problem: Problem, *, seed: int = 3, progress: Callable[[], float] = lambda: 0.0) -> Solver[Config]:
         generator = torch.Generator(self.device).manual_seed(seed)
@@ -151,6 +171,10 @@ def _place(cls: type, method: str) -> str:
     return cls.__qualname__
 
 
+def _maps(solver: Solver[Config]) -> tuple[str, ...]:
+    return ("forward_map", "backward_map") if isinstance(solver, HasBackward) else ("forward_map",)
+
+
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise _FailedCheckError(message)
@@ -182,14 +206,11 @@ def _declarations(kit: _Kit) -> str:
 def _shapes(kit: _Kit) -> str:
     solver = kit.solver(kit.problem())
     solver.step()
-    maps: dict[str, Callable[[Tensor], Tensor]] = {"forward_map": lambda x: kit.forward(solver, x)}
-    if isinstance(solver, HasBackward):
-        maps["backward_map"] = lambda y: kit.backward(solver, y)
-    for name, function in maps.items():
+    for name in _maps(solver):
         for n in (1, 257):
             x = kit.points(n)
             kept = x.clone()
-            y = function(x)
+            y = kit.mapped(solver, x, by=name)
             _require(y.shape == x.shape, f"{name}: {tuple(x.shape)} became {tuple(y.shape)}; the shape must be kept")
             _require(y.dtype == x.dtype, f"{name}: {x.dtype} became {y.dtype}")
             _require(y.device == x.device, f"{name}: {x.device} became {y.device}")
@@ -203,49 +224,26 @@ def _float64(kit: _Kit) -> str:
     double = replace(kit, dtype=torch.float64)
     solver = double.solver(double.problem())
     solver.step()
-    y = double.forward(solver, double.points())
+    y = double.mapped(solver, double.points())
     _require(y.dtype == torch.float64, f"context.dtype is float64, but forward_map gives {y.dtype}")
     return ""
 
 
 def _deterministic(kit: _Kit) -> str:
-    def trained(noise: int) -> Tensor:
-        torch.manual_seed(noise)  # the global state must not matter
-        solver = kit.solver(kit.problem())
-        for _ in range(STEPS):
-            if solver.step().done:
-                break
-        return kit.forward(solver, kit.points(), generator=torch.Generator(kit.device).manual_seed(1))
-
     _require(
-        bool(torch.equal(trained(1), trained(2))),
+        bool(torch.equal(kit.trained(noise=1), kit.trained(noise=2))),
         "two runs of one seed differ: draw from context.generator, not from torch's global state",
     )
     return ""
 
 
 def _evaluation_leaves_no_trace(kit: _Kit) -> str:
-    def trained(evaluate: bool) -> Tensor:
-        solver = kit.solver(kit.problem())
-        for _ in range(STEPS):
-            done = solver.step().done
-            if evaluate:
-                generator = torch.Generator(kit.device).manual_seed(1)
-                kit.forward(solver, kit.points(), generator=generator)
-                if isinstance(solver, HasBackward):
-                    kit.backward(solver, kit.points(), generator=generator)
-            if done:
-                break
-        return kit.forward(solver, kit.points(), generator=torch.Generator(kit.device).manual_seed(1))
-
-    _require(bool(torch.equal(trained(False), trained(True))), "applying the maps changes how training goes on")
+    same = bool(torch.equal(kit.trained(), kit.trained(evaluate=True)))
+    _require(same, "applying the maps changes how training goes on")
     return ""
 
 
 def _resume(kit: _Kit) -> str:
-    def maps(solver: Solver[Config]) -> Tensor:
-        return kit.forward(solver, kit.points(), generator=torch.Generator(kit.device).manual_seed(1))
-
     unbroken = kit.solver(kit.problem())
     if unbroken.step().done:
         return "done in one step: nothing to resume"
@@ -255,8 +253,9 @@ def _resume(kit: _Kit) -> str:
     for _ in range(STEPS):
         unbroken.step()
         resumed.step()
+    ends = [kit.mapped(solver, kit.points()) for solver in (unbroken, resumed)]
     _require(
-        kit.device.type != "cpu" or bool(torch.equal(maps(unbroken), maps(resumed))),
+        kit.device.type != "cpu" or bool(torch.equal(*ends)),
         "a resumed run differs from an unbroken one: state_dict() misses something that changes between steps",
     )
     return ""
@@ -297,15 +296,13 @@ class _TinyInstance(Instance):
 
 def _pool_untouched(kit: _Kit) -> str:
     problem = kit.problem()
-    pools = [problem.source.pool, problem.target.pool]
-    before = [pool.clone() for pool in pools if pool is not None]
-    solver = kit.solver(problem)
-    solver.step()
-    after = [pool for pool in (problem.source.pool, problem.target.pool) if pool is not None]
-    _require(
-        all(bool(torch.equal(a, b)) for a, b in zip(before, after, strict=True)),
-        "the solver changed the training pool in place",
-    )
+
+    def pools() -> Tensor:
+        return torch.cat([side.pool for side in (problem.source, problem.target) if side.pool is not None])
+
+    before = pools()
+    kit.solver(problem).step()
+    _require(bool(torch.equal(before, pools())), "the solver changed the training pool in place")
     return ""
 
 
@@ -315,33 +312,32 @@ def _exact_potential(kit: _Kit) -> str:
     if build is None or exact is None:
         return "offers no exact-potential check"
     scale = torch.tensor(SCALE, dtype=torch.float64, device=kit.device)
-    shift = torch.tensor(SHIFT, dtype=torch.float64, device=kit.device)
-    potential = exact(torch.diag(scale - 1), shift)
+    potential = exact(torch.diag(scale - 1), torch.tensor(SHIFT, dtype=torch.float64, device=kit.device))
     cls = type("Exact", (kit.registration.cls,), {"build_potential": lambda self: potential})
     double = replace(kit, registration=replace(kit.registration, cls=cls), dtype=torch.float64)
     solver = double.solver(double.problem())
     x = double.points()
-    y = x * scale + shift
-    gap = float((double.forward(solver, x) - y).square().sum(1).mean() / scale.square().sum()) * 100
+    y = double.target(x)
+    gap = _uvp(double.mapped(solver, x), y, variance=float(scale.square().sum()))
     _require(gap < 1e-6, f"with the exact potential the forward map is off by {gap:.2e} % UVP")
     if isinstance(solver, HasBackward):
-        gap = float((double.backward(solver, y) - x).square().sum(1).mean() / 2) * 100
+        gap = _uvp(double.mapped(solver, y, by="backward_map"), x, variance=2.0)
         _require(gap < 1e-4, f"with the exact potential the backward map is off by {gap:.2e} % UVP")
     return ""
+
+
+def _uvp(found: Tensor, wanted: Tensor, *, variance: float) -> float:
+    """Return the unexplained variance in percent; `variance` is the total one of `wanted`."""
+    return float((found - wanted).square().sum(1).mean()) / variance * 100
 
 
 def _short_run(kit: _Kit) -> str:
     problem = kit.problem()
     budget = [0.0]
     solver = kit.solver(problem, progress=lambda: min(1.0, budget[0] / RUN_SECONDS))
-    scale, shift = torch.tensor(SCALE).to(kit.points()), torch.tensor(SHIFT).to(kit.points())
     x = kit.points(4096)
-    y = x * scale + shift
-
-    def uvp(z: Tensor) -> float:
-        return float((z - y).square().sum(1).mean() / scale.square().sum()) * 100
-
-    identity = uvp(x)
+    variance = sum(factor**2 for factor in SCALE)
+    identity = _uvp(x, kit.target(x), variance=variance)
     steps = 0
     while budget[0] < RUN_SECONDS:
         begin = time.perf_counter()
@@ -351,7 +347,7 @@ def _short_run(kit: _Kit) -> str:
         _require(math.isfinite(float(info.loss)), f"the loss is {float(info.loss)} at step {steps}")
         if info.done:
             break
-    reached = uvp(kit.forward(solver, x, generator=torch.Generator(kit.device).manual_seed(1)))
+    reached = _uvp(kit.mapped(solver, x), kit.target(x), variance=variance)
     verdict = f"{reached:.3g} % UVP after {steps} steps (identity: {identity:.3g} %)"
     sanity = kit.registration.kind == "baseline" and reached >= identity * 0.999
     _require(math.isfinite(reached), verdict)

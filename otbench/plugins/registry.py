@@ -154,7 +154,7 @@ class Registry:
         for value in vars(module).values():
             for found in registrations(value):
                 if found.name == entry.name and found.kind == entry.kind:
-                    if not found.scored_by_task and not issubclass(found.cls, base):
+                    if not (found.scored_by_task or issubclass(found.cls, base)):
                         raise PluginError(
                             f"{entry.kind} '{entry.name}' ({entry.where}): class {found.cls.__name__} must be derived "
                             f"from {base.__module__}.{base.__name__}"

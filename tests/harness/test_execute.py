@@ -8,8 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,9 +41,30 @@ def by_solver(outcome: Outcome) -> dict[str, Record]:
     return {record.spec.solver: record for record in outcome.records}
 
 
-def test_every_kind_of_failure_is_a_row_with_its_reason_and_the_rest_is_complete(tmp_path: Path) -> None:
-    rows = by_solver(run(tmp_path, "toynan,toyraise,toyoom,toyskip,toyprint,toyshift", jobs=2))
+FAULTS = "toynan,toyraise,toyoom,toyskip,toyprint,toyshift,toyhang[nap=0.1]"
+HARD_LIMIT = 12.0
+
+
+@pytest.fixture(scope="module")
+def faults(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Record]]:
+    """Runs that fail in all ways, two at a time: their folder and their records."""
+    folder = tmp_path_factory.mktemp("faults")
+    return folder, by_solver(run(folder, FAULTS, jobs=2, hard_limit=HARD_LIMIT))
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Record]:
+    """One good run, the only one at its time: its folder and its record."""
+    folder = tmp_path_factory.mktemp("alone")
+    return folder, by_solver(run(folder, "toyshift", steps=50))["toyshift"]
+
+
+def test_every_kind_of_failure_is_a_row_with_its_reason_and_the_rest_is_complete(
+    faults: tuple[Path, dict[str, Record]],
+) -> None:
+    rows = faults[1]
     assert {name: str(record.status) for name, record in rows.items()} == {
+        "toyhang": "timeout",
         "toynan": "diverged",
         "toyraise": "error",
         "toyoom": "oom",
@@ -61,8 +83,8 @@ def test_every_kind_of_failure_is_a_row_with_its_reason_and_the_rest_is_complete
     assert all(record.shared_device for record in rows.values())
 
 
-def test_a_record_says_what_it_took(tmp_path: Path) -> None:
-    record = by_solver(run(tmp_path, "toyshift", steps=50))["toyshift"]
+def test_a_record_says_what_it_took(alone: tuple[Path, Record]) -> None:
+    record = alone[1]
     assert record.counts.steps == 50
     assert record.counts.samples == 50 * 100
     assert record.counts.parameters == 2
@@ -90,10 +112,10 @@ def test_a_record_says_what_it_took(tmp_path: Path) -> None:
 
 
 def test_the_same_command_again_does_nothing_and_force_repeats_to_the_same_bits(tmp_path: Path) -> None:
-    first = by_solver(run(tmp_path, "toyshift,toynan", steps=30))
+    first = by_solver(run(tmp_path, "toyshift,toynan", steps=30, jobs=2))
     again = by_solver(run(tmp_path, "toyshift,toynan", steps=30))
     assert first == again
-    forced = by_solver(run(tmp_path, "toyshift,toynan", steps=30, force=True))
+    forced = by_solver(run(tmp_path, "toyshift,toynan", steps=30, force=True, jobs=2))
     assert forced["toyshift"].metrics == first["toyshift"].metrics
     assert forced["toyshift"].times != first["toyshift"].times
 
@@ -102,7 +124,7 @@ def test_an_error_is_tried_again_and_a_killed_worker_leaves_a_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TOY_KILLED", str(tmp_path / "killed"))
-    first = by_solver(run(tmp_path / "out", "toykill,toyshift"))
+    first = by_solver(run(tmp_path / "out", "toykill,toyshift", jobs=2))
     assert first["toykill"].status is Status.ERROR
     assert "SIGKILL" in first["toykill"].reason
     assert first["toyshift"].status is Status.OK
@@ -111,15 +133,16 @@ def test_an_error_is_tried_again_and_a_killed_worker_leaves_a_row(
     assert second["toyshift"] == first["toyshift"]
 
 
-def test_a_step_that_hangs_is_ended_at_the_hard_limit_with_its_curve(tmp_path: Path) -> None:
-    begin = time.monotonic()
-    record = by_solver(run(tmp_path, "toyhang[nap=0.1]", hard_limit=12.0))["toyhang"]
-    assert time.monotonic() - begin < 60
+def test_a_step_that_hangs_is_ended_at_the_hard_limit_with_its_curve(faults: tuple[Path, dict[str, Record]]) -> None:
+    folder, rows = faults
+    record = rows["toyhang"]
+    assert record.account.wall_s is not None
+    assert record.account.wall_s < 60
     assert record.status is Status.TIMEOUT
     assert "hard limit of 12 s" in record.reason
     assert [point.step for point in record.curve][:3] == [0, 1, 2]
     # settled under this limit, tried again under another
-    assert by_solver(run(tmp_path, "toyhang[nap=0.1]", hard_limit=12.0))["toyhang"] == record
+    assert by_solver(run(folder, "toyhang[nap=0.1]", hard_limit=HARD_LIMIT))["toyhang"] == record
 
 
 @pytest.fixture
@@ -210,12 +233,11 @@ def test_kill_9_of_the_parent_ends_the_worker_and_loses_no_record(
     assert rows["toyshift[nap=0.5]"].metrics == rows["toyshift"].metrics
 
 
-def test_a_truncated_record_is_passed_over_and_its_run_done_again(tmp_path: Path) -> None:
-    first = by_solver(run(tmp_path, "toyshift", steps=20))["toyshift"]
-    path = Store(tmp_path).path(first.id)
-    path.write_text(path.read_text()[:200])
+def test_a_truncated_record_is_passed_over_and_its_run_done_again(alone: tuple[Path, Record], tmp_path: Path) -> None:
+    folder, first = alone
     store = Store(tmp_path)
-    outcome = execute(plan("toyshift", steps=20), store, plugins=[TOY])
+    store.path(first.id).write_text(Store(folder).path(first.id).read_text()[:200])
+    outcome = execute(plan("toyshift", steps=50), store, plugins=[TOY])
     assert by_solver(outcome)["toyshift"].metrics == first.metrics
     assert any(first.id in note for note in store.passed_over)
 
@@ -234,10 +256,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_full_disk_is_one_message_and_loses_no_record(small_disk: Path) -> None:
+def test_a_full_disk_is_one_message_and_loses_no_record(
+    small_disk: Path, alone: tuple[Path, Record], cli: Callable[..., tuple[int, str, str]]
+) -> None:
     out = small_disk / "out"
-    first = by_solver(run(out, "toyshift", steps=20))["toyshift"]
-    path = Store(out).path(first.id)
+    shutil.copytree(alone[0], out)
+    path = Store(out).path(alone[1].id)
     kept = path.read_bytes()
     (small_disk / "filler").write_bytes(b"x" * 100)
     with open(small_disk / "filler", "ab", buffering=0) as filler:
@@ -246,37 +270,44 @@ def test_a_full_disk_is_one_message_and_loses_no_record(small_disk: Path) -> Non
                 pass
         except OSError:
             pass
-    command = [sys.executable, str(ROOT / "bench.py"), "--plugin", str(TOY), "--task", "toy", "--device", "cpu"]
-    command += ["--solvers", "toyshift", "--steps", "25", "--threads", "1", "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2, done.stderr
-    assert "No space left" in done.stderr
-    assert "Traceback" not in done.stderr
+    command = ("--plugin", TOY, "--task", "toy", "--device", "cpu", "--jobs", 2)
+    command += ("--solvers", "toyshift", "--steps", 25, "--threads", 1, "--out", out)
+    code, _, err = cli(*command)
+    assert code == 2, err
+    assert "No space left" in err
+    assert "Traceback" not in err
     assert path.read_bytes() == kept
     (small_disk / "filler").unlink()
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
+    code, _, err = cli(*command)
+    assert code == 0, err
 
 
-def test_a_folder_that_goes_away_during_a_run_is_one_message(tmp_path: Path) -> None:
+def test_a_folder_that_goes_away_during_a_run_is_one_message(
+    tmp_path: Path, cli: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The worker cannot write its record: the folder is replaced by a file while it trains."""
-    command = [sys.executable, str(ROOT / "bench.py"), "--plugin", str(TOY), "--task", "toy", "--device", "cpu"]
-    command += ["--solvers", "toyshift[nap=0.05]", "--steps", "100", "--threads", "1", "--out", str(tmp_path / "out")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "out").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(1.0)
-    shutil.rmtree(tmp_path / "out")
-    (tmp_path / "out").write_text("in the way")
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 2, err
+    out, started = tmp_path / "out", tmp_path / "started"
+    monkeypatch.setenv("TOY_STARTED", str(started))
+
+    def replace_folder() -> None:
+        deadline = time.monotonic() + 60
+        while not started.exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        shutil.rmtree(out)
+        out.write_text("in the way")
+
+    thread = threading.Thread(target=replace_folder)
+    thread.start()
+    words = ("--plugin", TOY, "--task", "toy", "--device", "cpu", "--solvers", "toyshift[nap=0.01]", "--steps", 100)
+    code, _, err = cli(*words, "--threads", 1, "--jobs", 2, "--out", out)
+    thread.join()
+    assert code == 2, err
     assert "Traceback" not in err
     assert "cannot write" in err
 
 
-def test_records_are_plain_json(tmp_path: Path) -> None:
-    record = by_solver(run(tmp_path, "toyshift", steps=5))["toyshift"]
-    data = json.loads(Store(tmp_path).path(record.id).read_text())
+def test_records_are_plain_json(alone: tuple[Path, Record]) -> None:
+    folder, record = alone
+    data = json.loads(Store(folder).path(record.id).read_text())
     assert data["spec"]["solver"] == "toyshift"
     assert data["command"].startswith("python bench.py --solvers toyshift --task")

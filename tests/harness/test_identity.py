@@ -12,6 +12,7 @@ import pytest
 
 from otbench.harness.identity import BEYOND, Standing, code_hash, code_of, modules_of, standing
 from otbench.harness.plan import Request, make_plan
+from otbench.harness.syntax import imported
 from otbench.plugins.registry import Entry, Registry
 from otbench.records.record import Record, RunSpec, Status
 from otbench.records.verified import Outcome, Verification
@@ -90,12 +91,19 @@ def test_who_is_hit_by_a_change(package: Path, file: str, runs: list[tuple[str, 
 def test_all_that_is_really_imported_is_in_the_identity(root: Path) -> None:
     program = (
         "import sys, otbench.harness.worker, otbench.harness.train, otbench.harness.evaluate, otbench.solvers.gnot, "
-        "otbench.datasets.mnist; print(*(name for name, module in sys.modules.items() "
+        "otbench.datasets.mnist; print(*(f'{name}={module.__file__}' for name, module in sys.modules.items() "
         "if name.startswith('otbench') and getattr(module, '__file__', None)))"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)
-    really = {name for name in done.stdout.split() if not BEYOND.match(name)}
-    assert really <= set(modules_of(*ENTRIES["gnot", "mnist"]))
+    files = dict(word.split("=") for word in done.stdout.split())
+    beyond = {name for name in files if BEYOND.match(name)}
+
+    def used(by: set[str]) -> set[str]:
+        return {other for name in by for other in imported(Path(files[name]).read_bytes(), name, package=False)}
+
+    really = set(files) - beyond
+    only_for_records = used(beyond) - used(really)
+    assert really - only_for_records <= set(modules_of(*ENTRIES["gnot", "mnist"]))
 
 
 def test_a_checkout_without_links_has_the_same_identity(package: Path) -> None:
@@ -185,7 +193,7 @@ def test_records_of_this_code_are_current_and_others_name_their_commit() -> None
         record("gone", now, solver="no_such_solver"),
     ]
     found = standing(records, registry)
-    assert found == Standing({"old": "cccccccc", "nowhere": "an unknown commit", "gone": "cccccccc"})
+    assert found == Standing({"old": "commit cccccccc", "nowhere": "an unknown commit", "gone": "commit cccccccc"})
 
 
 def test_verified_records_lift_the_group_that_one_code_made_until_one_differs() -> None:
@@ -194,7 +202,7 @@ def test_verified_records_lift_the_group_that_one_code_made_until_one_differs() 
     other = record("d", {"kernels": "1"})
     found = [verified(group[0], Outcome.EQUAL, now), verified(group[1], Outcome.WITHIN, now)]
     lifted = standing([*group, other], registry, found)
-    assert lifted == Standing({"d": "cccccccc"}, dict.fromkeys("abc", "2 of 3 verified"))
+    assert lifted == Standing({"d": "commit cccccccc"}, dict.fromkeys("abc", "2 of 3 verified"))
     assert not standing(group, registry, [*found, verified(group[2], Outcome.UNKNOWN, now)]).stale
     assert len(standing(group, registry, [*found, verified(group[2], Outcome.DIFFERENT, now)]).stale) == 3
     # what was verified under yet other code says nothing of today's

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
 import unicodedata
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -24,15 +23,37 @@ from otbench.solver import Context
 PLUGINS = [Path(__file__).parents[1] / "helpers" / "plugins" / name for name in ("toy.py", "rogue.py")]
 
 
-def run(folder: Path, *hows: str, nap: float = 0.0, hard_limit: float | None = None) -> dict[str, Record]:
-    """Return the records of `rogue` by how they go wrong; two runs at a time."""
-    solvers = f"rogue[how={'|'.join(hows)},nap={nap}]"
-    request = Request(solvers=solvers, task="toy", device="cpu", threads=1, hard_limit=hard_limit)
+HOWS = (
+    *("exit3", "exit4", "interrupt", "sysexit", "generator", "broken", "long", "escape"),
+    *("fork", "forkaway", "spawn", "forkhang", "bytes", "thread", "column"),
+)
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What one plan of all rogue runs left: records by how they go wrong, processes that they started."""
+
+    folder: Path
+    rows: dict[str, Record]
+    started: list[int]
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """All in one plan, which none of them may end; most of them only wait for the import of torch."""
+    folder = tmp_path_factory.mktemp("rogue")
+    (folder / "started").mkdir()
+    solvers = f"rogue[how={'|'.join(HOWS)},nap=0.1],rogue[how=clock|slowclock,nap=1.0]"
+    request = Request(solvers=solvers, task="toy", device="cpu", threads=1, hard_limit=15.0)
     made = make_plan(request, Registry(PLUGINS))
     made = replace(made, runs=tuple(one for one in made.runs if one.spec.kind == "solver"))
-    outcome = execute(made, Store(folder), plugins=PLUGINS, jobs=2)
-    assert len(outcome.records) == len(made.runs) == len(hows)
-    return {str(record.spec.solver_config["how"]): record for record in outcome.records}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROGUE_FOLDER", str(folder / "started"))
+        patch.setattr("otbench.harness.execute.STOP_SECONDS", 2.0)
+        outcome = execute(made, Store(folder / "out"), plugins=PLUGINS, jobs=3)
+    assert len(outcome.records) == len(made.runs) == len(HOWS) + 2
+    rows = {str(record.spec.solver_config["how"]): record for record in outcome.records}
+    return Ran(folder / "out", rows, [int(path.name) for path in (folder / "started").iterdir()])
 
 
 def ended(process: int) -> bool:
@@ -43,12 +64,12 @@ def ended(process: int) -> bool:
     return state in "ZX"
 
 
-def test_exit_codes_of_a_plugin_are_quoted_and_end_no_plan(tmp_path: Path) -> None:
-    rows = run(tmp_path, "exit3", "exit4")
-    for how, record in rows.items():
+def test_exit_codes_of_a_plugin_are_quoted_and_end_no_plan(ran: Ran) -> None:
+    for how in ("exit3", "exit4"):
+        record = ran.rows[how]
         assert record.status is Status.ERROR
         assert record.reason == f"the worker ended with code {how[4:]} and no record"
-        assert Store(tmp_path).read(record.id) == record
+        assert Store(ran.folder).read(record.id) == record
 
 
 def test_the_program_fails_where_a_run_ended_with_code_3(
@@ -56,14 +77,16 @@ def test_the_program_fails_where_a_run_ended_with_code_3(
 ) -> None:
     words = [word for path in PLUGINS for word in ("--plugin", path)]
     code, out, err = cli(
-        *words, "--solvers", "rogue[how=exit3]", "--task", "toy", "--device", "cpu", "--out", tmp_path / "out"
+        *words,
+        *("--solvers", "rogue[how=exit3]", "--task", "toy", "--device", "cpu", "--threads", 1, "--jobs", 2),
+        *("--out", tmp_path / "out"),
     )
     assert code == 1, err
     assert "code 3" in out
 
 
-def test_what_ends_a_program_is_an_error_row_with_its_reason(tmp_path: Path) -> None:
-    rows = run(tmp_path, "interrupt", "sysexit", "generator", "broken")
+def test_what_ends_a_program_is_an_error_row_with_its_reason(ran: Ran) -> None:
+    rows = {how: ran.rows[how] for how in ("interrupt", "sysexit", "generator", "broken")}
     assert {how: record.reason for how, record in rows.items()} == {
         "interrupt": "KeyboardInterrupt: KeyboardInterrupt",
         "sysexit": "SystemExit: enough",
@@ -73,56 +96,40 @@ def test_what_ends_a_program_is_an_error_row_with_its_reason(tmp_path: Path) -> 
     assert all(record.status is Status.ERROR and "misbehave" in record.traceback for record in rows.values())
 
 
-def test_messages_are_cut_and_cannot_command_a_terminal(tmp_path: Path) -> None:
-    rows = run(tmp_path, "long", "escape")
+def test_messages_are_cut_and_cannot_command_a_terminal(ran: Ran) -> None:
+    rows = ran.rows
     assert rows["long"].reason.startswith("ValueError: xxx")
     assert len(rows["long"].reason) <= 1000
     assert len(rows["long"].traceback) <= 8000
     assert "misbehave" in rows["long"].traceback
     assert rows["escape"].reason == "ValueError: [31mred ]0;title gnol"
-    kept = Store(tmp_path).read(rows["escape"].id)
+    kept = Store(ran.folder).read(rows["escape"].id)
     assert kept is not None
     assert "[31mred" in kept.traceback
     assert all(c == "\n" or unicodedata.category(c)[0] != "C" for c in kept.reason + kept.traceback + kept.stderr)
 
 
-@pytest.mark.parametrize("how", ["fork", "forkaway", "spawn"])
-def test_a_run_ends_with_its_worker_and_all_that_it_started_ends_too(
-    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "started").mkdir()
-    monkeypatch.setenv("ROGUE_FOLDER", str(tmp_path / "started"))
-    begin = time.monotonic()
-    record = run(tmp_path / "out", how, nap=0.1)[how]
-    assert time.monotonic() - begin < 300  # they would last for 600 s
-    assert record.status is Status.OK
-    started = [int(path.name) for path in (tmp_path / "started").iterdir()]
-    assert started
-    assert all(map(ended, started))
+def test_a_run_ends_with_its_worker_and_all_that_it_started_ends_too(ran: Ran) -> None:
+    for how in ("fork", "forkaway", "spawn"):
+        record = ran.rows[how]
+        assert record.status is Status.OK
+        assert record.account.wall_s is not None
+        assert record.account.wall_s < 300  # what it started would last for 600 s
+    assert len(ran.started) == 4  # one of each, and that of the run that hangs
+    assert all(map(ended, ran.started))
 
 
-def test_the_hard_limit_ends_what_left_the_process_group_and_keeps_the_first_point(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "started").mkdir()
-    monkeypatch.setenv("ROGUE_FOLDER", str(tmp_path / "started"))
-    record = run(tmp_path / "out", "forkhang", hard_limit=10.0)["forkhang"]
+def test_the_hard_limit_ends_what_left_the_process_group_and_keeps_the_first_point(ran: Ran) -> None:
+    record = ran.rows["forkhang"]
     assert record.status is Status.TIMEOUT
     assert [point.step for point in record.curve] == [0, 1]
     assert record.start["error_fwd"] == pytest.approx(1.0)
-    started = [int(path.name) for path in (tmp_path / "started").iterdir()]
-    assert started
-    assert all(map(ended, started))
     assert record.account.wall_s is not None
-    assert record.account.wall_s >= 10
+    assert record.account.wall_s >= 15
 
 
-def test_bytes_on_the_pipe_of_events_and_threads_that_do_not_end_stop_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("otbench.harness.execute.STOP_SECONDS", 2.0)
-    rows = run(tmp_path, "bytes", "thread")
-    assert [record.status for record in rows.values()] == [Status.OK, Status.OK]
+def test_bytes_on_the_pipe_of_events_and_threads_that_do_not_end_stop_nothing(ran: Ran) -> None:
+    assert [ran.rows[how].status for how in ("bytes", "thread")] == [Status.OK, Status.OK]
 
 
 @pytest.mark.parametrize(
@@ -152,15 +159,15 @@ def test_maps_of_another_form_are_refused(how: str, found: str) -> None:
         assert str(error.value) == f"rogue: forward_map must return {wanted} here; it returned {found}"
 
 
-def test_a_map_of_another_form_is_an_error_row(tmp_path: Path) -> None:
-    record = run(tmp_path, "column")["column"]
+def test_a_map_of_another_form_is_an_error_row(ran: Ran) -> None:
+    record = ran.rows["column"]
     assert record.status is Status.ERROR
     assert "rogue: forward_map must return shape" in record.reason
     assert record.metrics == {}
 
 
-def test_a_patched_clock_changes_no_time_and_times_that_do_not_add_up_are_refused(tmp_path: Path) -> None:
-    rows = run(tmp_path, "clock", "slowclock", nap=1.0)
+def test_a_patched_clock_changes_no_time_and_times_that_do_not_add_up_are_refused(ran: Ran) -> None:
+    rows = ran.rows
     times, account = rows["clock"].times, rows["clock"].account
     assert rows["clock"].status is Status.OK
     assert times.train_s is not None
@@ -172,7 +179,7 @@ def test_a_patched_clock_changes_no_time_and_times_that_do_not_add_up_are_refuse
     assert account.cpu_s > 0
     assert rows["slowclock"].status is Status.ERROR
     assert "its clock cannot be believed: it reports" in rows["slowclock"].reason
-    assert Store(tmp_path).read(rows["slowclock"].id) == rows["slowclock"]
+    assert Store(ran.folder).read(rows["slowclock"].id) == rows["slowclock"]
 
 
 def test_a_run_until_a_step_has_that_point_and_leaves_no_checkpoint(tmp_path: Path) -> None:
