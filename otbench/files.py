@@ -6,10 +6,11 @@ import contextlib
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from otbench.errors import DataError, StoreError, UsageError
+from otbench.names import hint, plain
 
 SHOWN = 300
 """Characters of a path in a message; of a longer one both ends are shown."""
@@ -43,6 +44,21 @@ def typed_path(text: str, option: str, *, folder: bool = False) -> Path:
     if folder and not os.access(path, os.R_OK | os.X_OK):
         raise UsageError(f"{said}: cannot be read; check its permissions")
     return path
+
+
+def known_formats(names: Iterable[str], known: Sequence[str]) -> list[str]:
+    """Return the formats `names`, each once, if all of them are `known`.
+
+    Raises:
+        UsageError: one is unknown, or there is none.
+    """
+    wanted = list(dict.fromkeys(names))
+    for name in wanted:
+        if name not in known:
+            raise UsageError(f"--format: unknown format '{plain(name, 40)}'{hint(name, known, 'formats')}")
+    if not wanted:
+        raise UsageError(f"--format: no format is named; formats: {', '.join(known)}")
+    return wanted
 
 
 def shown(path: Path | str) -> str:

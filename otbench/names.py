@@ -7,8 +7,6 @@ import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from itertools import islice
 
-from otbench.errors import UsageError
-
 
 def listed(text: str) -> list[str]:
     """Return the names in `text`, separated by commas; empty ones do not count."""
@@ -36,21 +34,6 @@ def hint(name: str, known: Collection[str], heading: str, *, most: int | None = 
 def few(values: Sequence[str], most: int) -> str:
     """Return the first `most` of `values` in words, and how many more there are."""
     return ", ".join(values[:most]) + (f" and {len(values) - most} more" if len(values) > most else "")
-
-
-def known_formats(names: Iterable[str], known: Sequence[str]) -> list[str]:
-    """Return the formats `names`, each once, if all of them are `known`.
-
-    Raises:
-        UsageError: one is unknown, or there is none.
-    """
-    wanted = list(dict.fromkeys(names))
-    for name in wanted:
-        if name not in known:
-            raise UsageError(f"--format: unknown format '{plain(name, 40)}'{hint(name, known, 'formats')}")
-    if not wanted:
-        raise UsageError(f"--format: no format is named; formats: {', '.join(known)}")
-    return wanted
 
 
 def plain(text: str, limit: int = 200) -> str:

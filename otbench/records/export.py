@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from otbench.names import known_formats
+from otbench.files import known_formats
 from otbench.records.record import Record, Status
 from otbench.records.series import real
 from otbench.records.store import Store, write_output

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from otbench.errors import UsageError
-from otbench.names import known_formats, listed, plain
+from otbench.files import known_formats
+from otbench.names import listed, plain
 from otbench.records.record import Record
 from otbench.report.files import Folder, Slugs
 from otbench.report.rows import sections
