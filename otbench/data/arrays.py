@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -48,36 +49,25 @@ def load_arrays(
     Raises:
         DataError: as `load_npz`.
     """
-    require_file(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            missing = [name for name in names if name not in members]
-            if missing:
-                held = ", ".join(sorted(members)[:20]) or "nothing"
-                raise DataError(
-                    f"{path}: lacks {', '.join(missing)}; it holds {held}. Save with np.savez(path, name=array)"
-                )
-            wanted = [name for name in (*names, *optional) if name in members]
-            size = sum(members[name].file_size for name in wanted)
-            if size > max_bytes:
-                raise DataError(f"{path}: unpacks to {size:,} bytes, more than the {max_bytes:,} that are read from it")
-            arrays = {}
-            for name in wanted:
-                with archive.open(members[name]) as stream:
-                    content = stream.read(members[name].file_size)
-                    stream.read(1)  # at the end of the stream the checksum of the member is compared
-                arrays[name] = _parse(content, f"{path}: {name}")
-            return arrays
-    except DataError:
-        raise
-    except PermissionError as error:
-        raise unreadable(path, error) from error
-    except Exception as error:  # a damaged or hostile file can raise anything from the zip and header parsers
-        raise DataError(
-            f"{path}: not a readable .npz file ({str(error) or type(error).__name__}); it may be truncated or of "
-            "another kind. Save it again with np.savez"
-        ) from error
+    with _readable(path, "npz", "savez"), zipfile.ZipFile(path) as archive:
+        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        missing = [name for name in names if name not in members]
+        if missing:
+            held = ", ".join(sorted(members)[:20]) or "nothing"
+            raise DataError(
+                f"{path}: lacks {', '.join(missing)}; it holds {held}. Save with np.savez(path, name=array)"
+            )
+        wanted = [name for name in (*names, *optional) if name in members]
+        size = sum(members[name].file_size for name in wanted)
+        if size > max_bytes:
+            raise DataError(f"{path}: unpacks to {size:,} bytes, more than the {max_bytes:,} that are read from it")
+        arrays = {}
+        for name in wanted:
+            with archive.open(members[name]) as stream:
+                content = stream.read(members[name].file_size)
+                stream.read(1)  # at the end of the stream the checksum of the member is compared
+            arrays[name] = _parse(content, f"{path}: {name}")
+        return arrays
 
 
 def load_npy(path: Path, *, max_bytes: int = MAX_BYTES) -> NDArray[np.float64]:
@@ -93,25 +83,29 @@ def load_npy(path: Path, *, max_bytes: int = MAX_BYTES) -> NDArray[np.float64]:
     Raises:
         DataError: the file is missing, unreadable, not an npy, damaged, too large, or not numeric.
     """
-    require_file(path)
-    try:
+    with _readable(path, "npy", "save"):
         size = path.stat().st_size
         if size > max_bytes:
             raise DataError(f"{path}: has {size:,} bytes, more than the {max_bytes:,} that are read from it")
         return _parse(path.read_bytes(), str(path)).astype(np.float64, order="C")
+
+
+@contextlib.contextmanager
+def _readable(path: Path, kind: str, save: str) -> Iterator[None]:
+    """Say what is wrong with a file that cannot be read inside."""
+    require_file(path)
+    try:
+        yield
     except DataError:
         raise
-    except OSError as error:
+    except PermissionError as error:
         raise unreadable(path, error) from error
-    except Exception as error:  # a damaged or hostile header can raise anything from its parser
+    except Exception as error:  # a damaged or hostile file can raise anything from the zip and header parsers
+        why = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise DataError(
-            f"{path}: not a readable .npy file ({_first_line(error)}); it may be truncated or of another kind. Save "
-            "it again with np.save"
+            f"{path}: not a readable .{kind} file ({why}); it may be truncated or of another kind. Save it again with "
+            f"np.{save}"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:200]
 
 
 def _parse(content: bytes, what: str) -> NDArray[np.generic]:

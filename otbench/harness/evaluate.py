@@ -59,7 +59,7 @@ def apply_maps(solver: Solver[Config], test: TestData, *, seed: int, final: bool
 def _log_prob(solver: Solver[Config], target: Batch) -> Tensor | None:
     """Return log densities at points of `target`: the solver's own, else made of its map's Jacobians, else None."""
     if isinstance(solver, HasLogProb):
-        return _in_chunks(solver, "log_prob", target)
+        return _mapped(solver, target, None, name="log_prob")
     if not has_density(solver):
         return None
     assert isinstance(solver, HasForwardGradient)
@@ -94,13 +94,12 @@ def stored_size(modules: Mapping[str, nn.Module]) -> tuple[int, int]:
     return sum(p.numel() for p in parameters.values()), sum(t.numel() * t.element_size() for t in tensors.values())
 
 
-def _mapped(solver: Solver[Config], batch: Batch, generator: torch.Generator, *, name: str = "forward_map") -> Tensor:
-    return _in_chunks(solver, name, batch, generator=generator)
-
-
-def _in_chunks(solver: Solver[Config], name: str, batch: Batch, **options: torch.Generator) -> Tensor:
-    """Return what the method `name` makes of all of `batch`, a chunk at a time."""
+def _mapped(
+    solver: Solver[Config], batch: Batch, generator: torch.Generator | None, *, name: str = "forward_map"
+) -> Tensor:
+    """Return what the method `name` makes of all of `batch`, a chunk at a time; None for one that draws nothing."""
     function = getattr(solver, name)
+    options = {} if generator is None else {"generator": generator}
     x, label = batch.x, batch.label
     size = max(1, min(CHUNK, ELEMENTS // x[0].numel()))
     parts = []

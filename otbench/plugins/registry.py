@@ -202,11 +202,13 @@ class Registry:
             return False
         for node in tree.body:
             if isinstance(node, ast.ClassDef):
+                summary = (ast.get_docstring(node) or "").split("\n")[0]
                 for decorator in node.decorator_list:
-                    kind, name = _announced(decorator)
-                    if kind and name:
-                        summary = (ast.get_docstring(node) or "").split("\n")[0]
-                        self._add(Entry(kind, name, summary, origin, module, path, decorator.lineno))
+                    match decorator:
+                        case ast.Call(
+                            ast.Name(id=called) | ast.Attribute(attr=called), [ast.Constant(value=str(name)), *_]
+                        ) if name and (kind := _DECORATORS.get(called)):
+                            self._add(Entry(kind, name, summary, origin, module, path, decorator.lineno))
         return True
 
     def _read_entry_points(self) -> None:
@@ -230,17 +232,6 @@ def _plugin_files(folder: Path) -> list[Path]:
     """Return the modules and packages of a plugin folder; names that begin with `_` are private."""
     found = [*folder.glob("[!_]*.py"), *folder.glob("[!_]*/__init__.py")]
     return sorted(found, key=lambda path: path.parent.name if path.parent != folder else path.stem)
-
-
-def _announced(decorator: ast.expr) -> tuple[Kind | None, str | None]:
-    """Return (kind, name) if `decorator` is a register call with a plain string in front."""
-    if not isinstance(decorator, ast.Call) or not decorator.args:
-        return None, None
-    function = decorator.func
-    called = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
-    first = decorator.args[0]
-    name = first.value if isinstance(first, ast.Constant) and isinstance(first.value, str) else None
-    return _DECORATORS.get(called), name
 
 
 def located(error: BaseException, path: Path | None) -> str:

@@ -17,11 +17,12 @@ def test_records_are_verified_kept_and_shown(
     cli: Cli, toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr("otbench.harness.verify.OTHERS", 1)  # a worker less; what is shown is the same
     plugin = tmp_path / "toy.py"
     plugin.write_text(Path(toy).read_text())
     folder = tmp_path / "records"
     words = ("--solvers", "toyshift", "--task", "toy", "--preset", "smoke", "--device", "cpu", "--threads", 1)
-    assert cli("--plugin", plugin, *words, "--out", folder)[0] == 0
+    assert cli("--plugin", plugin, *words, "--jobs", 2, "--out", folder)[0] == 0
     (path,) = folder.glob("toy-toyshift-*.json")
 
     code, out, err = cli("verify", folder, "--plugin", plugin, "--sample", 2, "--seed", 1)

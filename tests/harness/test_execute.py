@@ -111,13 +111,16 @@ def test_a_record_says_what_it_took(alone: tuple[Path, Record]) -> None:
     assert not record.shared_device
 
 
-def test_the_same_command_again_does_nothing_and_force_repeats_to_the_same_bits(tmp_path: Path) -> None:
-    first = by_solver(run(tmp_path, "toyshift,toynan", steps=30, jobs=2))
-    again = by_solver(run(tmp_path, "toyshift,toynan", steps=30))
-    assert first == again
-    forced = by_solver(run(tmp_path, "toyshift,toynan", steps=30, force=True, jobs=2))
-    assert forced["toyshift"].metrics == first["toyshift"].metrics
-    assert forced["toyshift"].times != first["toyshift"].times
+def test_the_same_command_again_does_nothing_and_force_repeats_to_the_same_bits(
+    faults: tuple[Path, dict[str, Record]], alone: tuple[Path, Record], tmp_path: Path
+) -> None:
+    folder, rows = faults
+    assert by_solver(run(folder, "toyshift,toynan")) == {name: rows[name] for name in ("toyshift", "toynan")}
+    folder, first = alone
+    shutil.copytree(folder, tmp_path / "out")
+    forced = by_solver(run(tmp_path / "out", "toyshift", steps=50, force=True))["toyshift"]
+    assert forced.metrics == first.metrics
+    assert forced.times != first.times
 
 
 def test_an_error_is_tried_again_and_a_killed_worker_leaves_a_row(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
+import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,27 @@ from otbench.records.store import Store
 from otbench.records.verified import VERIFIED, Outcome, Verification, read_verified
 from otbench.reporting import Metric
 
-Make = Callable[..., Record]
+Records = dict[str, Record]
+
+
+@pytest.fixture(scope="module")
+def made(toy: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Records]:
+    """Runs of `toyshift`, two at a time: their folder, and records by seed; "timed" has a time limit."""
+    folder = tmp_path_factory.mktemp("records")
+    registry = Registry([Path(toy)])
+    request = Request(solvers="toyshift", task="toy", device="cpu", threads=1, steps=20, seeds="0-1")
+    plans = [make_plan(request, registry), make_plan(replace(request, steps=None, seeds="0", time_limit=0.1), registry)]
+    runs = tuple(run for plan in plans for run in plan.runs if run.spec.kind == "solver")
+    done = execute(replace(plans[0], runs=runs), Store(folder), plugins=[Path(toy)], jobs=2).records
+    assert [record.status for record in done] == [Status.OK] * 3
+    return folder, {"timed" if record.spec.time_limit else str(record.spec.seed): record for record in done}
+
+
+@pytest.fixture
+def records(made: tuple[Path, Records], tmp_path: Path) -> Records:
+    """These records, in the folder `records` of this test."""
+    shutil.copytree(made[0], tmp_path / "records")
+    return made[1]
 
 
 @pytest.fixture
@@ -30,23 +52,6 @@ def plugin(toy: str, tmp_path: Path) -> Path:
     copy = tmp_path / "plugin" / "toy.py"
     copy.write_text(Path(toy).read_text())
     return copy
-
-
-@pytest.fixture
-def make(plugin: Path, tmp_path: Path) -> Make:
-    """A run of `toyshift` in the folder `records`; returns its record."""
-
-    def run(**options: object) -> Record:
-        request = Request(**{"solvers": "toyshift", "task": "toy", "device": "cpu", "threads": 1, **options})  # type: ignore[arg-type]
-        plan = make_plan(request, Registry([plugin]))
-        runs = tuple(run for run in plan.runs if run.spec.kind == "solver")
-        (record,) = execute(
-            type(plan)(runs, frozenset(), has_full=False), Store(tmp_path / "records"), plugins=[plugin]
-        ).records
-        assert record.status is Status.OK
-        return record
-
-    return run
 
 
 @pytest.fixture
@@ -67,33 +72,33 @@ def change(plugin: Path, old: str, new: str) -> None:
 
 
 def test_a_rename_is_bit_equal_and_lifts_its_group(
-    make: Make, verify: Callable[..., Verification], plugin: Path, tmp_path: Path
+    records: Records, verify: Callable[..., Verification], plugin: Path, tmp_path: Path
 ) -> None:
-    records = [make(steps=20), make(steps=20, seeds="1")]
+    group = [records["0"], records["1"]]
     registry = Registry([plugin])
-    assert not standing(records, registry).stale
+    assert not standing(group, registry).stale
     change(plugin, "loss", "distance")
-    assert set(standing(records, Registry([plugin])).stale) == {record.id for record in records}
-    found = verify(records[0])
+    assert set(standing(group, Registry([plugin])).stale) == {record.id for record in group}
+    found = verify(group[0])
     assert (found.outcome, found.difference) == (Outcome.EQUAL, "")
-    assert found.environment["torch"] == records[0].environment["torch"]
+    assert found.environment["torch"] == group[0].environment["torch"]
     assert found.recorded != found.code
     kept = read_verified([tmp_path / "records"])
     assert kept == [found]
-    lifted = standing(records, Registry([plugin]), kept)
+    lifted = standing(group, Registry([plugin]), kept)
     assert not lifted.stale
-    assert dict(lifted.lifted) == {record.id: "1 of 2 verified" for record in records}
+    assert dict(lifted.lifted) == {record.id: "1 of 2 verified" for record in group}
     # a second call runs nothing; the file is no record and no litter
-    assert verify(records[0]) == found
+    assert verify(group[0]) == found
     store = Store(tmp_path / "records")
-    assert [record.id for record in store.all()] == sorted(record.id for record in records)
+    assert [record.id for record in store.all()] == sorted(record.id for record in records.values())
     assert store.passed_over == []
 
 
 def test_a_planted_change_is_found_where_it_begins(
-    make: Make, verify: Callable[..., Verification], plugin: Path, tmp_path: Path
+    records: Records, verify: Callable[..., Verification], plugin: Path, tmp_path: Path
 ) -> None:
-    record = make(steps=20)
+    record = records["0"]
     change(plugin, "self.count += 1\n        marker", "self.count += 1 + 100 * (self.count == 5)\n        marker")
     change(plugin, "loss.backward()", "(loss * (1 if self.count < 6 else -1)).backward()")
     # up to the step before, nothing has changed
@@ -109,9 +114,10 @@ def test_a_planted_change_is_found_where_it_begins(
 
 
 def test_a_run_with_a_time_limit_is_held_against_the_spread(
-    make: Make, verify: Callable[..., Verification], plugin: Path
+    records: Records, verify: Callable[..., Verification], plugin: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = make(time_limit=0.1)
+    monkeypatch.setattr("otbench.harness.verify.OTHERS", 1)  # the interval of two reruns is wide, and enough here
+    record = records["timed"]
     assert verify(record, until_step=4).outcome is Outcome.UNKNOWN
     found = verify(record)
     assert found.outcome is Outcome.WITHIN
@@ -214,7 +220,10 @@ def test_a_record_without_a_curve_is_compared_at_start_and_end() -> None:
         (recorded(1, task="gaussian", solver="ls", task_config={"file": "/no/such.npz"}), "/no/such.npz"),
     ],
 )
-def test_what_cannot_be_run_says_why(record: Record, reason: str, tmp_path: Path, toy: str) -> None:
+def test_what_cannot_be_run_says_why(
+    record: Record, reason: str, tmp_path: Path, toy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("otbench.harness.plan._gpus", lambda: ("Card",))  # what this machine has takes long to ask
     until_step = 1 if record is accepted else None
     found = Verifier(tmp_path, Registry([Path(toy)]), until_step=until_step).verify(record)
     assert found.outcome is Outcome.UNKNOWN
