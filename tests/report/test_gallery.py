@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 from otbench.compare.accept import accept
 from otbench.errors import DataError, StoreError
-from otbench.harness.worker import Job, Planned, _Run, _Signals
+from otbench.harness.worker import Job, Planned, _Run
 from otbench.picture import MAX_BYTES, POINTS, Picture
 from otbench.records.record import PictureInfo, Record, RunSpec, Status
 from otbench.records.store import Store, read_pictures
@@ -232,7 +233,7 @@ def work(folder: Path, *mistakes: bool) -> None:
         values = spec("stay", 0, 0, task="drawn", task_config={"mistake": mistake}, steps=1, preset="smoke")
         run = Planned(id=f"run-{mistake}", spec=RunSpec.model_validate(values), label="stay", source={}, command="")
         job = Job(runs=[run], folder=folder, data_dir=None, plugins=[DRAWN], shared_device=False)
-        _Run(job, run, io.StringIO(), _Signals()).execute()
+        _Run(job, run, io.StringIO(), threading.Event()).execute()
 
 
 def test_a_run_keeps_its_pictures_and_a_failure_of_them_costs_no_number(tmp_path: Path) -> None:
