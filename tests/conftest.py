@@ -15,11 +15,11 @@ from otbench.cli import main
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def _one_thread() -> None:
-    """Tests share the machine; a test that wants more threads says so."""
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(1)
+    """Tests share the machine; a test that wants more threads says so, and takes them for itself alone."""
+    if (torch := sys.modules.get("torch")) is not None and torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
