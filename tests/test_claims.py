@@ -20,6 +20,7 @@ from scipy.stats import t as student
 
 from otbench.records.record import Record, Status
 from otbench.records.store import Store
+from otbench.records.verified import Outcome, read_verified
 from otbench.report.rows import published_table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -402,3 +403,15 @@ def test_mnist_comparisons() -> None:
             assert all(found[key] < control[key] for key in distances)
     prior = accuracy("prior_sample", CONDITIONAL)
     assert says(MNIST, f"decoded as the wanted digit in {prior:.0f} % of the draws only")
+
+
+# Verified records
+
+
+def test_the_sample_that_was_run_again() -> None:
+    found = read_verified([REFERENCE])
+    (until,) = {one.until_step for one in found}
+    equal, within = (sum(one.outcome is outcome for one in found) for outcome in (Outcome.EQUAL, Outcome.WITHIN))
+    assert equal + within == len(found)
+    sentence = f"Of {len(found)} records, {equal} came out bit-equal and {within} within the spread of reruns"
+    assert says(REFERENCE / "README.md", f"{sentence}, up to step {until}")

@@ -418,7 +418,7 @@ def _explain(table: Table, timed: bool) -> None:
     table.meanings = {mark: text for mark, text in (LEGEND | {STALE: made}).items() if mark in used}
     verified = list(dict.fromkeys(f"{row.label} ({words})" for row in rows for words in row.verified))
     if verified:
-        agreed = "Made by other code, and repeated by this checkout's with the same result"
+        agreed = "Made by other code, and repeated by this checkout's bit-equal or within the spread"
         table.remarks.append(f"{agreed}: {', '.join(verified)}.")
 
 

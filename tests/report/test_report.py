@@ -249,7 +249,7 @@ def test_many_commits_are_counted() -> None:
 def test_what_was_verified_is_a_remark(tmp_path: Path) -> None:
     made = written([record("identity", 5.0), record("ncf", 0.1)], tmp_path, verified={"ncf-0": "3 of 9 verified"})
     for name in ("terminal", "markdown", "latex", "html"):
-        assert "repeated by this checkout's with the same result: ncf (3 of 9 verified)." in made[name]
+        assert "repeated by this checkout's bit-equal or within the spread: ncf (3 of 9 verified)." in made[name]
 
 
 def test_words_about_code_are_text_in_every_format(tmp_path: Path) -> None:
