@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from otbench.errors import DivergedError
+from otbench.recorded import Recorded
 
 MAX_STEPS = 2000
 """Steps after which the adaptive solver gives up on one block."""
@@ -27,7 +28,7 @@ class Flowed(NamedTuple):
     jacobian: Tensor
 
 
-class Block(nn.Module):
+class Block(Recorded):
     """One network and its end time, as an ODE on 0 <= t <= 1 for (x, l, int |f|^2 / 2, int |(df/dx) e|^2).
 
     Attributes:
