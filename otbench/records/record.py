@@ -188,6 +188,7 @@ class Record(_Model):
         settings: values that the solver chose where its parameters are left at none, by name.
         source: hash of the code that made the numbers, by file.
         reads_label: whether the maps are given the class of the point that they move.
+        keeps_rows: training rows that the maps keep.
         account: wall clock and processor time as the parent of the worker measured them.
         pictures: what a report can draw; the arrays lie in a file of the same name, ending `.npz`.
         command: how to repeat this run.
@@ -214,6 +215,7 @@ class Record(_Model):
     memory: Memory = Memory()
     counts: Counts = Counts()
     reads_label: bool = False
+    keeps_rows: int = 0
     pictures: list[PictureInfo] = []
     environment: dict[str, Value] = {}
     source: dict[str, str] = {}

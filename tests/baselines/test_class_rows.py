@@ -14,6 +14,7 @@ from otbench.baselines.emd_class import EMDClass
 from otbench.baselines.linear import LinearConfig
 from otbench.baselines.sinkhorn_lpl1 import SinkhornLpL1, SinkhornLpL1Config, grouped_plan
 from otbench.config import Config
+from otbench.errors import UsageError
 from otbench.problem import PoolMeasure, Problem, QuadraticCost
 from otbench.registration import registrations
 from otbench.solver import Context, Solver
@@ -109,7 +110,7 @@ def test_classwise_linear_is_the_bures_map_of_each_class() -> None:
         torch.testing.assert_close(found.T.cov(correction=0), aim.T.cov(correction=0))
     unlabelled = solver.transport().forward(x, torch.full_like(label, -1))
     assert torch.equal(unlabelled, x)
-    with pytest.raises(ValueError, match="class of each point"):
+    with pytest.raises(UsageError, match="class of each point"):
         solver.transport().forward(x)
 
 

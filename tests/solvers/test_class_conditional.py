@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from otbench.errors import UsageError
 from otbench.problem import Batch, PoolMeasure, Problem, QuadraticCost
 from otbench.registration import registrations
 from otbench.solver import Solver
@@ -135,7 +136,7 @@ def test_gnot_loss_is_the_class_wise_energy_distance(make_run: Callable[..., Any
     problem = swap(dtype=torch.float64)
     x, y = (torch.randn(n, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(n)) for n in (20, 30))
     solver = make_run(GNOT, problem, batch_size=64).solver
-    moved = solver.transport(solver.map, x, None)
+    moved = solver.moved(x)
     parts = [mean_distance(moved[k::2], y[k::2]) - mean_distance(m := moved[k::2], m) / 2 for k in (0, 1)]
     expected = sum(parts) / 2 - solver.potential(moved).mean()
     torch.testing.assert_close(solver.guided_loss(x, y), expected)
@@ -145,7 +146,7 @@ def test_gnot_loss_is_the_class_wise_energy_distance(make_run: Callable[..., Any
     state = generator.get_state()
     found = noisy.guided_loss(x, y)
     generator.set_state(state)
-    moved = noisy.transport(noisy.map, x.repeat(3, 1), generator)
+    moved = noisy.moved(x.repeat(3, 1))
     draws = moved.view(3, 20, 2)
     own = sum((draws[a] - draws[b]).norm(dim=1).mean() for a in range(3) for b in range(3) if a != b) / 6
     aim = sum(mean_distance(moved[k::2], y[k::2]) for k in (0, 1)) / 2
@@ -224,7 +225,7 @@ def test_maps_of_a_solver_that_was_told_the_class_need_it(
     ):
         assert image.shape == x.shape
         assert not image.requires_grad
-    with pytest.raises(ValueError, match="class of each point"):
+    with pytest.raises(UsageError, match="class of each point"):
         solver.transport().forward(x)
 
 

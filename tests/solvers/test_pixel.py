@@ -190,7 +190,7 @@ def test_classes_told_to_map_and_critic_of_images(kind: type[NOT], make_run: Mak
     zeros, ones = (solver.transport().forward(x, torch.full((4,), k), generator=generator(1)) for k in (0, 1))
     assert zeros.shape == x.shape
     assert not torch.equal(zeros, ones)
-    with pytest.raises(ValueError, match="class of each point"):
+    with pytest.raises(UsageError, match="class of each point"):
         solver.transport().forward(x)
 
 
