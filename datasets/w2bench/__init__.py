@@ -27,7 +27,7 @@ from otbench.config import Value
 from otbench.data.sources import DataSource
 from otbench.datasets._draws import FRESH, as_text, pool_in_words, pool_size, stream_seed
 from otbench.datasets.w2bench.files import DIMS, PotentialSource, load_pair, potential_files
-from otbench.datasets.w2bench.pair import MOMENT_SAMPLES, Mixture, Pair, Pushed, official_pair
+from otbench.datasets.w2bench.pair import Mixture, Pair, Pushed, official_pair
 from otbench.metrics.known_map import KNOWN_MAP_METRICS, KnownMaps
 from otbench.problem import Batch, FreshMeasure, Measure, PoolMeasure, Problem, QuadraticCost
 from otbench.task import Config, Field, Instance, Metric, Outputs, Published, Task, TestData, register_task
@@ -131,7 +131,7 @@ class W2Bench(Task[W2BenchConfig]):
             "trace0": dim,
             "trace1": dim,
             "map_scale": pair.truth.scale,
-            "moment_samples": MOMENT_SAMPLES,
+            "moment_samples": pair.moment_samples,
             "pool": self.config.pool,
             "test_points": TEST_POINTS,
         }
