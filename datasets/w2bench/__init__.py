@@ -1,8 +1,9 @@
 """The Wasserstein-2 benchmark of Korotin et al.: official pairs whose exact map is curved, and known.
 
-Source P: a mixture of three Gaussians. Target Q = T*#P with T* the gradient of a convex potential, fitted once so that
-Q resembles a mixture of ten. T* is optimal for the quadratic cost, and both of its directions are known on every point
-that is drawn as a pair (x, T*(x)); nothing is ever inverted. Construction: `otbench.datasets.w2bench.pair`.
+Source P: a mixture of three Gaussians. Target Q = T*#P with T* the gradient of a convex potential, the sum of two that
+the authors fitted to mixtures of ten Gaussians. So T* is optimal for the quadratic cost, and both directions are known
+on every point that is drawn as a pair (x, T*(x)); nothing is ever inverted. Construction:
+`otbench.datasets.w2bench.pair`.
 
 Random streams: test data and pools come from a CPU generator in float64 and are cast and moved then; its seed is
 `stream_seed(role, side, number)` with number = the run's seed, or `pool_seed`, for training pools (role 0), the
