@@ -21,17 +21,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import field_validator
-from pydantic_core import PydanticCustomError
 from torch import Tensor
 
 from otbench.config import Value
 from otbench.data.arrays import load_npz
 from otbench.data.remote import RemoteFile, locate
 from otbench.data.sources import DataSource, RemoteSource
+from otbench.datasets._draws import as_text, pool_in_words, pool_size, stream_seed, word_or_number
 from otbench.errors import DataError, UsageError
 from otbench.files import typed_path
 from otbench.metrics.gaussian import ExactMaps, GaussianPair, checked_pair, exact_maps, generate_pair
-from otbench.metrics.uvp import cosine, mean_square, uvp
+from otbench.metrics.known_map import KNOWN_MAP_METRICS, KnownMaps
 from otbench.problem import Batch, FreshMeasure, Measure, PoolMeasure, Problem, QuadraticCost
 from otbench.task import Config, Field, Instance, Metric, Outputs, Published, Task, TestData, register_task
 
@@ -50,8 +50,6 @@ RELEASED = {
 _URL = "https://raw.githubusercontent.com/Yebbi/ImplicitOT/ced10530ec9251934d92d56eca07ea621a03d26b/data/Gaussians/"
 _POOL, _TEST = 0, 1
 _CHUNK = 2**14
-_NO_COST = 1e-12
-"""Below this share of the variances the exact cost is rounding error: the two measures are the same."""
 
 
 class GaussianConfig(Config):
@@ -66,24 +64,17 @@ class GaussianConfig(Config):
     @field_validator("pair", "pool", mode="before")
     @classmethod
     def _text(cls, value: object) -> object:
-        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+        return as_text(value)
 
     @field_validator("pair")
     @classmethod
     def _pair(cls, value: str) -> str:
-        return "released" if value == "released" else str(_integer(value, "released", 0, 2**63 - 1))
+        return word_or_number(value, "released", 0, 2**63 - 1)
 
     @field_validator("pool")
     @classmethod
     def _count(cls, value: str) -> str:
-        return "fresh" if value == "fresh" else str(_integer(value, "fresh", 2, 10**8))
-
-
-def _integer(value: str, word: str, low: int, high: int) -> int:
-    if not (value.isascii() and value.isdigit() and low <= int(value) <= high):
-        # a plain ValueError would reach the user as "value error, use ..."
-        raise PydanticCustomError("number", f"use '{word}' or a whole number from {low} to {high}")
-    return int(value)
+        return pool_size(value)
 
 
 class GaussianInstance(Instance):
@@ -98,37 +89,19 @@ class GaussianInstance(Instance):
         self.problem = problem
         self.test = test
         self.facts = facts
-        self._trace0, self._trace1 = float(np.trace(pair.cov0)), float(np.trace(pair.cov1))
-        self._cost = exact.w2_squared / 2
-        self._moves = self._cost > _NO_COST * (self._trace0 + self._trace1)
-        self._forward = _affine(test.source.x, *exact.forward)
-        self._backward = _affine(test.target.x, *exact.backward)
+        x, y = (side.x.cpu().double() for side in (test.source, test.target))
+        self._known = KnownMaps(
+            x=x,
+            forward=_affine(x, *exact.forward),
+            y=y,
+            backward=_affine(y, *exact.backward),
+            variances=(float(np.trace(pair.cov0)), float(np.trace(pair.cov1))),
+            cost=exact.w2_squared / 2,
+        )
 
     def score(self, outputs: Outputs) -> dict[str, float]:
-        """Return the metrics by name; cosines that are 0/0 and backward scores of one-way maps are left out.
-
-        `uvp_fwd` of a stochastic map is that of single draws, `uvp_mean` that of the mean over draws.
-
-        The sampling error of the cost is nearly that of the exact map on the same points, so `cost_gap` is relative
-        to the latter: (cost of T - cost of T*, both on the test points) / exact cost.
-        """
-        x, y = self.test.source.x.cpu().double(), self.test.target.x.cpu().double()
-        forward = outputs.forward.cpu().double()
-        cost, exact_cost = mean_square(forward - x) / 2, mean_square(self._forward - x) / 2
-        scores: dict[str, float | None] = {
-            "uvp_fwd": uvp(forward, self._forward, self._trace1),
-            "cosine_fwd": cosine(x, forward, self._forward) if self._moves else None,
-            "cost": cost,
-            "cost_gap": 100 * (cost - exact_cost) / self._cost if self._moves else None,
-        }
-        if outputs.forward_mean is not None:
-            scores["uvp_mean"] = uvp(outputs.forward_mean, self._forward, self._trace1)
-        if outputs.backward is not None:
-            scores["uvp_bwd"] = uvp(outputs.backward, self._backward, self._trace0)
-            scores["cosine_bwd"] = cosine(y, outputs.backward, self._backward) if self._moves else None
-        if outputs.roundtrip is not None:
-            scores["inverse_gap"] = uvp(outputs.roundtrip, x, self._trace0)
-        return {name: value for name, value in scores.items() if value is not None}
+        """Return the metrics by name; see `KnownMaps.scores`."""
+        return self._known.scores(outputs)
 
 
 @register_task(
@@ -147,16 +120,7 @@ class GaussianInstance(Instance):
 class Gaussian(Task[GaussianConfig]):
     """Gaussian to Gaussian, where the exact maps are known: checks correctness in any dimension."""
 
-    metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric("uvp_fwd", "UVP fwd", "%", primary=True, flag_worse=True),
-        Metric("uvp_bwd", "UVP bwd", "%", primary=True, flag_worse=True),
-        Metric("uvp_mean", "UVP mean T", "%", primary=True, flag_worse=True),
-        Metric("cosine_fwd", "cosine fwd", higher_is_better=True),
-        Metric("cosine_bwd", "cosine bwd", higher_is_better=True),
-        Metric("cost", "cost", "data units^2"),
-        Metric("cost_gap", "cost gap", "%"),
-        Metric("inverse_gap", "|S(T(x))-x|^2", "%"),
-    )
+    metrics: ClassVar[tuple[Metric, ...]] = KNOWN_MAP_METRICS
     replaces: ClassVar[dict[str, tuple[str, ...]]] = {"file": ("dim", "pair")}
 
     @classmethod
@@ -183,8 +147,10 @@ class Gaussian(Task[GaussianConfig]):
         """Make the instance: pools from `seed`, test data from their own."""
         pair, seed = self._pair, self.pool_seed(seed)
         laws = ((pair.mean0, pair.cov0), (pair.mean1, pair.cov1))
-        tests = (_draw(law, TEST_POINTS, _seed(_TEST, side, pair.dim)) for side, law in enumerate(laws))
-        source, target = (self._measure(law, _seed(_POOL, side, seed), device, dtype) for side, law in enumerate(laws))
+        tests = (_draw(law, TEST_POINTS, stream_seed(_TEST, side, pair.dim)) for side, law in enumerate(laws))
+        source, target = (
+            self._measure(law, stream_seed(_POOL, side, seed), device, dtype) for side, law in enumerate(laws)
+        )
         test = TestData(*(Batch(x.to(device, dtype)) for x in tests))
         exact = exact_maps(pair)
         spectrum = np.linalg.eigvalsh(exact.forward[0])
@@ -207,8 +173,7 @@ class Gaussian(Task[GaussianConfig]):
         pair = "released pair" if config.pair == "released" else f"generated pair {config.pair}"
         if config.file is not None:
             pair = f"pair of {Path(config.file).name}"
-        pool = "fresh samples" if config.pool == "fresh" else f"pool {int(config.pool):,}".replace(",", " ")
-        return f"d = {self._pair.dim}, {pair}, {pool}{self.pool_words()}"
+        return f"d = {self._pair.dim}, {pair}, {pool_in_words(config.pool)}{self.pool_words()}"
 
     def published(self) -> Published | None:
         """Published rows were measured on the released pairs with pools of 100 000."""
@@ -278,10 +243,6 @@ def _released_size(dim: int) -> int:
     return 2 * 8 * dim * dim + 510
 
 
-def _seed(role: int, side: int, number: int) -> int:
-    return int(np.random.SeedSequence([role, side, number]).generate_state(1)[0])
-
-
 def _draw(law: _Law, n: int, seed: int) -> Tensor:
     """Return `n` points of N(mean, cov), shape (n, d), float64, on the CPU; in chunks, to hold one copy only."""
     mean, cov = (torch.from_numpy(array) for array in law)
@@ -295,4 +256,4 @@ def _draw(law: _Law, n: int, seed: int) -> Tensor:
 
 
 def _affine(x: Tensor, matrix: _Array, offset: _Array) -> Tensor:
-    return x.cpu().double() @ torch.from_numpy(matrix).T + torch.from_numpy(offset)
+    return x @ torch.from_numpy(matrix).T + torch.from_numpy(offset)

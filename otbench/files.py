@@ -119,15 +119,26 @@ def require_file(path: Path) -> None:
         raise unreadable(path, error) from error
 
 
+GIT_BLOB = "git-blob"
+"""The checksum by which git, and so GitHub, names the content of a file: SHA-1 of its length and its bytes."""
+
+
 def file_digest(path: Path, algorithm: str = "sha256") -> str:
     """Return the checksum of the content of `path`, in hexadecimal digits.
+
+    Args:
+        path: the file.
+        algorithm: a name that hashlib knows, or `GIT_BLOB`.
 
     Raises:
         DataError: it cannot be read.
     """
     try:
         with path.open("rb") as stream:
-            return hashlib.file_digest(stream, algorithm).hexdigest()
+            if algorithm != GIT_BLOB:
+                return hashlib.file_digest(stream, algorithm).hexdigest()
+            head = f"blob {os.fstat(stream.fileno()).st_size}\0".encode()
+            return hashlib.file_digest(stream, lambda: hashlib.sha1(head, usedforsecurity=False)).hexdigest()
     except OSError as error:
         raise unreadable(path, error) from error
 

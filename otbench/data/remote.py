@@ -1,8 +1,8 @@
 """Checked access to input files: the user's own copy first, a verified download else.
 
-A download is checked against the SHA-256 known for the file; where its host publishes only an MD5, against that. A file
-whose content nobody publishes is trusted at its first download: its SHA-256 is written down beside it, and every later
-use and download is checked against that note.
+A download is checked against the SHA-256 known for the file; where only an MD5 or git's name of the content is
+published, against that. A file whose content nobody publishes is trusted at its first download: its SHA-256 is written
+down beside it, and every later use and download is checked against that note.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from otbench.errors import DataError
-from otbench.files import file_digest, require_file, unreadable, write_atomically
+from otbench.files import GIT_BLOB, file_digest, require_file, unreadable, write_atomically
 
 RETRIES = 2
 TIMEOUT = 30.0
 """Seconds without an answer from a host before a download counts as failed."""
+_ALGORITHMS = {"sha256": "SHA-256", "md5": "MD5", GIT_BLOB: "git blob id"}
+"""Checksums by the name that they have in messages."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class RemoteFile:
         mirrors: further addresses, tried in this order when `url` fails.
         md5: checksum of the content, 32 hexadecimal digits, for hosts that publish no other; used where `sha256` is
             None.
+        git_blob: name that git has for the content, 40 hexadecimal digits, for files of a repository whose content we
+            never saw; used where the other two are None.
         size: bytes to download, for lists; None where it is not known.
     """
 
@@ -41,23 +45,22 @@ class RemoteFile:
     names: tuple[str, ...]
     mirrors: tuple[str, ...] = ()
     md5: str | None = None
+    git_blob: str | None = None
     size: int | None = None
 
     @property
     def checksum(self) -> str | None:
-        """The known checksum as `sha256:...` or `md5:...`; None where the first download is trusted."""
-        if self.sha256 is not None:
-            return f"sha256:{self.sha256}"
-        return None if self.md5 is None else f"md5:{self.md5}"
+        """The known checksum as `sha256:...`, `md5:...` or `git-blob:...`; None where the first download is trusted."""
+        known = {"sha256": self.sha256, "md5": self.md5, GIT_BLOB: self.git_blob}
+        return next((f"{algorithm}:{digest}" for algorithm, digest in known.items() if digest is not None), None)
 
     @property
     def checked_by(self) -> str:
         """How the content is checked, in words."""
-        if self.sha256 is not None:
-            return "SHA-256"
-        return (
-            "MD5 (its host publishes no other)" if self.md5 else "SHA-256 noted at the first download (none published)"
-        )
+        if self.checksum is None:
+            return "SHA-256 noted at the first download (none published)"
+        algorithm = _ALGORITHMS[self.checksum.split(":")[0]]
+        return algorithm if self.sha256 is not None else f"{algorithm} (its host publishes no other)"
 
 
 def locate(file: RemoteFile, data_dir: Path | None) -> Path:
@@ -122,9 +125,8 @@ def verify(path: Path, file: RemoteFile) -> str:
     if known is None:
         return "no checksum is known"
     algorithm, expected = known.split(":")
-    found = file_digest(path, algorithm)
+    found, name = file_digest(path, algorithm), _ALGORITHMS[algorithm]
     if found != expected:
-        name = {"sha256": "SHA-256", "md5": "MD5"}[algorithm]
         raise DataError(
             f"{path}: wrong checksum: expected {name} {expected}, found {found}. The file is damaged or another "
             f"version; replace it by {file.url}, or move it away to have it downloaded"
@@ -134,7 +136,7 @@ def verify(path: Path, file: RemoteFile) -> str:
 
 def _cache_name(file: RemoteFile) -> str:
     """Return the name in the cache: two tasks may use the same plain name, so a part of what is known is in it."""
-    known = file.sha256 or file.md5 or hashlib.sha256(file.url.encode()).hexdigest()
+    known = file.sha256 or file.md5 or file.git_blob or hashlib.sha256(file.url.encode()).hexdigest()
     return f"{known[:12]}-{Path(file.names[-1]).name}"
 
 
@@ -158,24 +160,45 @@ def _download(file: RemoteFile) -> Path:
     name = _cache_name(file)
     folder = cache_folder()
     known = file.checksum or _noted(folder / name)
+    by_git = known is not None and known.startswith(GIT_BLOB)
+    checked = None if by_git else known  # by pooch, which does not know git's
     progress = sys.stderr.isatty() and importlib.util.find_spec("tqdm") is not None
     failures: dict[str, Exception] = {}
     for url in (file.url, *file.mirrors):
         cache = pooch.create(
-            path=folder, base_url="", registry={name: known}, urls={name: url}, retry_if_failed=RETRIES
+            path=folder,
+            base_url="",
+            registry={name: checked},
+            urls={name: url},
+            retry_if_failed=RETRIES,
         )
         try:
             path = Path(cache.fetch(name, downloader=pooch.HTTPDownloader(progressbar=progress, timeout=TIMEOUT)))
+            if by_git:
+                _keep_if_good(path, file)
             if known is None:
                 write_atomically(_note(path), file_digest(path).encode())
             return path
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, DataError) as error:
             failures[url] = error
     tried = "; ".join(f"{url} ({_reason(error, url)})" for url, error in failures.items())
     raise DataError(
         f"could not download {tried}. Put {file.names[-1]} into a folder and pass "
         "--data-dir FOLDER (or set OTBENCH_DATA_DIR), or try again with a network connection"
     ) from next(iter(failures.values()))
+
+
+def _keep_if_good(path: Path, file: RemoteFile) -> None:
+    """Compare a download with what is known of `file`; one of another content is removed.
+
+    Raises:
+        DataError: it has another content.
+    """
+    try:
+        verify(path, file)
+    except DataError as error:
+        path.unlink(missing_ok=True)
+        raise DataError("its content has another git blob id than expected") from error
 
 
 def _reason(error: Exception, url: str) -> str:

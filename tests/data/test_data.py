@@ -15,6 +15,7 @@ import pytest
 from otbench.data.arrays import load_npy, load_npz
 from otbench.data.remote import RemoteFile, cached_copy, locate, verify
 from otbench.errors import DataError
+from otbench.files import file_digest
 
 CONTENT = b"the content"
 SHA = hashlib.sha256(CONTENT).hexdigest()
@@ -127,6 +128,36 @@ def test_download_with_another_md5_leaves_nothing(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(DataError, match=r"could not download .*hash"):
         locate(MD5, None)
     assert cached_copy(MD5) is None
+
+
+BLOB = RemoteFile(
+    "http://127.0.0.1:9/thing.bin",
+    None,
+    ("thing.bin",),
+    git_blob=hashlib.sha1(b"blob %d\0" % len(CONTENT) + CONTENT).hexdigest(),
+)
+
+
+def test_gits_name_of_the_content_is_checked_where_no_other_is_known(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked = serve(monkeypatch, CONTENT)
+    assert locate(BLOB, None) == locate(BLOB, None)
+    assert asked == [BLOB.url]
+    (tmp_path / "thing.bin").write_bytes(b"something else")
+    with pytest.raises(DataError, match="wrong checksum: expected git blob id"):
+        locate(BLOB, tmp_path)
+    (tmp_path / "empty").touch()
+    assert file_digest(tmp_path / "empty", "git-blob") == "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"  # as git has it
+
+
+def test_download_with_another_git_blob_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    serve(monkeypatch, CONTENT[:-1])
+    with pytest.raises(DataError, match=r"could not download .*another git blob id.*Put thing.bin into a folder"):
+        locate(BLOB, None)
+    assert cached_copy(BLOB) is None
+    serve(monkeypatch, CONTENT)
+    assert locate(BLOB, None).read_bytes() == CONTENT
 
 
 UNKNOWN = RemoteFile("http://127.0.0.1:9/thing.bin", None, ("thing.bin",))

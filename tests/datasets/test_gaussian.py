@@ -242,7 +242,7 @@ def test_the_truth_cannot_be_reached_from_the_problem(pool: str) -> None:
     found = reachable(instance.problem)
     assert any(isinstance(item, torch.Tensor) for item in found)  # the walk does see tensors
     secret = [instance, instance.test, instance.test.source.x, instance.test.target.x, instance.facts]
-    secret += [instance._forward, instance._backward]
+    secret += [instance._known.forward, instance._known.backward]
     assert not {id(item) for item in found} & {id(item) for item in secret}
     values = [torch.from_numpy(exact.forward[0]), torch.from_numpy(exact.backward[0]), *secret[2:4], *secret[5:]]
     for item in found:

@@ -102,3 +102,32 @@ def test_every_image_row_is_one_row_of_its_method_and_source() -> None:
         assert not group["metric"].duplicated().any()
         assert group["note"].nunique() == 1
         assert group["solver"].nunique() == 1
+
+
+def test_rows_of_the_wasserstein_benchmark_say_how_the_iterate_was_chosen() -> None:
+    table = published_table("w2bench")
+    assert list(table.columns) == ["method", "solver", "dim", "metric", "value", "unit", "source", "note"]
+    assert set(table["metric"]) == {"uvp_fwd", "cosine_fwd"}
+    assert (table["source"] != "").all()
+    assert (table["note"] != "").all()
+    assert not table.duplicated(["method", "dim", "metric", "source"]).any()
+    uvp = table[table["metric"] == "uvp_fwd"]
+    assert not uvp["method"].str.contains("identity|constant|linear").any()  # those are ours, not published
+    poster = uvp[uvp["source"].str.endswith("poster")]
+    chosen = poster["note"].str.contains("checkpoint with the lowest UVP")
+    assert set(poster[~chosen]["method"]) == {"MM-B", "LS", "WGAN-QC"}
+    assert poster[~chosen]["note"].str.contains("last iterate").all()
+    others = uvp[~uvp["source"].str.endswith("poster")]
+    assert (others["note"].str.contains("second-hand") | (others["method"] == "OTP")).all()
+    unstable = {(row["method"], row["dim"]) for _, row in uvp.iterrows() if "unstable" in row["note"]}
+    assert unstable == {("MM", 128), ("MM", 256), ("MMv2", 64), ("MMv2", 128), ("MMv2", 256)}
+
+
+def test_rows_of_the_wasserstein_benchmark_have_the_values_of_their_sources() -> None:
+    table = published_table("w2bench")
+    values = {method: list(group["value"]) for method, group in table.groupby("method")}
+    assert values["MMv1"] == [0.2, 1.0, 1.8, 1.4, 6.9, 8.1, 2.2, 2.6]
+    assert values["MM:R"] == [0.1, 0.3, 0.7, 1.9, 2.8, 4.5]  # it diverged at 128 and 256
+    assert values["ENOT"] == [0.02, 0.03, 0.14, 0.24, 0.67, 0.56, 0.30, 0.51]
+    poster = table[table["source"].str.endswith("poster")]
+    assert list(poster.groupby("dim")["value"].min()) == [0.1, 0.3, 0.7, 1.4, 2.8, 3.2, 2.0, 2.6]

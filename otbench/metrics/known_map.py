@@ -1,0 +1,73 @@
+"""All scores of a trained pair of maps where the exact ones are known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from otbench.metrics.uvp import cosine, mean_square, uvp
+from otbench.reporting import Metric
+from otbench.task import Outputs
+
+KNOWN_MAP_METRICS = (
+    Metric("uvp_fwd", "UVP fwd", "%", primary=True, flag_worse=True),
+    Metric("uvp_bwd", "UVP bwd", "%", primary=True, flag_worse=True),
+    Metric("uvp_mean", "UVP mean T", "%", primary=True, flag_worse=True),
+    Metric("cosine_fwd", "cosine fwd", higher_is_better=True),
+    Metric("cosine_bwd", "cosine bwd", higher_is_better=True),
+    Metric("cost", "cost", "data units^2"),
+    Metric("cost_gap", "cost gap", "%"),
+    Metric("inverse_gap", "|S(T(x))-x|^2", "%"),
+)
+"""What `KnownMaps.scores` returns."""
+_NO_COST = 1e-12
+"""Below this share of the variances the exact cost is rounding error: the two measures are the same."""
+
+
+@dataclass(frozen=True)
+class KnownMaps:
+    """Test points, where the exact maps take them, and what scores are relative to; points in float64 on the CPU.
+
+    Attributes:
+        x: points of the source, shape (n, d).
+        forward: their exact images T*(x), shape (n, d).
+        y: points of the target, shape (m, d).
+        backward: their exact images S*(y), shape (m, d).
+        variances: total variances of source and target.
+        cost: E|x - T*(x)|^2 / 2 in the population.
+    """
+
+    x: Tensor
+    forward: Tensor
+    y: Tensor
+    backward: Tensor
+    variances: tuple[float, float]
+    cost: float
+
+    def scores(self, outputs: Outputs) -> dict[str, float]:
+        """Return metrics by name; cosines that are 0/0 and backward scores of one-way maps are left out.
+
+        `uvp_fwd` of a stochastic map is that of single draws, `uvp_mean` that of the mean over draws.
+
+        The sampling error of the cost is nearly that of the exact map on the same points, so `cost_gap` is relative
+        to the latter: (cost of T - cost of T*, both on the test points) / exact cost.
+        """
+        variance0, variance1 = self.variances
+        moves = self.cost > _NO_COST * (variance0 + variance1)
+        forward = outputs.forward.cpu().double()
+        cost, exact_cost = mean_square(forward - self.x) / 2, mean_square(self.forward - self.x) / 2
+        scores: dict[str, float | None] = {
+            "uvp_fwd": uvp(forward, self.forward, variance1),
+            "cosine_fwd": cosine(self.x, forward, self.forward) if moves else None,
+            "cost": cost,
+            "cost_gap": 100 * (cost - exact_cost) / self.cost if moves else None,
+        }
+        if outputs.forward_mean is not None:
+            scores["uvp_mean"] = uvp(outputs.forward_mean, self.forward, variance1)
+        if outputs.backward is not None:
+            scores["uvp_bwd"] = uvp(outputs.backward, self.backward, variance0)
+            scores["cosine_bwd"] = cosine(self.y, outputs.backward, self.backward) if moves else None
+        if outputs.roundtrip is not None:
+            scores["inverse_gap"] = uvp(outputs.roundtrip, self.x, variance0)
+        return {name: value for name, value in scores.items() if value is not None}
