@@ -13,7 +13,6 @@ from otbench.cli.common import (
     AddCommand,
     data_folder,
     default_out,
-    plugin_files,
     program_name,
     registry_of,
     warn,
@@ -97,7 +96,6 @@ def _execute(plan: Plan, store: Store, request: Request, options: argparse.Names
             jobs=request.jobs,
             force=options.force,
             data_dir=request.data_dir,
-            plugins=plugin_files(options),
             listen=display.show,
         )
     warn(store.passed_over)

@@ -35,6 +35,9 @@ BEYOND = re.compile(
 """Where the search stops. The processes of a run find plugins, hear jobs and write records by these modules: they carry
 numbers and make none, and a change of how results are found, kept or shown must not rename every run."""
 
+HEAVY = ("ot", "pytorch_optimizer", "scipy", "sklearn", "torchdiffeq")
+"""Packages of others that take long to import, and are safe to have where processes are forked from."""
+
 INPUT = "input "
 """What a record's source names begin with that are data, not code."""
 
@@ -67,6 +70,14 @@ def solver_code(solver: Entry) -> str:
 def modules_of(solver: Entry, task: Entry, *, package: Path = _PACKAGE) -> dict[str, Path]:
     """Return the files of the modules that make the numbers of `solver` on `task`, by full name of the module."""
     return _modules((solver, task), ROOTS, package=package)
+
+
+def packages_of(solver: Entry, task: Entry) -> list[str]:
+    """Return what the modules of `solver` and `task` import of packages of others, by full name, without plugins'."""
+    found: set[str] = set()
+    for name, path in _modules([entry for entry in (solver, task) if entry.origin == "built in"], ()).items():
+        found |= imported(path.read_bytes(), name, package=path.name == "__init__.py")
+    return sorted(name for name in found if name.partition(".")[0] in HEAVY)
 
 
 def _modules(entries: Sequence[Entry], roots: Sequence[str], *, package: Path = _PACKAGE) -> dict[str, Path]:

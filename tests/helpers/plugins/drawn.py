@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from otbench.problem import Batch, PoolMeasure, Problem, QuadraticCost
-from otbench.solver import Config, Context, Field, Solver, StepInfo, register_solver
+from otbench.solver import Config, Context, Field, Solver, StepInfo, Transport, register_solver
 from otbench.task import Instance, Metric, Outputs, Picture, Task, TestData, register_task
 
 
@@ -54,16 +54,18 @@ class StayConfig(Config):
 class Stay(Solver[StayConfig]):
     """Moves nothing."""
 
-    reads_label = True
-
     def __init__(self, problem: Problem, config: StayConfig, context: Context) -> None:
         super().__init__(problem, config, context)
 
     def step(self) -> StepInfo:
         return StepInfo(0.0, done=True)
 
-    def forward_map(self, x, label=None, *, generator=None):
-        return x
+    def transport(self):
+        return Still()
 
-    def stored_modules(self):
-        return {}
+
+class Still(Transport):
+    reads_label = True
+
+    def forward(self, x, label=None, generator=None):
+        return x

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from otbench.harness import measure
 from otbench.problem import Problem
-from otbench.solver import Config, Context, Field, Solver, StepInfo, register_solver
+from otbench.solver import Config, Context, Field, Solver, StepInfo, Transport, register_solver
 
 
 class RogueConfig(Config):
@@ -55,7 +55,7 @@ class Rogue(Solver[RogueConfig]):
 
     def __init__(self, problem: Problem, config: RogueConfig, context: Context) -> None:
         super().__init__(problem, config, context)
-        self.net = nn.Linear(1, problem.dim)
+        self.maps = Stay(problem.dim, config.how)
         self.count = 0
 
     def step(self) -> StepInfo:
@@ -106,7 +106,19 @@ class Rogue(Solver[RogueConfig]):
             real, now = time.perf_counter, time.perf_counter()
             measure.perf_counter = lambda: now + (real() - now) / 10
 
-    def forward_map(self, x: Tensor, label: Tensor | None = None, *, generator: object = None) -> Tensor:
+    def transport(self) -> Stay:
+        return self.maps
+
+
+class Stay(Transport):
+    """Leaves points where they are, in a form that need not be theirs."""
+
+    def __init__(self, dim: int, how: str) -> None:
+        super().__init__()
+        self.net = nn.Parameter(torch.zeros(dim))
+        self.how = how
+
+    def forward(self, x: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
         return {
             "column": lambda: x[:, :1],
             "row": lambda: x[:1],
@@ -114,7 +126,4 @@ class Rogue(Solver[RogueConfig]):
             "complex": lambda: x.to(torch.complex64),
             "meta": lambda: x.to("meta"),
             "list": lambda: x.tolist(),
-        }.get(self.config.how, lambda: x)()
-
-    def stored_modules(self) -> dict[str, nn.Module]:
-        return {"net": self.net}
+        }.get(self.how, lambda: x)()
