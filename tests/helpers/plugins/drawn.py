@@ -50,6 +50,13 @@ class StayConfig(Config):
     pass
 
 
+class Unmoved(Transport):
+    reads_label = True
+
+    def forward(self, x, label=None, generator=None):
+        return x
+
+
 @register_solver("stay", config=StayConfig, reference="none", presets={"smoke": {"steps": 1}, "quick": {"steps": 1}})
 class Stay(Solver[StayConfig]):
     """Moves nothing."""
@@ -60,12 +67,5 @@ class Stay(Solver[StayConfig]):
     def step(self) -> StepInfo:
         return StepInfo(0.0, done=True)
 
-    def transport(self):
-        return Still()
-
-
-class Still(Transport):
-    reads_label = True
-
-    def forward(self, x, label=None, generator=None):
-        return x
+    def transport(self) -> Unmoved:
+        return Unmoved()

@@ -55,7 +55,7 @@ class Rogue(Solver[RogueConfig]):
 
     def __init__(self, problem: Problem, config: RogueConfig, context: Context) -> None:
         super().__init__(problem, config, context)
-        self.maps = Stay(problem.dim, config.how)
+        self.net = nn.Linear(1, problem.dim)
         self.count = 0
 
     def step(self) -> StepInfo:
@@ -106,19 +106,18 @@ class Rogue(Solver[RogueConfig]):
             real, now = time.perf_counter, time.perf_counter()
             measure.perf_counter = lambda: now + (real() - now) / 10
 
-    def transport(self) -> Stay:
-        return self.maps
+    def transport(self) -> Rogues:
+        return Rogues(self.net.weight.detach(), self.config.how)
 
 
-class Stay(Transport):
-    """Leaves points where they are, in a form that need not be theirs."""
+class Rogues(Transport):
+    """Returns what it is told to."""
 
-    def __init__(self, dim: int, how: str) -> None:
+    def __init__(self, weight: Tensor, how: str) -> None:
         super().__init__()
-        self.net = nn.Parameter(torch.zeros(dim))
-        self.how = how
+        self.weight, self.how = nn.Parameter(weight), how
 
-    def forward(self, x: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+    def forward(self, x: Tensor, label: Tensor | None = None, generator: object = None) -> Tensor:
         return {
             "column": lambda: x[:, :1],
             "row": lambda: x[:1],

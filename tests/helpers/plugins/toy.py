@@ -80,14 +80,14 @@ class Chosen:
 
 
 class Shift(Transport):
-    def __init__(self, dim: int) -> None:
+    def __init__(self, by: Tensor) -> None:
         super().__init__()
-        self.by = nn.Parameter(torch.zeros(dim))
+        self.by = nn.Parameter(by)
 
-    def forward(self, x: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+    def forward(self, x: Tensor, label: Tensor | None = None, generator=None) -> Tensor:
         return x + self.by
 
-    def backward(self, y: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+    def backward(self, y: Tensor, label: Tensor | None = None, generator=None) -> Tensor:
         return y - self.by
 
 
@@ -101,7 +101,7 @@ class ToyShift(Solver[ToyConfig]):
     def __init__(self, problem: Problem, config: ToyConfig, context: Context) -> None:
         super().__init__(problem, config, context)
         self.settings = Chosen(25 * problem.dim)
-        self.net = Shift(problem.dim).to(context.device, context.dtype)
+        self.net = Shift(torch.zeros(problem.dim, device=context.device, dtype=context.dtype))
         self.optimiser = torch.optim.Adam(self.net.parameters(), lr=config.lr)
         self.count = 0
 
