@@ -18,9 +18,9 @@ from otbench.errors import PluginError, UsageError
 from otbench.harness.identity import INPUT, code_of
 from otbench.harness.messages import Planned
 from otbench.harness.selection import Selection, as_grid, check_number, integers, parse
-from otbench.harness.syntax import digest
 from otbench.names import hint
 from otbench.plugins.registry import Entry, Registry
+from otbench.plugins.syntax import digest
 from otbench.records.record import RunSpec
 from otbench.registration import MAX_STEPS, PRESETS, Registration
 from otbench.task import Task
