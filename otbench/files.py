@@ -110,11 +110,11 @@ def require_file(path: Path) -> None:
     """
     try:
         if path.is_dir():
-            raise DataError(f"{path}: is a folder, not a file; name the file itself")
+            raise DataError(f"{shown(path)}: is a folder, not a file; name the file itself")
         if not path.exists():
-            raise DataError(f"{path}: no such file; check the path")
+            raise DataError(f"{shown(path)}: no such file; check the path")
         if not path.is_file():
-            raise DataError(f"{path}: is not a regular file")
+            raise DataError(f"{shown(path)}: is not a regular file")
     except OSError as error:
         raise unreadable(path, error) from error
 
