@@ -140,7 +140,6 @@ def _trained(
         trainer = train.Trainer(
             solver,
             progress,
-            evaluate=dict,
             memory=_NotMeasured(problem.device),
             stop=asked.is_set,
             report=report,

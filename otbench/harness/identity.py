@@ -23,13 +23,18 @@ from otbench.plugins.syntax import code_digest, digest
 from otbench.records.record import Record
 from otbench.records.verified import Outcome, Verification
 
-ROOTS = ("otbench.harness.worker", "otbench.harness.train", "otbench.harness.evaluate", "otbench.harness.measure")
+ROOTS = tuple(
+    f"otbench.harness.{name}"
+    for name in ("judge", "trainer", "applier", "images", "spool", "train", "evaluate", "measure")
+)
 """What every run goes through: it seeds and draws, trains and ends the budget, applies maps and scores, reads clocks.
 `problem`, `samplers`, `solver`, `task` and the like come in because these or a plugin import them."""
 
-BEYOND = re.compile(r"otbench\.(cli|compare|plugins|records|report|harness\.messages)(\.|$)")
-"""Where the search stops. The worker finds plugins, hears jobs and writes records by these modules: they carry numbers
-and make none, and a change of how results are found, kept or shown must not rename every run."""
+BEYOND = re.compile(
+    r"otbench\.(cli|compare|plugins|records|report|harness\.(failures|guard|identity|messages))(\.|$)"
+)
+"""Where the search stops. The processes of a run find plugins, hear jobs and write records by these modules: they carry
+numbers and make none, and a change of how results are found, kept or shown must not rename every run."""
 
 INPUT = "input "
 """What a record's source names begin with that are data, not code."""

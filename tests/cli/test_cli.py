@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from otbench.cli import main
-from otbench.files import results_folder
 from otbench.errors import UsageError
+from otbench.files import results_folder
 from otbench.harness.plan import Plan, Request, make_plan
 from otbench.plugins.registry import Registry
 from otbench.records.record import Status

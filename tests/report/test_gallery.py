@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from otbench.harness.worker import Job, Planned, _Run
 
 from otbench.compare.accept import accept
 from otbench.errors import DataError, StoreError
-from otbench.harness.worker import Job, Planned, _Run
 from otbench.picture import MAX_BYTES, POINTS, Picture
 from otbench.records.record import PictureInfo, Record, RunSpec, Status
 from otbench.records.store import Store, read_pictures
