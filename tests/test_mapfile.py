@@ -191,8 +191,7 @@ def test_a_flipped_byte_gives_the_sentence_or_the_same_map(place: int, bit: int,
     good = read_map(kept)
     try:
         found = read_map(path)
-    except DataError as error:
-        assert str(error).isprintable()
+    except DataError:
         return
     assert found.digest == good.digest
     assert json.dumps(found.modules) == json.dumps(good.modules)

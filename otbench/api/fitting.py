@@ -198,7 +198,8 @@ def _problem(
         aside = min(int(validation * len(x)), len(x) - 2)
         kept, held = order[aside:].sort().values, order[:aside].sort().values
         measures.append(PoolMeasure(x[kept], validation=x[held] if aside else None))
-    return Problem(*measures, cost, where, dtype)
+    source, target = measures
+    return Problem(source, target, cost, where, dtype)
 
 
 def _cost(cost: object, exponent: object) -> Cost:
@@ -226,7 +227,7 @@ def _undisturbed() -> Iterator[None]:
     """Give the caller's random states, threads and modes back as they were."""
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  (the global state is the point)
     threads, usual = torch.get_num_threads(), torch.get_default_dtype()
-    cards = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    cards = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     with torch.random.fork_rng(cards), torch.inference_mode(False), torch.enable_grad():
         torch.set_default_dtype(torch.float32)
         try:

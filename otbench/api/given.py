@@ -7,7 +7,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, ParamSpec, TypeAlias, TypeVar
+from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
 
 import numpy as np
 import torch
@@ -118,7 +118,9 @@ def dtype_of(value: object) -> torch.dtype:
     """
     known = {"float32": torch.float32, "float64": torch.float64}
     try:
-        name = str(value).removeprefix("torch.") if isinstance(value, torch.dtype) else np.dtype(value).name  # type: ignore[call-overload]
+        name = (
+            str(value).removeprefix("torch.") if isinstance(value, torch.dtype) else np.dtype(cast("Any", value)).name
+        )
     except TypeError:
         name = ""
     if name not in known:
@@ -160,7 +162,7 @@ def number(name: str, value: object) -> float | None:
         UsageError: it is something else.
     """
     if value is None or (isinstance(value, (int, float, np.number)) and not isinstance(value, bool)):
-        return None if value is None else float(value)  # type: ignore[arg-type]
+        return None if value is None else float(value)
     raise UsageError(f"--{name}: must be a number, not {_kind(value)}")
 
 

@@ -158,9 +158,12 @@ def score(
         raise UsageError(
             f"transport: must be what otbench.fit or otbench.load returns, not a {type(transport).__name__}"
         )
-    kind = {"device": transport.device, "dtype": transport.dtype}
-    here, there = given.points("x", x).to(**kind), given.points("y", y).to(**kind)
-    known = None if training is None else given.points("training", training).to(**kind)
+
+    def points(name: str, value: Points) -> Tensor:
+        return given.points(name, value).to(transport.device, transport.dtype)
+
+    here, there = points("x", x), points("y", y)
+    known = None if training is None else points("training", training)
     shapes = {tuple(side.shape[1:]) for side in (here, there, known) if side is not None}
     if len(shapes) > 1:
         raise UsageError(

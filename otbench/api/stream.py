@@ -114,4 +114,4 @@ def _classes(path: Path, count: int) -> NDArray[Any]:
             f"--labels {shown(path)}: must hold one whole number for each of {count} points, shape ({count},), not "
             f"{found.dtype} of shape {found.shape}"
         )
-    return found.astype(np.int64)
+    return np.asarray(found, dtype=np.int64)

@@ -30,9 +30,7 @@ ROOTS = tuple(
 """What every run goes through: it seeds and draws, trains and ends the budget, applies maps and scores, reads clocks.
 `problem`, `samplers`, `solver`, `task` and the like come in because these or a plugin import them."""
 
-BEYOND = re.compile(
-    r"otbench\.(cli|compare|plugins|records|report|harness\.(failures|guard|identity|messages))(\.|$)"
-)
+BEYOND = re.compile(r"otbench\.(cli|compare|plugins|records|report|harness\.(failures|guard|identity|messages))(\.|$)")
 """Where the search stops. The processes of a run find plugins, hear jobs and write records by these modules: they carry
 numbers and make none, and a change of how results are found, kept or shown must not rename every run."""
 

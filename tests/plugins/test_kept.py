@@ -53,7 +53,7 @@ class Mine(Solver[MineConfig]):
 
     def __init__(self, problem, config, context):
         super().__init__(problem, config, context)
-        self.pile = Pile(config.layers)
+        self.pile = Pile(layers=config.layers)
 
     def step(self):
         return StepInfo(0.0, done=True)
@@ -154,7 +154,7 @@ def test_the_same_code_with_other_comments_is_the_same(mine: Path, tmp_path: Pat
     [
         ("Linear(width, width)", "Linear(width, width + 1)", "its tensors do not fit"),
         ("range(layers)", "range(layers + 1)", "its tensors do not fit"),
-        ("layers: int, width: int = 2) -> None:", "depth: int, width: int = 2) -> None:\n        layers = depth", "built"),
+        ("layers: int, width", "layers: int, depth: int, width", "cannot be built as described"),
         ("class Through(Transport)", "class Through(Recorded)", "is no Transport"),
     ],
 )
