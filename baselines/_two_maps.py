@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from otbench.solver import Config, No, Problem, Solver, Support
+from otbench.solver import Config, No, Problem, Solver, Support, Transport
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -20,6 +19,7 @@ class TwoMaps(Solver[ConfigT], Generic[ConfigT, ModuleT]):
     Where `reads_label`, the modules are given the classes, too, shape (n,).
     """
 
+    reads_label: ClassVar[bool] = False
     _forward: ModuleT
     _backward: ModuleT
 
@@ -30,26 +30,23 @@ class TwoMaps(Solver[ConfigT], Generic[ConfigT, ModuleT]):
             return No(f"shapes differ: {problem.source.shape} and {problem.target.shape}")
         return super().supports(problem)
 
-    def forward_map(
-        self, x: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Return T(x), shape (n, *shape)."""
-        return self._move(self._forward, x, label)
+    def transport(self) -> Transport:
+        """Return both maps with what they hold; of discrete plans, S is not the inverse of T off the samples."""
+        return TwoModules(self._forward, self._backward, reads_label=self.reads_label)
 
-    def backward_map(
-        self, y: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Return S(y), shape (n, *shape); of discrete plans, not the inverse of T off the samples."""
-        return self._move(self._backward, y, label)
 
-    def stored_modules(self) -> Mapping[str, nn.Module]:
-        """Return both maps with what they hold."""
-        return {"forward": self._forward, "backward": self._backward}
+class TwoModules(Transport):
+    """T and S as one module each."""
 
-    @torch.no_grad()
-    def _move(self, network: nn.Module, x: Tensor, label: Tensor | None) -> Tensor:
-        if not self.reads_label:
-            return network(x)  # type: ignore[no-any-return]
-        if label is None:
-            raise ValueError("these maps go class by class: they need the class of each point")
-        return network(x, label)  # type: ignore[no-any-return]
+    def __init__(self, there: nn.Module, back: nn.Module, *, reads_label: bool = False) -> None:
+        """Hold both modules, each from (n, *shape) to (n, *shape); where `reads_label`, they take the classes, too."""
+        super().__init__()
+        self.there, self.back, self.reads_label = there, back, reads_label
+
+    def forward(self, x: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """Return T(x), same shape as `x` (n, *shape)."""
+        return self.there(x, label) if self.reads_label else self.there(x)  # type: ignore[no-any-return]
+
+    def backward(self, y: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """Return S(y), same shape as `y` (n, *shape)."""
+        return self.back(y, label) if self.reads_label else self.back(y)  # type: ignore[no-any-return]

@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from otbench.baselines._two_maps import TwoMaps
 from otbench.ops.points import class_points
 from otbench.problem import PoolMeasure
+from otbench.recorded import Recorded
 from otbench.solver import Config, Context, No, Problem, StepInfo, Support, Yes, register_baseline
 
 
-class _Means(nn.Module):
+class Means(Recorded):
     """One stored point for each class."""
 
     means: Tensor
 
-    def __init__(self, classes: int, like: Tensor, shape: tuple[int, ...]) -> None:
+    def __init__(self, means: Tensor) -> None:
+        """Hold the points, shape (classes, *shape)."""
         super().__init__()
-        self.register_buffer("means", like.new_zeros(classes, *shape))
+        self.register_buffer("means", means)
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        """Return the point of each class in `label`, shape (n, *shape)."""
         return self.means[label]
 
 
 @register_baseline("class_mean", config=Config, reference="none: T(x, k) = E[y | k]")
-class ClassMean(TwoMaps[Config, _Means]):
+class ClassMean(TwoMaps[Config, Means]):
     """Sends every point to the mean of the labelled training points of its class on the other side."""
 
     reads_label = True
@@ -41,9 +44,9 @@ class ClassMean(TwoMaps[Config, _Means]):
     def __init__(self, problem: Problem, config: Config, context: Context) -> None:
         """Start at zero; the means are read by the step."""
         super().__init__(problem, config, context)
-        like = torch.zeros((), device=context.device, dtype=context.dtype)
         self._forward, self._backward = (
-            _Means(side.classes, like, side.shape) for side in (problem.target, problem.source)
+            Means(torch.zeros(side.classes, *side.shape, device=context.device, dtype=context.dtype))
+            for side in (problem.target, problem.source)
         )
 
     def step(self) -> StepInfo:

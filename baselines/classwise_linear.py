@@ -13,15 +13,22 @@ from otbench.baselines._two_maps import TwoMaps
 from otbench.baselines.linear import LinearConfig, set_bures
 from otbench.nets.affine import AffineMap
 from otbench.ops.points import class_points
+from otbench.recorded import Recorded
 from otbench.solver import Context, No, Problem, StepInfo, Support, register_baseline
 
 
-class _ByClass(nn.ModuleList):
+class ByClass(Recorded):
     """One map for each class; unlabelled points (-1) stay where they are."""
 
+    def __init__(self, maps: list[AffineMap]) -> None:
+        """Hold the maps, in the order of the classes."""
+        super().__init__()
+        self.maps = nn.ModuleList(maps)
+
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        """Return the images of `x` (n, *shape), of the classes `label` (n,)."""
         image = x.clone()
-        for k, network in enumerate(self):
+        for k, network in enumerate(self.maps):
             image[label == k] = network(x[label == k])
         return image
 
@@ -31,7 +38,7 @@ class _ByClass(nn.ModuleList):
     config=LinearConfig,
     reference="Knott, Smith, On the optimal mapping of distributions, JOTA 43, 1984; Flamary et al., POT, JMLR 2021",
 )
-class ClasswiseLinear(TwoMaps[LinearConfig, _ByClass]):
+class ClasswiseLinear(TwoMaps[LinearConfig, ByClass]):
     """Bures map of each class, from the moments of its labelled training points; reads the class of a point."""
 
     reads_label = True
@@ -47,12 +54,13 @@ class ClasswiseLinear(TwoMaps[LinearConfig, _ByClass]):
         super().__init__(problem, config, context)
         eye = torch.eye(problem.dim, device=context.device, dtype=context.dtype)
         self._forward, self._backward = (
-            _ByClass(AffineMap(eye.clone(), torch.zeros_like(eye[0])) for _ in range(problem.classes)) for _ in range(2)
+            ByClass([AffineMap(eye.clone(), torch.zeros_like(eye[0])) for _ in range(problem.classes)])
+            for _ in range(2)
         )
 
     def step(self) -> StepInfo:
         """Read the moments of each class and compute its maps, in float64 on the CPU: one transfer each way."""
-        for k, (forward, backward) in enumerate(zip(self._forward, self._backward, strict=True)):
+        for k, (forward, backward) in enumerate(zip(self._forward.maps, self._backward.maps, strict=True)):
             assert isinstance(forward, AffineMap)
             assert isinstance(backward, AffineMap)
             x, y = (

@@ -12,10 +12,11 @@ import numpy as np
 import ot
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from otbench.baselines._two_maps import TwoMaps
 from otbench.ops.points import training_points
+from otbench.recorded import Recorded
 from otbench.solver import Config, Context, Field, Problem, StepInfo, register_baseline
 
 CHUNK = 4096
@@ -31,7 +32,7 @@ class EMDConfig(Config):
     )
 
 
-class NearestShift(nn.Module):
+class NearestShift(Recorded):
     """x -> x + shift of the nearest stored point; on flattened points."""
 
     points: Tensor

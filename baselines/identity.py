@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from torch import Tensor
 
-from otbench.baselines._two_maps import TwoMaps
-from otbench.solver import Config, Context, No, Problem, StepInfo, Support, Yes, register_baseline
+from otbench.solver import Config, No, Problem, Solver, StepInfo, Support, Transport, Yes, register_baseline
 
 
 @register_baseline("identity", config=Config, reference="none: T(x) = x", always=True)
-class Identity(TwoMaps[Config, nn.Identity]):
+class Identity(Solver[Config]):
     """Leaves every point where it is; a solver that ends above it has made things worse."""
 
     @classmethod
@@ -18,11 +18,22 @@ class Identity(TwoMaps[Config, nn.Identity]):
         same = problem.source.shape == problem.target.shape
         return Yes if same else No(f"shapes differ: {problem.source.shape} and {problem.target.shape}")
 
-    def __init__(self, problem: Problem, config: Config, context: Context) -> None:
-        """Nothing is to be kept: both maps are the same empty module."""
-        super().__init__(problem, config, context)
-        self._forward = self._backward = nn.Identity()
-
     def step(self) -> StepInfo:
         """Do nothing."""
         return StepInfo(0.0, done=True)
+
+    def transport(self) -> Unmoved:
+        """Return the identity, which keeps nothing."""
+        return Unmoved()
+
+
+class Unmoved(Transport):
+    """T(x) = x and S(y) = y."""
+
+    def forward(self, x: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """Return `x`."""
+        return x
+
+    def backward(self, y: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """Return `y`."""
+        return y

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from otbench.baselines._two_maps import TwoMaps
+from otbench.baselines._two_maps import TwoMaps, TwoModules
 from otbench.nets.affine import AffineMap
 from otbench.ops.points import training_points
 from otbench.solver import Config, Context, Field, Problem, StepInfo, register_baseline
@@ -47,9 +47,15 @@ class Linear(TwoMaps[LinearConfig, AffineMap]):
         set_bures(self._forward, self._backward, x, y, ridge=self.config.ridge)
         return StepInfo(0.0, done=True)
 
-    def forward_map_with_grad(self, x: Tensor, label: Tensor | None = None) -> Tensor:
-        """Return T(x), shape (n, *shape), with a graph back to `x`."""
-        return self._forward(x)  # type: ignore[no-any-return]
+    def transport(self) -> TwoAffine:
+        """Return both maps."""
+        return TwoAffine(self._forward, self._backward)
+
+
+class TwoAffine(TwoModules):
+    """Two affine maps."""
+
+    differentiable = True
 
 
 def set_bures(forward: AffineMap, backward: AffineMap, x: Tensor, y: Tensor, *, ridge: float) -> None:

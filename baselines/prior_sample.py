@@ -6,21 +6,16 @@ moved is not looked at.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from otbench.nets.affine import AffineMap
 from otbench.ops.points import training_points
-from otbench.solver import Config, Context, No, Problem, Solver, StepInfo, Support, Yes, register_baseline
+from otbench.solver import Config, Context, No, Problem, Solver, StepInfo, Support, Transport, Yes, register_baseline
 
 
 @register_baseline("prior_sample", config=Config, reference="none: T(x) ~ N(E[y], diag Var[y])")
 class PriorSample(Solver[Config]):
     """Sends every point to a fresh draw from a Gaussian with the target's mean and variances."""
-
-    stochastic = True
 
     @classmethod
     def supports(cls, problem: Problem) -> Support:
@@ -32,24 +27,34 @@ class PriorSample(Solver[Config]):
     def __init__(self, problem: Problem, config: Config, context: Context) -> None:
         """Start at zero; the moments are read by the step."""
         super().__init__(problem, config, context)
-        self._spread, self._mean = (
-            AffineMap(None, torch.zeros(problem.dim, device=context.device, dtype=context.dtype)) for _ in range(2)
-        )
+        self.mean, self.spread = torch.zeros(2, problem.dim, device=context.device, dtype=context.dtype).unbind()
 
     def step(self) -> StepInfo:
         """Read the moments of the target's pool, in float64 on the CPU: one transfer from the device."""
         y = training_points(self.problem.target, self.context.generator).cpu().double()
-        self._mean.offset.copy_(y.mean(0))
-        self._spread.offset.copy_(y.std(0))
+        self.mean.copy_(y.mean(0))
+        self.spread.copy_(y.std(0))
         return StepInfo(0.0, done=True)
 
-    def forward_map(
-        self, x: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def transport(self) -> Draw:
+        """Return the Gaussian."""
+        return Draw(self.mean, self.spread)
+
+
+class Draw(Transport):
+    """A fresh draw from a Gaussian for each point."""
+
+    stochastic = True
+    mean: Tensor
+    spread: Tensor
+
+    def __init__(self, mean: Tensor, spread: Tensor) -> None:
+        """Hold mean and standard deviations, each of shape (d,)."""
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("spread", spread)
+
+    def forward(self, x: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
         """Return one draw for each point of `x`, shape (n, d)."""
         noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-        return noise * self._spread.offset + self._mean.offset
-
-    def stored_modules(self) -> Mapping[str, nn.Module]:
-        """Return mean and spread."""
-        return {"mean": self._mean, "spread": self._spread}
+        return noise * self.spread + self.mean

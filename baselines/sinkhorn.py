@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import ot
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from otbench.baselines._two_maps import TwoMaps
 from otbench.ops.points import training_points
+from otbench.recorded import Recorded
 from otbench.solver import Config, Context, Field, Problem, StepInfo, register_baseline
 
 CHUNK = 4096
@@ -33,7 +34,7 @@ class SinkhornConfig(Config):
     tolerance: float = Field(1e-6, "stop at this error of the plan's marginals (2-norm)", gt=0)
 
 
-class SoftmaxMap(nn.Module):
+class SoftmaxMap(Recorded):
     """x -> softmax-weighted mean of stored points; on flattened points."""
 
     points: Tensor

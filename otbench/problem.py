@@ -209,13 +209,18 @@ def with_class(x: Tensor, label: Tensor | None, classes: int) -> Tensor:
 
 
 class Cost(abc.ABC):
-    """A ground cost c(x, y) = l(y - x) with l strictly convex and even, and its Hamiltonian H = l*.
+    """A ground cost c(x, y) = l(y - x) with l(z) = sum_i |z_i|^p / p, p > 1, and its Hamiltonian H = l*.
 
     With potential u of the Hamilton-Jacobi equation u_t + H(grad u) = 0, mass at x moves with velocity
     grad H(grad u(x, 0)).
+
+    Attributes:
+        name: for tables and messages.
+        exponent: p; `cost_of` makes the cost again.
     """
 
     name: str
+    exponent: float
 
     @abc.abstractmethod
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
@@ -233,7 +238,7 @@ class Cost(abc.ABC):
 class QuadraticCost(Cost):
     """c(x, y) = |x - y|^2 / 2, H(p) = |p|^2 / 2."""
 
-    name = "quadratic"
+    name, exponent = "quadratic", 2.0
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """Return |x_i - y_i|^2 / 2, shape (n,)."""
@@ -259,13 +264,13 @@ class PowerCost(Cost):
         """
         if not p > 1:
             raise ValueError(f"the exponent must exceed 1, got {p}")
-        self.p = p
+        self.exponent = p
         self.conjugate = p / (p - 1)
         self.name = f"power {p:g}"
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """Return sum_i |x_i - y_i|^p / p, shape (n,)."""
-        return (x - y).flatten(1).abs().pow(self.p).sum(1) / self.p
+        return (x - y).flatten(1).abs().pow(self.exponent).sum(1) / self.exponent
 
     def hamiltonian(self, p: Tensor) -> Tensor:
         """Return sum_i |p_i|^q' / q', shape (n,)."""
@@ -274,6 +279,15 @@ class PowerCost(Cost):
     def velocity(self, p: Tensor) -> Tensor:
         """Return sign(p) |p|^(q'-1), shape (n, d)."""
         return p.sign() * p.abs().pow(self.conjugate - 1)
+
+
+def cost_of(exponent: float) -> Cost:
+    """Return the cost with this exponent, as `Cost.exponent` tells it.
+
+    Raises:
+        ValueError: it does not exceed 1.
+    """
+    return QuadraticCost() if exponent == 2 else PowerCost(exponent)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,9 @@ A solver is one file with one class, registered by `register_solver`:
     class Mine(Solver[MineConfig]):
         ...
 
-Optional abilities are declared by being defined: `backward_map`, `validate` with `validate_every`, `log_prob`,
-`forward_map_with_grad`, `backward_map_with_grad`, `velocity`, `interpolate`. `transductive = True` says that only the
-training pool itself can be moved; `stochastic = True`, that a map draws from its `generator`; `reads_label = True`,
-that the maps are given the class of the point that they move.
+Training leaves a `Transport` (`otbench.transport`): the maps, and what must be stored to apply them. A solver file
+reads as parameters, networks, step, transport. `validate` with `validate_every` is optional. `transductive = True` says
+that only the training pool itself can be moved.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from torch import Tensor, nn
 from otbench.config import Config, Field
 from otbench.problem import Batch, Measure, Problem
 from otbench.registration import Preset, register_baseline, register_solver
+from otbench.transport import Transport
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -34,10 +34,6 @@ __all__ = [
     "Config",
     "Context",
     "Field",
-    "HasBackward",
-    "HasBackwardGradient",
-    "HasForwardGradient",
-    "HasLogProb",
     "HasValidate",
     "Measure",
     "No",
@@ -46,6 +42,7 @@ __all__ = [
     "Solver",
     "StepInfo",
     "Support",
+    "Transport",
     "Yes",
     "networks",
     "register_baseline",
@@ -103,7 +100,7 @@ class StepInfo:
 
 
 class Solver(abc.ABC, Generic[ConfigT]):
-    """One method. Subclasses define `step`, `forward_map`, `stored_modules`, and, if two-way, `backward_map`.
+    """One method. Subclasses define `step` and `transport`.
 
     Attributes:
         problem: what is to be solved.
@@ -112,10 +109,6 @@ class Solver(abc.ABC, Generic[ConfigT]):
     """
 
     transductive: ClassVar[bool] = False
-    stochastic: bool = False
-    """Whether `forward_map` draws from its generator: evaluation then also takes the mean over draws."""
-    reads_label: bool = False
-    """Whether the maps are given the class of the point that they move; a column of the table says so."""
     function_evaluations: int | None = None
     """Evaluations of the network that an integrator made in training so far; None where there is no integrator."""
     settings: DataclassInstance | None = None
@@ -142,14 +135,12 @@ class Solver(abc.ABC, Generic[ConfigT]):
         """
 
     @abc.abstractmethod
-    def forward_map(
-        self, x: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Return T(x), same shape as `x` (n, *shape), without a graph. Stochastic maps draw from `generator`."""
+    def transport(self) -> Transport:
+        """Return the maps as they are now, with all that applying them needs, and nothing else.
 
-    @abc.abstractmethod
-    def stored_modules(self) -> Mapping[str, nn.Module]:
-        """Return what must be kept to apply all maps of this solver: gives stored bytes and parameters."""
+        Called at every point of the curve with the clock stopped, so make it cheap. It may share networks with the
+        solver: the harness writes it to a file at once and lets go of it.
+        """
 
     def state_dict(self) -> dict[str, object]:
         """Return all state: every attribute that is a tensor, a generator, or has a `state_dict`.
@@ -189,40 +180,6 @@ class _Stateful(Protocol):
     def state_dict(self) -> dict[str, object]: ...
 
     def load_state_dict(self, state_dict: dict[str, object]) -> object: ...
-
-
-@runtime_checkable
-class HasBackward(Protocol):
-    """A solver with an inverse map."""
-
-    def backward_map(
-        self, y: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Return S(y), same shape as `y` (n, *shape), without a graph."""
-
-
-@runtime_checkable
-class HasLogProb(Protocol):
-    """A solver with a density on the target side."""
-
-    def log_prob(self, y: Tensor, label: Tensor | None = None) -> Tensor:
-        """Return log densities at `y`, shape (n,)."""
-
-
-@runtime_checkable
-class HasForwardGradient(Protocol):
-    """A solver whose forward map can be differentiated: gives log-determinants, and densities by them."""
-
-    def forward_map_with_grad(self, x: Tensor, label: Tensor | None = None) -> Tensor:
-        """Return T(x), same shape as `x` (n, *shape), with a graph back to `x`; each image depends on its own point."""
-
-
-@runtime_checkable
-class HasBackwardGradient(Protocol):
-    """A solver that may hold its backward map in closed form, and solve for the forward one."""
-
-    def backward_map_with_grad(self, y: Tensor, label: Tensor | None = None) -> Tensor | None:
-        """Return S(y), same shape as `y` (n, *shape), with a graph back to `y`; None where S is what is solved for."""
 
 
 @runtime_checkable

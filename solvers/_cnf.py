@@ -21,7 +21,7 @@ from otbench.ops.descent import descend, set_rates
 from otbench.ops.points import held_out
 from otbench.ops.schedule import warmup_cosine
 from otbench.samplers import EpochSampler
-from otbench.solver import Config, Context, Field, Problem, StepInfo
+from otbench.solver import Config, Context, Field, Problem, StepInfo, Transport
 from otbench.solvers._flow import Flow, RowName, log_normal, row_named
 
 CHUNK_NUMBERS = 2**24
@@ -129,7 +129,7 @@ class CNF(Flow[ConfigT]):
         Raises:
             DivergedError: the solver's step became too small, or it took too many.
         """
-        blocks = self._blocks(self.blocks)
+        blocks = _blocks(self.blocks)
         for block in blocks:
             block.evaluations = 0
         batch = self.target.next().x
@@ -153,7 +153,7 @@ class CNF(Flow[ConfigT]):
             y: data, shape (n, d).
             probes: directions of the trace estimates, shape (blocks, n, d).
         """
-        blocks = self._blocks(self.blocks)
+        blocks = _blocks(self.blocks)
         flowed = carry(
             blocks,
             y,
@@ -179,38 +179,9 @@ class CNF(Flow[ConfigT]):
         self.watch.look(total)
         return StepInfo(total, done=self.watch.done and self.config.schedule == "plateau")
 
-    @torch.no_grad()
-    def forward_map(
-        self, x: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Return T(x), normal to data, shape of `x` (n, d)."""
-        return carry(self._blocks(self.watch.module), x, options=self.test_options(), reverse=True, density=False).x
-
-    @torch.no_grad()
-    def backward_map(
-        self, y: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Return S(y), data to normal, shape of `y` (n, d)."""
-        return carry(self._blocks(self.watch.module), y, options=self.test_options(), density=False).x
-
-    @torch.no_grad()
-    def log_prob(self, y: Tensor, label: Tensor | None = None) -> Tensor:
-        """Return log densities of T#source at `y`, shape (n,), with the exact trace."""
-        blocks = self._blocks(self.watch.module)
-        widest = max(parameter.shape[0] for parameter in blocks[0].net.parameters())
-        parts = []
-        for part in y.split(max(1, CHUNK_NUMBERS // (y.shape[1] * widest))):  # type: ignore[no-untyped-call]
-            flowed = carry(blocks, part, options=self.test_options())
-            parts.append(log_normal(flowed.x) + flowed.log_det)
-        return torch.cat(parts)
-
-    def stored_modules(self) -> Mapping[str, nn.Module]:
-        """Return the blocks, which give both maps."""
-        return {"blocks": self.watch.module}
-
-    def test_options(self) -> dict[str, object]:
-        """Return method and tolerances for maps and densities, as torchdiffeq takes them."""
-        return dopri5(self.config.test_tolerance, self.config.test_tolerance)
+    def transport(self) -> CNFMaps:
+        """Return the flow of the best validation, both ways."""
+        return CNFMaps(_blocks(self.watch.module), tolerance=self.config.test_tolerance)
 
     def state_dict(self) -> dict[str, object]:
         """Return all state, with the count of evaluations."""
@@ -227,6 +198,33 @@ class CNF(Flow[ConfigT]):
         shape = (self.settings.blocks, *y.shape)
         return torch.randn(shape, generator=self.context.generator, dtype=y.dtype, device=y.device)
 
-    @staticmethod
-    def _blocks(module: nn.Module) -> list[Block]:
-        return [block for block in module.children() if isinstance(block, Block)]
+
+class CNFMaps(Transport):
+    """The flow as two maps, and the density of its image of the normal."""
+
+    def __init__(self, blocks: list[Block], *, tolerance: float) -> None:
+        """Hold the blocks, in the order data to normal, and the tolerance of maps and densities."""
+        super().__init__()
+        self.blocks, self.options = nn.ModuleList(blocks), dopri5(tolerance, tolerance)
+
+    def forward(self, x: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """Return T(x), normal to data, shape of `x` (n, d)."""
+        return carry(_blocks(self.blocks), x, options=self.options, reverse=True, density=False).x
+
+    def backward(self, y: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """Return S(y), data to normal, shape of `y` (n, d)."""
+        return carry(_blocks(self.blocks), y, options=self.options, density=False).x
+
+    def log_prob(self, y: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """Return log densities of T#source at `y`, shape (n,), with the exact trace."""
+        blocks = _blocks(self.blocks)
+        widest = max(parameter.shape[0] for parameter in blocks[0].net.parameters())
+        parts = []
+        for part in y.split(max(1, CHUNK_NUMBERS // (y.shape[1] * widest))):  # type: ignore[no-untyped-call]
+            flowed = carry(blocks, part, options=self.options)
+            parts.append(log_normal(flowed.x) + flowed.log_det)
+        return torch.cat(parts)
+
+
+def _blocks(module: nn.Module) -> list[Block]:
+    return [block for block in module.children() if isinstance(block, Block)]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import abc
 import copy
-from collections.abc import Mapping
 from typing import ClassVar, Literal, TypeVar
 
 import torch
@@ -23,7 +22,7 @@ from otbench.nets.start import start_of
 from otbench.ops.descent import descend, set_rates
 from otbench.ops.schedule import warmup_cosine
 from otbench.samplers import EpochSampler
-from otbench.solver import Config, Context, Field, Preset, Problem, Solver, StepInfo
+from otbench.solver import Config, Context, Field, Preset, Problem, Solver, StepInfo, Transport
 
 
 class PairedConfig(Config):
@@ -123,24 +122,25 @@ class PairedPotentials(Solver[PairedT]):
             self.psi.clamp_convex_()
             self.psi_bar.clamp_convex_()
 
-    @torch.no_grad()
-    def forward_map(
-        self, x: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Return T(x) = grad psi(x), same shape as `x` (n, *shape)."""
-        return self.forward_map_with_grad(x)
+    def transport(self) -> Transport:
+        """Return the gradients of both averaged potentials: each map needs its own."""
+        return PairedGradients(*self.average.module)
 
-    @torch.no_grad()
-    def backward_map(
-        self, y: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Return S(y) = grad psi_bar(y), same shape as `y` (n, *shape)."""
-        return self.average.module[1].gradient(y.flatten(1)).view_as(y)  # type: ignore[no-any-return, operator]
 
-    def forward_map_with_grad(self, x: Tensor, label: Tensor | None = None) -> Tensor:
-        """Return T(x), same shape as `x` (n, *shape), with a graph back to `x`."""
-        return self.average.module[0].gradient(x.flatten(1)).view_as(x)  # type: ignore[no-any-return, operator]
+class PairedGradients(Transport):
+    """T = grad psi and S = grad psi_bar."""
 
-    def stored_modules(self) -> Mapping[str, nn.Module]:
-        """Return both potentials: each map needs its own."""
-        return {"potentials": self.average.module}
+    differentiable = True
+
+    def __init__(self, psi: DenseICNN, psi_bar: DenseICNN) -> None:
+        """Hold both potentials."""
+        super().__init__()
+        self.psi, self.psi_bar = psi, psi_bar
+
+    def forward(self, x: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """Return T(x), same shape as `x` (n, *shape)."""
+        return self.psi.gradient(x.flatten(1)).view_as(x)
+
+    def backward(self, y: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """Return S(y), same shape as `y` (n, *shape)."""
+        return self.psi_bar.gradient(y.flatten(1)).view_as(y)

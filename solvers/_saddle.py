@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -31,7 +30,7 @@ from otbench.ops.descent import descend, set_rates
 from otbench.ops.schedule import warmup_cosine
 from otbench.problem import with_class
 from otbench.samplers import Sampler, sampler_of
-from otbench.solver import Context, Problem, Solver, StepInfo
+from otbench.solver import Context, Problem, Solver, StepInfo, Transport
 from otbench.solvers._saddle_settings import ConfigT, Rows, Settings
 
 
@@ -66,7 +65,7 @@ class Saddle(Solver[ConfigT]):
         shape = problem.source.shape
         self.images: Shape | None = shape if len(shape) == 3 else None
         self.settings = settle(self.rows[config.settings, "vectors" if self.images is None else "images"], config)
-        self.input_classes, self.reads_label = classes, classes > 0
+        self.input_classes = classes
         self.map, self.potential = self.build_map(), self.build_potential()
         self.average = Averaged(self.map, self.settings.averaging)
         self.average.module.eval()
@@ -77,7 +76,7 @@ class Saddle(Solver[ConfigT]):
             for network in (self.map, self.potential)
         )
         self.source, self.target = (
-            sampler_of(side, self.settings.batch_size, context.generator, balanced=self.reads_label)
+            sampler_of(side, self.settings.batch_size, context.generator, balanced=classes > 0)
             for side in (problem.source, problem.target)
         )
 
@@ -163,21 +162,13 @@ class Saddle(Solver[ConfigT]):
             y: shape (m, d + classes).
         """
         with torch.no_grad():
-            moved = self.beside_class(self.transport(self.map, x, self.context.generator), x)
+            moved = self.beside_class(self.moved(x), x)
         value = self.potential(torch.cat((moved, y)))
         return value[: len(x)].mean() - value[len(x) :].mean()  # type: ignore[no-any-return]
 
-    def transport(self, network: nn.Module, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Return T(x), or one draw of T(x, z) per row of `x`, shape (n, d), with `network` for T.
-
-        Noise is drawn from `generator`; without one, it is always the same.
-        """
-        dim = self.noise_dim()
-        if dim:
-            drawn = generator or torch.Generator(x.device).manual_seed(0)
-            z = torch.randn(len(x), dim, generator=drawn, device=x.device, dtype=x.dtype)
-            x = torch.cat((x, self.noise_std() * z), 1)
-        return network(x)  # type: ignore[no-any-return]
+    def moved(self, x: Tensor) -> Tensor:
+        """Return T(x), or one draw of T(x, z) per row of `x`, shape (n, d), by the network in training."""
+        return with_noise(self.map, x, self.noise_dim(), self.noise_std(), self.context.generator)
 
     def critic_mean(self, moved: Tensor, x: Tensor) -> Tensor:
         """Return E f, shape (), at points `moved` (n, d) of the classes of rows `x`, with its gradient in `moved` only.
@@ -197,17 +188,44 @@ class Saddle(Solver[ConfigT]):
         batch = sampler.next()
         return with_class(batch.x, batch.label, self.input_classes)
 
-    @torch.no_grad()
-    def forward_map(
-        self, x: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Return T(x), same shape as `x` (n, *shape)."""
-        return self.transport(self.average.module, with_class(x, label, self.input_classes), generator).view_as(x)
+    def transport(self) -> FreeMap:
+        """Return the averaged map alone: the critic is not needed to apply it."""
+        return FreeMap(
+            self.average.module, classes=self.input_classes, noise_dim=self.noise_dim(), noise_std=self.noise_std()
+        )
 
-    def forward_map_with_grad(self, x: Tensor, label: Tensor | None = None) -> Tensor:
-        """Return T(x), same shape as `x` (n, *shape), with a graph back to `x`."""
-        return self.transport(self.average.module, with_class(x, label, self.input_classes), None).view_as(x)
 
-    def stored_modules(self) -> Mapping[str, nn.Module]:
-        """Return the map alone: the critic is not needed to apply it."""
-        return {"map": self.average.module}
+class FreeMap(Transport):
+    """T(x), or one draw of T(x, z) for each point: a network of rows (point, class, noise)."""
+
+    differentiable = True
+
+    def __init__(self, network: nn.Module, *, classes: int, noise_dim: int, noise_std: float) -> None:
+        """Hold T.
+
+        Args:
+            network: from rows (n, d + classes + noise_dim) to points (n, d).
+            classes: number of classes that it is told; 0 = none.
+            noise_dim: coordinates of its noise; 0 = it takes none.
+            noise_std: standard deviation of the noise.
+        """
+        super().__init__()
+        self.network, self.classes, self.noise_dim, self.noise_std = network, classes, noise_dim, noise_std
+        self.reads_label, self.stochastic = classes > 0, noise_dim > 0
+
+    def forward(self, x: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """Return T(x), or a draw, same shape as `x` (n, *shape)."""
+        rows = with_class(x, label, self.classes)
+        return with_noise(self.network, rows, self.noise_dim, self.noise_std, generator).view_as(x)
+
+
+def with_noise(network: nn.Module, x: Tensor, dim: int, std: float, generator: torch.Generator | None) -> Tensor:
+    """Return what `network` makes of rows `x`, each followed by `dim` coordinates of N(0, std^2), shape (n, d).
+
+    Noise is drawn from `generator`; without one, it is always the same.
+    """
+    if dim:
+        drawn = generator or torch.Generator(x.device).manual_seed(0)
+        z = torch.randn(len(x), dim, generator=drawn, device=x.device, dtype=x.dtype)
+        x = torch.cat((x, std * z), 1)
+    return network(x)  # type: ignore[no-any-return]

@@ -11,10 +11,8 @@ In your own file, say in this place: the paper, the equations, and every deviati
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from otbench.nets.dense_icnn import DenseICNN
 from otbench.nets.start import start_of
@@ -22,7 +20,7 @@ from otbench.ops.descent import descend, set_rates
 from otbench.ops.energy import energy_distance
 from otbench.ops.prox import solve_prox
 from otbench.ops.schedule import warmup_cosine
-from otbench.solver import Config, Context, Field, Problem, Solver, StepInfo, register_solver
+from otbench.solver import Config, Context, Field, Problem, Solver, StepInfo, Transport, register_solver
 
 
 class TemplateConfig(Config):
@@ -62,20 +60,29 @@ class Template(Solver[TemplateConfig]):
         descend(self.optimiser, loss)
         return StepInfo(loss.detach())
 
-    @torch.no_grad()
-    def forward_map(
-        self, x: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Return T(x), shape (n, d)."""
+    def transport(self) -> Transport:
+        """Return the maps as they are now."""
+        return GradientShift(self.potential)
+
+
+class GradientShift(Transport):
+    """T(x) = x + grad g(x), and its inverse; keeps g alone.
+
+    What must be kept is given to the constructor: plain values, tensors, and modules derived from `Recorded`, as all in
+    `otbench.nets` are. A file of the map holds these, so that it can be built again without the solver.
+    """
+
+    differentiable = True  # forward(x) has a graph back to an x that requires a gradient
+
+    def __init__(self, potential: DenseICNN) -> None:
+        """Hold g."""
+        super().__init__()
+        self.potential = potential
+
+    def forward(self, x: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """Return T(x), shape (n, d). Called without gradients, unless `x` requires one."""
         return x + self.potential.gradient(x)
 
-    @torch.no_grad()
-    def backward_map(
-        self, y: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def backward(self, y: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
         """Return T^-1(y), shape (n, d). A one-way method leaves this method out."""
         return solve_prox(self.potential.gradient, y).y
-
-    def stored_modules(self) -> Mapping[str, nn.Module]:
-        """Return what must be kept to apply the maps: it is counted in bytes and parameters."""
-        return {"potential": self.potential}

@@ -42,11 +42,10 @@ from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from otbench.config import Renamed
 from otbench.errors import UsageError
-from otbench.nets.anchors import Anchors
 from otbench.nets.average import Averaged
 from otbench.nets.dense_icnn import DenseICNN, dense_icnn_widths
 from otbench.nets.potential import QuadraticPotential, gradient_beside
@@ -58,9 +57,9 @@ from otbench.ops.jacobian import jacobian
 from otbench.ops.points import held_out
 from otbench.ops.prox import ProxResult, solve_prox, solve_prox_among, solve_prox_paper
 from otbench.ops.schedule import warmup_cosine
-from otbench.problem import with_class
+from otbench.problem import Measure, with_class
 from otbench.samplers import Repeated, sampler_of
-from otbench.solver import Config, Context, Field, No, Problem, Solver, StepInfo, Support, register_solver
+from otbench.solver import Config, Context, Field, No, Problem, Solver, StepInfo, Support, Transport, register_solver
 
 _ANCHORS = 4096
 """Points from which the maps of an instance without warm start solve: a finer choice than a batch, and still cheap."""
@@ -139,8 +138,7 @@ class FixedPoint(Solver[FixedPointConfig]):
         watch: the best network so far by validation; None where there are no validation rows.
         validate_every: steps between validations; 0 = there are none.
         anchors: points of the potential's own side from which the maps solve; None where they start from z.
-        reads_label: True where there are classes. Points are then followed by their class, (n, d + K), in all but the
-            public maps; K = 0 without classes.
+            Points are followed by their class, (n, d + K), in all but the maps; K = 0 without classes.
     """
 
     @classmethod
@@ -152,7 +150,7 @@ class FixedPoint(Solver[FixedPointConfig]):
     def __init__(self, problem: Problem, config: FixedPointConfig, context: Context) -> None:
         """Build the network, its average, the optimiser and the two samplers."""
         super().__init__(problem, config, context)
-        self.reads_label = problem.classes > 0
+        balanced = problem.classes > 0
         self.potential = self.build_potential()
         self.average = Averaged(self.potential, config.averaging)
         self.optimiser = torch.optim.AdamW(
@@ -163,15 +161,15 @@ class FixedPoint(Solver[FixedPointConfig]):
             fused=True,
         )
         near, far = problem.source, problem.target
-        validated = bool(config.validate_every) and far.validation is not None and not self.reads_label
+        validated = bool(config.validate_every) and far.validation is not None and not balanced
         self.reverse = config.side == "target" or (config.side == "auto" and near.pool is None and far.pool is not None)
         if self.reverse:
             near, far = far, near
         # a fresh side draws no more points than a small pool has: the rest would cost time and say little
-        pools = [len(side.pool) for side in (near, far) if side.pool is not None and not self.reads_label]
+        pools = [len(side.pool) for side in (near, far) if side.pool is not None and not balanced]
         size = min([config.batch_size, *pools])
         self.near, self.far = (
-            Repeated(sampler_of(side, size, context.generator, balanced=self.reads_label), config.steps_per_batch)
+            Repeated(sampler_of(side, size, context.generator, balanced=balanced), config.steps_per_batch)
             for side in (near, far)
         )
         pool = None if far.pool is None else with_class(far.pool, far.pool_label, problem.classes)
@@ -184,7 +182,7 @@ class FixedPoint(Solver[FixedPointConfig]):
             max_iter=config.max_inner,
         )
         anchored = config.warm_start and config.inner == "anderson" and pool is None and not problem.classes
-        self.anchors = Anchors(near, _ANCHORS, context.generator) if anchored else None
+        self.anchors = _anchors(near, context.generator) if anchored else None
         self.watch: Watch | None = None
         self.validate_every = config.validate_every if validated else 0
         if validated:
@@ -232,7 +230,7 @@ class FixedPoint(Solver[FixedPointConfig]):
         """Compute the dual's value on the points set aside, for the network that maps would use; never done."""
         assert self.watch is not None
         network = self.average.module
-        value = self.loss(network, self.held_near, self.held_far, self.implicit_map(self.held_far, network))
+        value = self.loss(network, self.held_near, self.held_far, self._maps(network).implicit(self.held_far))
         self.watch.look(float(value))
         return StepInfo(value)
 
@@ -242,60 +240,19 @@ class FixedPoint(Solver[FixedPointConfig]):
         at_x, at_y = network(torch.cat((x, y))).split((len(x), len(y)))
         return at_x.mean() - at_y.mean() - (z - y).square().sum(1).mean() / 2  # type: ignore[no-any-return]
 
-    @torch.no_grad()
-    def forward_map(
-        self, x: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Return T(x), same shape as `x` (n, *shape)."""
-        return self._moved(x, label, explicit=not self.reverse)
+    def transport(self) -> FixedPointMaps:
+        """Return both maps, by the best network by validation, else the latest."""
+        return self._maps(self.average.module if self.watch is None else self.watch.module)  # type: ignore[arg-type]
 
-    def forward_map_with_grad(self, x: Tensor, label: Tensor | None = None) -> Tensor:
-        """Return T(x), same shape as `x` (n, *shape), with a graph back to `x`; of `reverse`, vectors only."""
-        if not self.reverse:
-            return self._moved(x, label, explicit=True)
-        points = with_class(x, label, self.problem.classes)
-        # Newton's steps take the solution to rounding; by the implicit function theorem the last one has the derivative
-        moved = self.implicit_map(points.detach())
-        for _ in range(2):
-            back, slope = jacobian(self.explicit_map, moved.detach())
-            moved = moved.detach() + torch.linalg.solve(slope, (points - back).unsqueeze(2)).squeeze(2)
-        return self._without_class(moved, x)
-
-    @torch.no_grad()
-    def backward_map(
-        self, y: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Return S(y), same shape as `y` (n, *shape)."""
-        return self._moved(y, label, explicit=self.reverse)
-
-    def backward_map_with_grad(self, y: Tensor, label: Tensor | None = None) -> Tensor | None:
-        """Return S(y), same shape as `y` (n, *shape), with a graph back to `y`; None where S is solved for."""
-        return self._moved(y, label, explicit=True) if self.reverse else None
-
-    def stored_modules(self) -> Mapping[str, nn.Module]:
-        """Return what both maps use: the network and, where there are any, the anchors."""
-        kept: dict[str, nn.Module] = {"potential": self._network}
-        return kept if self.anchors is None else kept | {"anchors": self.anchors}
-
-    def _moved(self, x: Tensor, label: Tensor | None, *, explicit: bool) -> Tensor:
-        points = with_class(x, label, self.problem.classes)
-        return self._without_class(self.explicit_map(points) if explicit else self.implicit_map(points), x)
-
-    def _without_class(self, points: Tensor, like: Tensor) -> Tensor:
-        """Return `points` without their classes, in the shape of `like`."""
-        return points[:, : self.problem.dim].reshape(like.shape)
-
-    def explicit_map(self, x: Tensor) -> Tensor:
-        """Return x + grad g(x), shape of `x` (n, d + K)."""
-        return x + gradient_beside(self._network, self.problem.classes)(x)
-
-    def implicit_map(self, z: Tensor, network: DenseICNN | None = None) -> Tensor:
-        """Return y with y + grad g(y) = z, to a tenth of the training tolerance; else the best iterate."""
-        network, tol = network or self._network, self.config.tol / 10
-        if self.anchors is None:
-            return solve_prox(gradient_beside(network, self.problem.classes), z, tol=tol, max_iter=_MAP_ITERATIONS).y
-        points = self.anchors.points
-        return solve_prox_among(network.value_and_gradient, z, points, tol=tol, max_iter=_MAP_ITERATIONS).y
+    def _maps(self, network: DenseICNN) -> FixedPointMaps:
+        return FixedPointMaps(
+            network,
+            dim=self.problem.dim,
+            classes=self.problem.classes,
+            reverse=self.reverse,
+            tolerance=self.config.tol / 10,
+            anchors=self.anchors,
+        )
 
     def solve_batch(self, x: Tensor, z: Tensor, index: Tensor | None = None) -> ProxResult:
         """Return y*(z) of the network in training, at a batch `z` of the places `index` of the pool, beside `x`."""
@@ -304,7 +261,76 @@ class FixedPoint(Solver[FixedPointConfig]):
         config, function = self.config, self.potential.value_and_gradient
         return solve_prox_among(function, z, x, tol=config.tol, max_iter=config.max_inner)
 
-    @property
-    def _network(self) -> DenseICNN:
-        """The network of the maps: the best by validation, else the latest."""
-        return self.average.module if self.watch is None else self.watch.module  # type: ignore[return-value]
+
+class FixedPointMaps(Transport):
+    """x + grad g(x), and its inverse, which is solved for; the first is T, or S where the potential is on that side.
+
+    Attributes:
+        potential: g.
+        anchors: points from which the inverse is solved, shape (m, d); None where it is solved from the point itself.
+    """
+
+    differentiable = True
+    anchors: Tensor | None
+
+    def __init__(
+        self, potential: DenseICNN, *, dim: int, classes: int, reverse: bool, tolerance: float, anchors: Tensor | None
+    ) -> None:
+        """Hold g and the anchors.
+
+        Args:
+            potential: g, of points followed by their class.
+            dim: coordinates of a point.
+            classes: number of classes; 0 = none.
+            reverse: whether g lives on the target's side.
+            tolerance: of the residual of the inverse.
+            anchors: points of the side of g, shape (m, d), without classes.
+        """
+        super().__init__()
+        self.potential, self.dim, self.classes, self.tolerance = potential, dim, classes, tolerance
+        self.register_buffer("anchors", anchors)
+        self.reads_label, self.solves_forward = classes > 0, reverse
+
+    def forward(self, x: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """Return T(x), same shape as `x` (n, *shape); where it is solved for, only vectors have a graph."""
+        return self._moved(x, label, explicit=not self.solves_forward)
+
+    def backward(self, y: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """Return S(y), same shape as `y` (n, *shape)."""
+        return self._moved(y, label, explicit=self.solves_forward)
+
+    def _moved(self, x: Tensor, label: Tensor | None, *, explicit: bool) -> Tensor:
+        points = with_class(x, label, self.classes)
+        moved = self.explicit(points) if explicit else self.implicit(points)
+        return moved[:, : self.dim].reshape(x.shape)
+
+    def explicit(self, x: Tensor) -> Tensor:
+        """Return x + grad g(x), shape of `x` (n, d + K)."""
+        return x + gradient_beside(self.potential, self.classes)(x)
+
+    def implicit(self, z: Tensor) -> Tensor:
+        """Return y with y + grad g(y) = z, shape of `z` (n, d + K), to the tolerance; else the best iterate."""
+        network, start, tol = self.potential, z.detach(), self.tolerance
+        if self.anchors is None:
+            found = solve_prox(gradient_beside(network, self.classes), start, tol=tol, max_iter=_MAP_ITERATIONS).y
+        else:
+            found = solve_prox_among(
+                network.value_and_gradient, start, self.anchors, tol=tol, max_iter=_MAP_ITERATIONS
+            ).y
+        if not (z.requires_grad and torch.is_grad_enabled()):
+            return found
+        # Newton's steps take the solution to rounding; by the implicit function theorem the last one has the derivative
+        for _ in range(2):
+            back, slope = jacobian(self.explicit, found.detach())
+            found = found.detach() + torch.linalg.solve(slope, (z - back).unsqueeze(2)).squeeze(2)
+        return found
+
+
+def _anchors(measure: Measure, generator: torch.Generator) -> Tensor:
+    """Return `_ANCHORS` points of `measure`, flattened, shape (n, d), or a whole pool that has fewer."""
+    points = measure.pool
+    if points is None:
+        points = measure.sample(_ANCHORS, generator=generator).x
+    else:
+        points = points[torch.randperm(len(points), generator=generator, device=points.device)[:_ANCHORS]]
+    return points.flatten(1)

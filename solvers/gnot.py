@@ -68,7 +68,6 @@ class GNOT(Saddle[GNOTConfig]):
     A step never waits for the device.
 
     Attributes:
-        stochastic: True with noise.
         classed: class-balanced source points.
         labelled: class-balanced target points; unlabelled ones are never drawn.
     """
@@ -95,7 +94,6 @@ class GNOT(Saddle[GNOTConfig]):
     def __init__(self, problem: Problem, config: GNOTConfig, context: Context) -> None:
         """Build what NOT needs, and the samplers of labelled points."""
         super().__init__(problem, config, context)
-        self.stochastic = config.noise
         self.classed, self.labelled = (
             ClassSampler(side, self.settings.batch_size, context.generator) for side in (problem.source, problem.target)
         )
@@ -113,7 +111,7 @@ class GNOT(Saddle[GNOTConfig]):
         """
         draws, classes = self.config.draws if self.config.noise else 1, self.problem.classes
         # all points once, then again: classes go on taking turns
-        moved = self.transport(self.map, x.repeat(draws, 1), self.context.generator)
+        moved = self.moved(x.repeat(draws, 1))
         cost = energy_losses(by_class(moved, classes), by_class(y, classes), own_term=draws == 1).mean() / 2
         if draws > 1:
             cost = cost - _mean_distance(moved.view(draws, len(x), -1)) / 2

@@ -41,7 +41,6 @@ and 50 000 steps are our guesses. On points in the plane they have an MLP of 5 l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -57,9 +56,22 @@ from otbench.ops.descent import descend, set_rates
 from otbench.ops.energy import energy_distance
 from otbench.ops.energy_losses import energy_losses
 from otbench.ops.schedule import warmup_cosine
-from otbench.problem import Measure, with_class
+from otbench.problem import Measure, cost_of, with_class
 from otbench.samplers import by_class, sampler_of
-from otbench.solver import Config, Context, Field, No, Preset, Problem, Solver, StepInfo, Support, Yes, register_solver
+from otbench.solver import (
+    Config,
+    Context,
+    Field,
+    No,
+    Preset,
+    Problem,
+    Solver,
+    StepInfo,
+    Support,
+    Transport,
+    Yes,
+    register_solver,
+)
 
 BOX_DRAW = 50_000
 """Samples per side from which box and centre are taken where a measure has no pool."""
@@ -119,8 +131,7 @@ class NCF(Solver[NCFConfig]):
         potential: u(x, t), the network that is trained, on inputs (n, d + K + 1), time last.
         average: the averaged network, from which the maps are read.
         input_classes: number of classes that the network is told; 0 = none.
-        reads_label: whether the network is told the class. Points are then followed by their class, (n, d + K), in all
-            but the public maps; else K = 0.
+            Points are followed by their class, (n, d + K), in all but the maps; K = 0 where the network is not told it.
     """
 
     @classmethod
@@ -132,8 +143,7 @@ class NCF(Solver[NCFConfig]):
     def __init__(self, problem: Problem, config: NCFConfig, context: Context) -> None:
         """Build the network, its average and the optimiser, and look at the extent of the data."""
         super().__init__(problem, config, context)
-        self.reads_label = config.classes == "input" and problem.classes > 0
-        self.input_classes = problem.classes if self.reads_label else 0
+        self.input_classes = problem.classes if config.classes == "input" else 0
         self.potential = self.build_potential()
         self.average = Averaged(self.potential, config.averaging)
         self.optimiser = self._build_optimiser()
@@ -225,30 +235,12 @@ class NCF(Solver[NCFConfig]):
         foot = self.potential(_at(where - functional.pad(when * v, (0, self.input_classes)), 0.0))
         return value - foot + when.squeeze(1) * (cost.hamiltonian(p) - (p * v).sum(1))  # type: ignore[no-any-return]
 
-    @torch.no_grad()
-    def forward_map(
-        self, x: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Return T(x) = x + grad H(grad u(x, 0)), shape of `x` (n, *shape)."""
-        return (x.flatten(1) + self._velocity(with_class(x, label, self.input_classes), 0.0)).view_as(x)
-
-    @torch.no_grad()
-    def backward_map(
-        self, y: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Return S(y) = y - grad H(grad u(y, 1)), shape of `y` (n, *shape)."""
-        return (y.flatten(1) - self._velocity(with_class(y, label, self.input_classes), 1.0)).view_as(y)
-
-    def forward_map_with_grad(self, x: Tensor, label: Tensor | None = None) -> Tensor:
-        """Return T(x), shape of `x` (n, *shape), with a graph back to `x`."""
-        return (x.flatten(1) + self._velocity(with_class(x, label, self.input_classes), 0.0)).view_as(x)
-
-    def stored_modules(self) -> Mapping[str, nn.Module]:
-        """Return the one network that gives both maps."""
-        return {"potential": self.average.module}
-
-    def _velocity(self, x: Tensor, t: float) -> Tensor:
-        return self.problem.cost.velocity(self.average.module.gradient(_at(x, t))[:, : self.problem.dim])  # type: ignore[operator]
+    def transport(self) -> Characteristics:
+        """Return both maps of the averaged network."""
+        problem = self.problem
+        return Characteristics(
+            self.average.module, dim=problem.dim, classes=self.input_classes, exponent=problem.cost.exponent
+        )
 
     def _collocate(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return collocation points (k, d + K) and times (k, 1)."""
@@ -270,6 +262,37 @@ class NCF(Solver[NCFConfig]):
         if pool is None:
             pool = measure.sample(BOX_DRAW, generator=self.context.generator).x
         return pool.flatten(1)
+
+
+class Characteristics(Transport):
+    """T(x) = x + grad H(grad u(x, 0)) and S(y) = y - grad H(grad u(y, 1))."""
+
+    differentiable = True
+
+    def __init__(self, potential: nn.Module, *, dim: int, classes: int, exponent: float) -> None:
+        """Hold u.
+
+        Args:
+            potential: u, on inputs (n, dim + classes + 1).
+            dim: coordinates of a point.
+            classes: number of classes that u is told; 0 = none.
+            exponent: of the cost.
+        """
+        super().__init__()
+        self.potential, self.dim, self.classes, self.cost = potential, dim, classes, cost_of(exponent)
+        self.reads_label = classes > 0
+
+    def forward(self, x: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """Return T(x), shape of `x` (n, *shape)."""
+        return (x.flatten(1) + self._step(x, label, 0.0)).view_as(x)
+
+    def backward(self, y: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """Return S(y), shape of `y` (n, *shape)."""
+        return (y.flatten(1) - self._step(y, label, 1.0)).view_as(y)
+
+    def _step(self, x: Tensor, label: Tensor | None, t: float) -> Tensor:
+        points = _at(with_class(x, label, self.classes), t)
+        return self.cost.velocity(self.potential.gradient(points)[:, : self.dim])  # type: ignore[operator]
 
 
 def _at(x: Tensor, t: float | Tensor) -> Tensor:

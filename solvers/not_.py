@@ -88,7 +88,7 @@ class NOT(Saddle[NOTConfig]):
 
     def map_loss(self, x: Tensor) -> Tensor:
         """Return E[c(x, T(x)) - f(T(x))], shape (), at rows `x` (n, d + classes); f takes no gradient."""
-        moved = self.transport(self.map, x, self.context.generator)
+        moved = self.moved(x)
         return self.scaled((moved - x[:, : self.problem.dim]).square()) - self.critic_mean(moved, x)
 
     def scaled(self, square: Tensor) -> Tensor:

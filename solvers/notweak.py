@@ -76,7 +76,6 @@ class NOTWeak(NOT):
     A step never waits for the device.
     """
 
-    stochastic = True
     config: NOTWeakConfig
     settings: WeakSettings
     rows: ClassVar[Rows] = {
@@ -92,7 +91,7 @@ class NOTWeak(NOT):
         """Return E[C(x, T(x, .)) - f(T(x, z))], shape (), at rows `x` (n, d + classes); f takes no gradient."""
         k, d = self.settings.draws, self.problem.dim
         repeated = x.repeat_interleave(k, 0)
-        moved = self.transport(self.map, repeated, self.context.generator)
+        moved = self.moved(repeated)
         return self.weak_cost(x[:, :d], moved.view(len(x), k, -1)) - self.critic_mean(moved, repeated)
 
     def weak_cost(self, x: Tensor, moved: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ from otbench.ops.descent import descend, set_rates
 from otbench.ops.points import held_out
 from otbench.ops.schedule import warmup_cosine
 from otbench.samplers import EpochSampler
-from otbench.solver import Config, Context, Field, Problem, StepInfo, register_solver
+from otbench.solver import Config, Context, Field, Problem, StepInfo, Transport, register_solver
 from otbench.solvers._flow import Flow, RowName, log_normal, row_named
 
 CLAMP = 1.5
@@ -201,43 +201,42 @@ class OTFlow(Flow[OTFlowConfig]):
         self.watch.look(total)
         return StepInfo(total, done=self.watch.done and self.config.schedule == "plateau")
 
-    @torch.no_grad()
-    def forward_map(
-        self, x: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Return T(x), normal to data, shape of `x` (n, d)."""
-        return self.forward_map_with_grad(x)
-
-    @torch.no_grad()
-    def backward_map(
-        self, y: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Return S(y), data to normal, shape of `y` (n, d)."""
-        return integrate(self.watch.module, y, 0.0, 1.0, self.settings.nt_test)
-
-    def forward_map_with_grad(self, x: Tensor, label: Tensor | None = None) -> Tensor:
-        """Return T(x), shape (n, d), with a graph back to `x`."""
-        return integrate(self.watch.module, x, 1.0, 0.0, self.settings.nt_test)
-
-    @torch.no_grad()
-    def log_prob(self, y: Tensor, label: Tensor | None = None) -> Tensor:
-        """Return log densities of T#source at `y`, shape (n,): the normal's at S(y), plus log |det dS|."""
-        z, integrals = integrate_with_costs(self.watch.module, y, self.settings.nt_test)
-        return log_normal(z) + integrals[0]
-
-    @torch.no_grad()
-    def velocity(self, x: Tensor, t: float) -> Tensor:
-        """Return the velocity at `x`, shape (n, d), and time `t`, which is 0 at the source and 1 at the target."""
-        return -_velocity(self.watch.module, x, 1 - t)
-
-    def stored_modules(self) -> Mapping[str, nn.Module]:
-        """Return the one network that gives both maps."""
-        return {"potential": self.watch.module}
+    def transport(self) -> OTFlowMaps:
+        """Return the flow of the best validation, both ways."""
+        return OTFlowMaps(self.watch.module, steps=self.settings.nt_test)
 
     def load_state_dict(self, state: Mapping[str, object]) -> None:
         """Take over `state`, and the count that follows from it."""
         super().load_state_dict(state)
         self.function_evaluations = 4 * self.settings.nt * int(self.steps_done)
+
+
+class OTFlowMaps(Transport):
+    """The flow as two maps, its velocity, and the density of its image of the normal."""
+
+    differentiable = True
+
+    def __init__(self, potential: nn.Module, *, steps: int) -> None:
+        """Hold Phi and the number of RK4 steps."""
+        super().__init__()
+        self.potential, self.steps = potential, steps
+
+    def forward(self, x: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """Return T(x), normal to data, shape of `x` (n, d)."""
+        return integrate(self.potential, x, 1.0, 0.0, self.steps)
+
+    def backward(self, y: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """Return S(y), data to normal, shape of `y` (n, d)."""
+        return integrate(self.potential, y, 0.0, 1.0, self.steps)
+
+    def log_prob(self, y: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """Return log densities of T#source at `y`, shape (n,): the normal's at S(y), plus log |det dS|."""
+        z, integrals = integrate_with_costs(self.potential, y, self.steps)
+        return log_normal(z) + integrals[0]
+
+    def velocity(self, x: Tensor, t: float) -> Tensor:
+        """Return the velocity at `x`, shape (n, d), and time `t`, which is 0 at the source and 1 at the target."""
+        return -_velocity(self.potential, x, 1 - t)
 
 
 def integrate(potential: nn.Module, x: Tensor, start: float, end: float, steps: int) -> Tensor:

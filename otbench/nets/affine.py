@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
+
+from otbench.recorded import Recorded
 
 
-class AffineMap(nn.Module):
+class AffineMap(Recorded):
     """x -> A x + b on flattened points; A and b are buffers, not parameters."""
 
     matrix: Tensor | None

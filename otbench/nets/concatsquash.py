@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from otbench.nets.start import Start, uniform
+from otbench.recorded import Recorded
 
 Smooth = Literal["tanh", "softplus"]
 
 
-class ConcatSquash(nn.Module):
+class ConcatSquash(Recorded):
     """Time-dependent vector field R^dim x R -> R^dim.
 
     Attributes:

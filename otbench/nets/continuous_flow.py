@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from otbench.errors import DivergedError
+from otbench.recorded import Recorded
 
 MAX_STEPS = 2000
 """Steps after which the adaptive solver gives up on one block."""
@@ -27,12 +28,12 @@ class Flowed(NamedTuple):
     jacobian: Tensor
 
 
-class Block(nn.Module):
+class Block(Recorded):
     """One network and its end time, as an ODE on 0 <= t <= 1 for (x, l, int |f|^2 / 2, int |(df/dx) e|^2).
 
     Attributes:
         net: f.
-        root: square root of the end time, shape (); no parameter unless the end time is learnt.
+        root: square root of the end time, shape (), where it is learnt; else None, and the end time is 1.
         probe: e, shape (n, 1, d); None for the exact trace.
         evaluations: calls so far.
     """
@@ -41,18 +42,15 @@ class Block(nn.Module):
         """Join a network on (x, t) that has `value_and_tangents` with its end time, 1 at first."""
         super().__init__()
         self.net = net
-        root = torch.ones_like(next(net.parameters()).detach().flatten()[0])
-        if learnt_end:
-            self.root = nn.Parameter(root)
-        else:
-            self.register_buffer("root", root, persistent=False)
+        one = torch.ones_like(next(net.parameters()).detach().flatten()[0])
+        self.root = nn.Parameter(one) if learnt_end else None
         self.probe: Tensor | None = None
         self.evaluations = 0
 
     def forward(self, t: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Return the derivative of `state` at scaled time `t`; of the points alone if `state` is only them."""
         self.evaluations += 1
-        end, x = self.root.square(), state[0]
+        end, x = 1.0 if self.root is None else self.root.square(), state[0]
         t = t.to(x.dtype) * end
         if len(state) == 1:
             return (end * self.net(x, t),)

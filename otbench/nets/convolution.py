@@ -44,7 +44,7 @@ def convolution(
 @torch.no_grad()
 def started(layer: LayerT, **start: Unpack[Start]) -> LayerT:
     """Bring `layer` to its device, draw its parameters from U(-1, 1) / sqrt(fan-in), torch's own start, return it."""
-    layer.to_empty(device=start.get("device") or "cpu")
+    layer.to_empty(device=torch.empty(0, device=start.get("device")).device)
     bound = 1 / math.sqrt(layer.weight[0].numel())
     layer.weight.uniform_(-bound, bound, generator=start.get("generator"))
     if layer.bias is not None:

@@ -25,6 +25,7 @@ from torch.autograd.function import FunctionCtx
 from torch.nn import functional
 
 from otbench.nets.start import Start, normal
+from otbench.recorded import Recorded
 
 Activation = Literal["softplus", "celu"]
 
@@ -40,7 +41,7 @@ def dense_icnn_widths(dim: int, least: int = 0) -> tuple[int, int, int]:
     return (wide, wide, max(dim, 32, least // 2))
 
 
-class DenseICNN(nn.Module):
+class DenseICNN(Recorded):
     """Scalar network g: R^d -> R with a fast gradient that can itself be differentiated.
 
     Attributes:

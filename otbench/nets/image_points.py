@@ -10,18 +10,19 @@ import math
 from typing import Unpack
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from otbench.nets.potential import AutogradPotential
 from otbench.nets.resnet_critic import ResNetCritic
 from otbench.nets.start import Start
 from otbench.nets.unet import Norm, UNet
+from otbench.recorded import Recorded
 
 Shape = tuple[int, int, int]
 """(channels, height, width) of an image."""
 
 
-class ImageMap(nn.Module):
+class ImageMap(Recorded):
     """A UNet from rows (image, class, noise), shape (n, d + classes + noise), to flat images (n, d).
 
     Attributes:

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from otbench.nets.potential import AutogradPotential
 from otbench.nets.start import Start, normal, uniform
+from otbench.recorded import Recorded
 
 Activation = Literal["silu", "relu"]
 _ACTIVATIONS = {"silu": functional.silu, "relu": functional.relu}
@@ -27,7 +28,7 @@ def mlp_width(dim: int) -> int:
     return max(2 * dim, 64)
 
 
-class MLP(nn.Module):
+class MLP(Recorded):
     """Fully connected network R^inputs -> R^outputs with one activation throughout.
 
     Attributes:

@@ -20,16 +20,17 @@ import math
 from typing import Any, Unpack
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from otbench.nets.start import Start, constant, uniform
+from otbench.recorded import Recorded
 
 PIECE = 2**17
 """Numbers of an intermediate result that are held at a time on a CPU: half a megabyte in float32."""
 
 
-class OTFlowPotential(nn.Module):
+class OTFlowPotential(Recorded):
     """Phi: R^dim x [0, 1] -> R with one residual layer. The time is one number, or one per point, shape (n, 1).
 
     Attributes:

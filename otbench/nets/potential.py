@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from otbench.recorded import Recorded
+
 
 @runtime_checkable
 class Potential(Protocol):
@@ -37,7 +39,7 @@ def gradient_beside(potential: Potential, k: int) -> Callable[[Tensor], Tensor]:
     return gradient if k else potential.gradient
 
 
-class AutogradPotential(nn.Module):
+class AutogradPotential(Recorded):
     """A network that is a `Potential` by automatic differentiation; subclasses define `forward`.
 
     One that has both in closed form redefines `value_and_gradient`.
@@ -57,7 +59,7 @@ class AutogradPotential(nn.Module):
         return (value if wanted else value.detach()), gradient
 
 
-class QuadraticPotential(nn.Module):
+class QuadraticPotential(Recorded):
     r"""$g(x) = x^T A x / 2 + \langle b, x \rangle$, whose map $x + \nabla g(x) = (I + A) x + b$ is affine.
 
     With $A = \Gamma - I$ it is the exact potential of a Gaussian pair whose optimal map is $\Gamma x$; put into a

@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from otbench.nets.convolution import convolution
 from otbench.nets.start import Start
+from otbench.recorded import Recorded
 
 Norm = Literal["group", "batch"]
 STEPS = 4
@@ -32,7 +33,7 @@ _GROUP = 4
 _EPS = 1e-5
 
 
-class UNet(nn.Module):
+class UNet(Recorded):
     """Maps images of `inputs` channels to images of `outputs` channels, same height and width.
 
     Attributes:

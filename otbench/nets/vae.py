@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from otbench.recorded import Recorded
+
 SIDE = 32
 """Height and width of an image, pixels."""
 _LEVELS = (1, 2, 4, 8)
@@ -33,7 +35,7 @@ class VAELoss(NamedTuple):
     divergence: Tensor
 
 
-class VAE(nn.Module):
+class VAE(Recorded):
     """A Gaussian encoder and a Bernoulli decoder.
 
     Attributes:

@@ -1,0 +1,301 @@
+"""The Transport contract: what training leaves, the maps and all that they need.
+
+A solver returns one from `transport()`. Authors write methods of tensors; the class around them takes NumPy arrays and
+tensors of any floating type and device, goes through many points in chunks, and checks what it is given.
+
+    class Shift(Transport):
+        def __init__(self, potential: Recorded) -> None:
+            super().__init__()
+            self.potential = potential
+
+        def forward(self, x, label=None, generator=None):
+            return x + self.potential.gradient(x)
+
+Optional abilities are declared by being defined: `backward(y, label, generator)`, `log_prob(y, label, generator)`,
+`velocity(x, t)` and `interpolate(x, t)`, with t from 0 at the source to 1 at the target.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar, TypeAlias, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from otbench.errors import DataError, PluginError, UsageError
+from otbench.mapfile import MapFile, write_map
+from otbench.recorded import Recorded, build, describe
+
+Array: TypeAlias = NDArray[Any]
+
+CHUNK = 16384
+"""Points mapped at a time, at most: bounds the memory of evaluation."""
+ELEMENTS = 2**20
+"""Coordinates mapped at a time: images pass through many channels of their size."""
+WRAPPED = ("forward", "backward", "log_prob", "velocity", "interpolate")
+"""Methods of tensors that the base class opens to arrays."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where a Transport comes from; a file keeps it.
+
+    Attributes:
+        solver: name of the solver or baseline.
+        kind: "solver" or "baseline".
+        plugin: the file given by `--plugin`; empty for others.
+        code: hash of the code that makes this solver.
+        version: of otbench.
+        run: id of the run that trained it; empty outside the harness.
+        source_shape: shape of one source point.
+        target_shape: shape of one target point.
+        classes: number of classes that go to each other; 0 = none.
+    """
+
+    solver: str
+    kind: str
+    plugin: str = ""
+    code: str = ""
+    version: str = ""
+    run: str = ""
+    source_shape: tuple[int, ...] = ()
+    target_shape: tuple[int, ...] = ()
+    classes: int = 0
+
+    @staticmethod
+    def read(values: Mapping[str, object]) -> Origin:
+        """Return the origin that a file gives as plain values.
+
+        Raises:
+            DataError: they are not what `dataclasses.asdict` makes of an origin.
+        """
+        found: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        try:
+            made = Origin(**found)
+        except TypeError as error:
+            raise DataError("it does not say where its map comes from") from error
+        default = Origin(solver="", kind="")
+        for field in fields(Origin):
+            value = getattr(made, field.name)
+            whole = not isinstance(value, tuple) or all(type(n) is int and n > 0 for n in value)
+            if type(value) is not type(getattr(default, field.name)) or not whole:
+                raise DataError(f"what it says of its origin cannot be read: {field.name}")
+        return made
+
+
+class Transport(Recorded):
+    """Maps between two measures, and all that they need: parameters and buffers, nothing of training.
+
+    Attributes:
+        reads_label: whether the maps are given the class of each point.
+        stochastic: whether a map draws from its generator.
+        differentiable: whether `forward` has a graph back to an `x` that requires a gradient; each image must depend on
+            its own point. Densities are made from such maps.
+        solves_forward: whether `backward` is the map in closed form, with a graph, and `forward` is solved for.
+        origin: where it comes from; None until the harness says so.
+    """
+
+    reads_label: bool = False
+    stochastic: bool = False
+    differentiable: ClassVar[bool] = False
+    solves_forward: bool = False
+    origin: Origin | None = None
+    _inside: bool = False
+
+    def __init_subclass__(cls, **options: object) -> None:
+        """Open the methods of tensors to arrays."""
+        for name in WRAPPED:
+            if name in vars(cls):
+                setattr(cls, name, _opened(name, vars(cls)[name]))
+        super().__init_subclass__(**options)
+
+    def forward(self, x: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """Return T(x), same shape as `x` (n, *shape).
+
+        Where `x` requires a gradient and the map is `differentiable`, the result has a graph back to it; this is the
+        place for the costlier path of maps that are solved for.
+
+        Args:
+            x: points, shape (n, *shape).
+            label: their classes, shape (n,), int64, if `reads_label`.
+            generator: what a stochastic map draws from, on the device of `x`.
+        """
+        raise NotImplementedError
+
+    @property
+    def two_way(self) -> bool:
+        """Whether there is a map back."""
+        return hasattr(self, "backward")
+
+    def mapped(
+        self, name: str, x: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Iterator[tuple[Tensor, object]]:
+        """Yield the points `x` a chunk at a time, each with what the method `name` makes of it, without a graph.
+
+        Nothing is checked: neither `x` nor what comes back.
+        """
+        method = getattr(type(self), name).__wrapped__
+        size = max(1, min(CHUNK, ELEMENTS // max(1, x[:1].numel())))
+        for begin in range(0, len(x), size):
+            points = x[begin : begin + size]
+            with self.inside(), torch.no_grad():
+                found = method(self, points, None if label is None else label[begin : begin + size], generator)
+            yield points, found
+
+    @contextlib.contextmanager
+    def inside(self) -> Iterator[None]:
+        """Let methods call each other with tensors, unchecked."""
+        before, self.__dict__["_inside"] = self._inside, True
+        try:
+            yield
+        finally:
+            self.__dict__["_inside"] = before
+
+    def save(self, path: str | Path) -> str:
+        """Write these maps to a file that `otbench.load` and `otbench apply` read; return its SHA-256.
+
+        Raises:
+            PluginError: a module of it does not remember how it was built.
+            StoreError: the file cannot be written.
+        """
+        try:
+            modules = describe(self)
+        except TypeError as error:
+            raise PluginError(f"{type(self).__name__} cannot be kept: {error}") from None
+        return write_map(
+            Path(path),
+            origin={} if self.origin is None else asdict(self.origin),
+            modules=modules,
+            parameters=[name for name, _ in self.named_parameters(remove_duplicate=False)],
+            tensors=dict(self.state_dict()),
+        )
+
+    @staticmethod
+    def restored(file: MapFile, device: torch.device) -> Transport:
+        """Return the maps that `file` holds, on `device`, in evaluation mode; the code of their solver must be loaded.
+
+        Raises:
+            DataError: the description does not fit the code or the tensors.
+        """
+        numbers = dict(file.tensors)
+        made = build(file.modules, largest=max((t.numel() for t in numbers.values()), default=0))
+        if not isinstance(made, Transport):
+            raise DataError("what it describes is no Transport")
+        wanted = made.state_dict()
+        odd = sorted(wanted.keys() ^ numbers.keys()) or [n for n, t in wanted.items() if t.shape != numbers[n].shape]
+        if odd:
+            raise DataError(f"its tensors do not fit the modules that it describes, first '{odd[0][:80]}'")
+        made.load_state_dict(numbers, assign=True)
+        left = [name for name, tensor in [*made.named_parameters(), *made.named_buffers()] if tensor.is_meta]
+        if left:
+            raise DataError(f"'{left[0]}' is not in the file: buffers of a Transport must be persistent")
+        made.origin = Origin.read(file.origin) if file.origin else None
+        return made.to(device).eval().requires_grad_(False)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating type of its numbers; float32 where it has none."""
+        return next((t.dtype for t in self._tensors() if t.is_floating_point()), torch.float32)
+
+    @property
+    def device(self) -> torch.device:
+        """Where its numbers are; the CPU where it has none."""
+        return next((t.device for t in self._tensors()), torch.device("cpu"))
+
+    def _tensors(self) -> Iterator[Tensor]:
+        yield from self.parameters()
+        yield from self.buffers()
+
+
+def _opened(name: str, method: Callable[..., Tensor]) -> Callable[..., Any]:
+    """Return `method`, open to arrays and checked when called from outside; as it is when one method calls another."""
+
+    @functools.wraps(method)
+    def opened(self: Transport, x: Any, *args: Any, **kwargs: Any) -> Any:
+        if self._inside or (isinstance(x, Tensor) and x.requires_grad and torch.is_grad_enabled()):
+            return method(self, x, *args, **kwargs)
+        applied = _at_a_time if name in ("velocity", "interpolate") else _of_points
+        return _like(x, applied(self, name, _points(self, name, x), *args, **kwargs))
+
+    return opened
+
+
+def _of_points(
+    transport: Transport,
+    name: str,
+    points: Tensor,
+    label: object = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    chunks = transport.mapped(name, points, _labels(transport, label, points), generator)
+    return torch.cat([cast("Tensor", image) for _, image in chunks]) if len(points) else points
+
+
+def _at_a_time(transport: Transport, name: str, points: Tensor, t: float) -> Tensor:
+    with transport.inside(), torch.no_grad():
+        return getattr(type(transport), name).__wrapped__(transport, points, t)  # type: ignore[no-any-return]
+
+
+def _points(transport: Transport, name: str, x: Tensor | Array) -> Tensor:
+    """Return `x` as a tensor of the transport's type, on its device.
+
+    Raises:
+        UsageError: it is no array of finite numbers, or has another shape than the points of training.
+    """
+    if not isinstance(x, Tensor):
+        try:
+            x = np.asarray(x)
+            if x.dtype.kind not in "fiub":
+                raise ValueError  # objects, text, complex numbers
+            x = torch.from_numpy(np.ascontiguousarray(x))
+        except (ValueError, TypeError):
+            raise UsageError(f"{name}: points must be an array of numbers, shape (n, *shape)") from None
+    elif x.is_complex():
+        raise UsageError(f"{name}: points must be real numbers")
+    origin = transport.origin
+    if origin is not None:
+        shape = origin.source_shape if name in ("forward", "velocity", "interpolate") else origin.target_shape
+        if x.ndim == 0 or tuple(x.shape[1:]) != shape:
+            wanted = ", ".join(["n", *map(str, shape)])
+            raise UsageError(f"{name}: points must have shape ({wanted}), not {tuple(x.shape)}")
+    elif x.ndim < 2:
+        raise UsageError(f"{name}: points must have shape (n, *shape), not {tuple(x.shape)}")
+    points = x.to(transport.device, transport.dtype)
+    if not bool(points.isfinite().all()):
+        raise UsageError(f"{name}: points must be finite numbers; there is a NaN or an infinity among them")
+    return points
+
+
+def _labels(transport: Transport, label: object, points: Tensor) -> Tensor | None:
+    """Return the classes of `points` as a tensor beside them; None for maps that do not read any.
+
+    Raises:
+        UsageError: they are missing, not whole numbers, of another length, or out of range.
+    """
+    if not transport.reads_label:
+        return None
+    if label is None:
+        raise UsageError("these maps go class by class: give the class of each point, label=")
+    found = label if isinstance(label, Tensor) else torch.from_numpy(np.asarray(label).copy())
+    if found.is_floating_point() or found.is_complex() or found.dtype is torch.bool or found.shape != points.shape[:1]:
+        raise UsageError(f"label must hold one whole number for each of {len(points)} points, shape ({len(points)},)")
+    found = found.to(points.device, torch.int64)
+    classes = 0 if transport.origin is None else transport.origin.classes
+    if classes and len(found) and not (int(found.min()) >= -1 and int(found.max()) < classes):
+        raise UsageError(f"label must lie in 0, ..., {classes - 1} (-1 = unlabelled)")
+    return found
+
+
+def _like(x: Any, image: Tensor) -> Any:
+    """Return `image` as `x` came: an array or a tensor, of its floating type, on its device."""
+    if isinstance(x, Tensor):
+        return image.to(x.device, x.dtype if x.is_floating_point() else image.dtype)
+    kind, found = np.asarray(x).dtype, image.cpu().numpy()
+    return found.astype(kind, copy=False) if kind.kind == "f" else found
