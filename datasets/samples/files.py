@@ -128,7 +128,6 @@ def _csv(place: Place, wanted: Wanted) -> Table:
                 chunksize=_CSV_ROWS,
                 index_col=False,
                 skip_blank_lines=True,
-                float_precision="round_trip",
             ) as reader:
                 for chunk in reader:
                     points.append(_numbers(place, chunk, [names[k] for k in columns], rows))
@@ -136,8 +135,6 @@ def _csv(place: Place, wanted: Wanted) -> Table:
                     check_room(place, (rows, len(columns)), 16)
                     for name, parts in others.items():
                         parts.append(chunk[name].to_numpy(dtype=object))
-        if not points:
-            raise DataError(f"{place}: holds no rows of numbers")
         return Table(
             np.concatenate(points),
             tuple(names[k] for k in columns),
