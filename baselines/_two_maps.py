@@ -30,7 +30,7 @@ class TwoMaps(Solver[ConfigT], Generic[ConfigT, ModuleT]):
             return No(f"shapes differ: {problem.source.shape} and {problem.target.shape}")
         return super().supports(problem)
 
-    def transport(self) -> Transport:
+    def transport(self) -> TwoModules:
         """Return both maps with what they hold; of discrete plans, S is not the inverse of T off the samples."""
         return TwoModules(self._forward, self._backward, reads_label=self.reads_label)
 

@@ -100,6 +100,7 @@ class Transport(Recorded):
         differentiable: whether `forward` has a graph back to an `x` that requires a gradient; each image must depend on
             its own point. Densities are made from such maps.
         solves_forward: whether `backward` is the map in closed form, with a graph, and `forward` is solved for.
+        keeps_rows: number of training rows among what is kept.
         origin: where it comes from; None until the harness says so.
     """
 
@@ -107,8 +108,15 @@ class Transport(Recorded):
     stochastic: bool = False
     differentiable: bool = False
     solves_forward: bool = False
+    keeps_rows: int = 0
     origin: Origin | None = None
     _inside: bool = False
+
+    # typed for whoever calls them; only a subclass that defines one has it
+    backward: Callable[..., Any]
+    log_prob: Callable[..., Any]
+    velocity: Callable[..., Any]
+    interpolate: Callable[..., Any]
 
     def __init_subclass__(cls, **options: object) -> None:
         """Open the methods of tensors to arrays."""
@@ -193,6 +201,8 @@ class Transport(Recorded):
         odd = sorted(wanted.keys() ^ numbers.keys()) or [n for n, t in wanted.items() if t.shape != numbers[n].shape]
         if odd:
             raise DataError(f"its tensors do not fit the modules that it describes, first '{odd[0][:80]}'")
+        # the order in memory is not in the file, and decides how a convolution rounds
+        numbers = {n: torch.empty_like(wanted[n], dtype=t.dtype, device="cpu").copy_(t) for n, t in numbers.items()}
         made.load_state_dict(numbers, assign=True)
         left = [name for name, tensor in [*made.named_parameters(), *made.named_buffers()] if tensor.is_meta]
         if left:

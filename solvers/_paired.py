@@ -122,7 +122,7 @@ class PairedPotentials(Solver[PairedT]):
             self.psi.clamp_convex_()
             self.psi_bar.clamp_convex_()
 
-    def transport(self) -> Transport:
+    def transport(self) -> PairedGradients:
         """Return the gradients of both averaged potentials: each map needs its own."""
         return PairedGradients(*self.average.module)
 

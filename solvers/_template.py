@@ -60,7 +60,7 @@ class Template(Solver[TemplateConfig]):
         descend(self.optimiser, loss)
         return StepInfo(loss.detach())
 
-    def transport(self) -> Transport:
+    def transport(self) -> GradientShift:
         """Return the maps as they are now."""
         return GradientShift(self.potential)
 

@@ -28,7 +28,7 @@ SOLVER = '''
 
 import datasets
 import torch
-from otbench.solver import Config, Solver, StepInfo, register_solver
+from otbench.solver import Config, Solver, StepInfo, Transport, register_solver
 
 assert datasets.MARK == "someone else's package", datasets
 
@@ -40,11 +40,13 @@ class Dropped(Solver[Config]):
     def step(self):
         return StepInfo(torch.zeros(()), done=True)
 
-    def forward_map(self, x, label=None, *, generator=None):
-        return x
+    def transport(self):
+        return Unmoved()
 
-    def stored_modules(self):
-        return {}
+
+class Unmoved(Transport):
+    def forward(self, x, label=None, generator=None):
+        return x
 '''
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import typing
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -15,10 +16,10 @@ from otbench.registration import Registration
 
 _BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 _ABILITIES = {
-    "backward_map": "inverse map",
+    "backward": "inverse map",
     "validate": "early stopping on a validation pool",
     "log_prob": "log densities",
-    "forward_map_with_grad": "Jacobians of the map",
+    "differentiable": "Jacobians of the map",
     "velocity": "velocity field",
     "interpolate": "geodesics",
 }
@@ -37,7 +38,8 @@ def describe(out: Console, entry: Entry, registration: Registration) -> None:
         out.print(Text("scored by  the task, from its own test data: there is no map"))
     elif entry.kind != "task":
         supports = (inspect.getdoc(getattr(cls, "supports", None)) or "").split("\n")[0]
-        abilities = [words for name, words in _ABILITIES.items() if hasattr(cls, name)]
+        transport = typing.get_type_hints(getattr(cls, "transport")).get("return")  # noqa: B009  (cls may be a task)
+        abilities = [words for name, words in _ABILITIES.items() if any(getattr(c, name, 0) for c in (cls, transport))]
         out.print(Text(f"supports   {supports}"))
         out.print(Text(f"gives      {', '.join(['forward map', *abilities])}"))
     _parameters(out, registration.config)

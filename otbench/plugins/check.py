@@ -1,9 +1,9 @@
 """The test kit for a solver's author: `otbench check NAME|FILE`.
 
 Runs a solver through the contract on a tiny problem and says in words what does not hold: construction, shapes,
-device, dtype, determinism, bit-equal resume, evaluation without side effects, no access to truth, and one short
-run. A solver that defines `build_potential` and `exact_potential(matrix, shift)` (the potential whose map is
-x -> x + matrix x + shift) also gets that one put in.
+device, dtype, kept files, gradients, determinism, bit-equal resume, evaluation without side effects, no access to
+truth, and one short run. A solver that defines `build_potential` and `exact_potential(matrix, shift)` (the potential
+whose map is x -> x + matrix x + shift) also gets that one put in.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import copy
 import gc
 import inspect
 import math
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -22,20 +23,23 @@ from types import ModuleType
 import torch
 from rich.console import Console
 from rich.text import Text
-from torch import Tensor, nn
+from torch import Tensor
 
 from otbench.config import Config, build_config
 from otbench.errors import PluginError
+from otbench.mapfile import ENDING, read_map
 from otbench.plugins.registry import located
 from otbench.problem import Batch, PoolMeasure, Problem, QuadraticCost
 from otbench.registration import Registration
-from otbench.solver import Context, HasBackward, Solver, StepInfo
+from otbench.solver import Context, Solver, StepInfo, Transport
 from otbench.task import Instance, Outputs, TestData
 
 POOL = 4000
 STEPS = 3
 RUN_SECONDS = 4.0
 """Training time of the short run."""
+ROUNDING = 1e-2
+"""What integrators with an adaptive step and inner solvers may leave between two ways to one image."""
 SCALE, SHIFT = (0.7, 1.4), (0.3, -0.2)
 """The exact map of the tiny problem: x -> SCALE * x + SHIFT, from N(0, I)."""
 
@@ -71,11 +75,12 @@ class _Kit:
         """Return the classes of `n` points, which take turns and are all alike; None without classes."""
         return torch.arange(n, device=self.device) % self.classes if self.classes else None
 
-    def mapped(self, solver: Solver[Config], x: Tensor, *, by: str = "forward_map") -> Tensor:
-        """Return what a map of `solver` makes of `x`; a stochastic one draws the same whenever it is called."""
+    def mapped(self, transport: Transport, x: Tensor, *, by: str = "forward") -> Tensor:
+        """Return what a map makes of the few points `x`; a stochastic one draws the same whenever it is called."""
         generator = torch.Generator(self.device).manual_seed(1)
-        found: Tensor = getattr(solver, by)(x, self.label(len(x)), generator=generator)
-        return found
+        _, found = next(transport.mapped(by, x, self.label(len(x)), generator))
+        _require(isinstance(found, Tensor), f"{by}: must return a tensor, not a {type(found).__name__}")
+        return found  # type: ignore[return-value]
 
     def trained(self, *, noise: int = 0, evaluate: bool = False) -> Tensor:
         """Return the mapped points of a solver after some steps.
@@ -88,11 +93,12 @@ class _Kit:
         solver = self.solver(self.problem())
         for _ in range(STEPS):
             done = solver.step().done
-            for name in _maps(solver) if evaluate else ():
-                self.mapped(solver, self.points(), by=name)
+            transport = solver.transport()
+            for name in _maps(transport) if evaluate else ():
+                self.mapped(transport, self.points(), by=name)
             if done:
                 break
-        return self.mapped(solver, self.points())
+        return self.mapped(solver.transport(), self.points())
 
     def target(self, x: Tensor) -> Tensor:
         """Return where the exact map takes `x`."""
@@ -171,8 +177,8 @@ def _place(cls: type, method: str) -> str:
     return cls.__qualname__
 
 
-def _maps(solver: Solver[Config]) -> tuple[str, ...]:
-    return ("forward_map", "backward_map") if isinstance(solver, HasBackward) else ("forward_map",)
+def _maps(transport: Transport) -> tuple[str, ...]:
+    return ("forward", "backward") if transport.two_way else ("forward",)
 
 
 def _require(condition: bool, message: str) -> None:
@@ -187,15 +193,12 @@ def _contract(kit: _Kit) -> str:
     for name, value in {"loss": info.loss, **info.scalars}.items():
         _require(not (isinstance(value, Tensor) and value.requires_grad), f"StepInfo: '{name}' must be detached")
         _require(math.isfinite(float(value)), f"StepInfo: '{name}' is {float(value)} after one step")
-    return "two-way" if isinstance(solver, HasBackward) else "forward only"
+    transport = solver.transport()
+    _require(isinstance(transport, Transport), f"transport() must return a Transport, not {type(transport).__name__}")
+    return "two-way" if transport.two_way else "forward only"
 
 
 def _declarations(kit: _Kit) -> str:
-    modules = kit.solver(kit.problem()).stored_modules()
-    _require(
-        all(isinstance(module, nn.Module) for module in modules.values()),
-        "stored_modules() must map names to torch modules",
-    )
     for preset, why in (("smoke", "seconds, for CI"), ("quick", "the default")):
         declared = preset in kit.registration.presets or kit.registration.kind == "baseline"
         _require(declared, f"declare a preset '{preset}' ({why})")
@@ -206,15 +209,15 @@ def _declarations(kit: _Kit) -> str:
 def _shapes(kit: _Kit) -> str:
     solver = kit.solver(kit.problem())
     solver.step()
-    for name in _maps(solver):
+    transport = solver.transport()
+    for name in _maps(transport):
         for n in (1, 257):
             x = kit.points(n)
             kept = x.clone()
-            y = kit.mapped(solver, x, by=name)
+            y = kit.mapped(transport, x, by=name)
             _require(y.shape == x.shape, f"{name}: {tuple(x.shape)} became {tuple(y.shape)}; the shape must be kept")
             _require(y.dtype == x.dtype, f"{name}: {x.dtype} became {y.dtype}")
             _require(y.device == x.device, f"{name}: {x.device} became {y.device}")
-            _require(not y.requires_grad, f"{name}: the result carries a graph; detach it")
             _require(bool(torch.equal(x, kept)), f"{name}: changed its input in place")
             _require(bool(y.isfinite().all()), f"{name}: not finite after one step")
     return ""
@@ -224,9 +227,49 @@ def _float64(kit: _Kit) -> str:
     double = replace(kit, dtype=torch.float64)
     solver = double.solver(double.problem())
     solver.step()
-    y = double.mapped(solver, double.points())
-    _require(y.dtype == torch.float64, f"context.dtype is float64, but forward_map gives {y.dtype}")
+    y = double.mapped(solver.transport(), double.points())
+    _require(y.dtype == torch.float64, f"context.dtype is float64, but forward gives {y.dtype}")
     return ""
+
+
+def _kept_file(kit: _Kit) -> str:
+    solver = kit.solver(kit.problem())
+    solver.step()
+    live = solver.transport()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"map{ENDING}"
+        live.save(path)
+        kept = Transport.restored(read_map(path), kit.device)
+        size = path.stat().st_size
+    for name in _maps(live):
+        same = bool(torch.equal(*(kit.mapped(maps, kit.points(), by=name) for maps in (live, kept))))
+        _require(same, f"{name}: a map kept in a file gives other images: give all that it needs to the constructor")
+    return f"{size:,} bytes"
+
+
+def _own_points(kit: _Kit) -> str:
+    solver = kit.solver(kit.problem())
+    solver.step()
+    transport, x = solver.transport(), kit.points(64)
+    for name in _maps(transport) if not transport.stochastic else ():
+        whole, half = (kit.mapped(transport, points, by=name) for points in (x, x[:32]))
+        _require(_close(whole[:32], half), f"{name}: the image of a point depends on the points beside it")
+    if not transport.differentiable:
+        return "not differentiable"
+    x.requires_grad_()
+    generator = torch.Generator(kit.device).manual_seed(1)
+    image = transport.forward(x, kit.label(len(x)), generator)
+    _require(image.requires_grad, "declared differentiable, but forward(x) has no graph where x requires a gradient")
+    _require(
+        _close(image.detach(), kit.mapped(transport, x.detach())), "forward(x) is another map where x has a gradient"
+    )
+    by_first = torch.autograd.grad(image[0].sum(), x)[0]
+    _require(bool(by_first.isfinite().all()), "forward: the gradient is not finite")
+    return ""
+
+
+def _close(found: Tensor, wanted: Tensor) -> bool:
+    return bool(torch.allclose(found, wanted, rtol=ROUNDING, atol=ROUNDING))
 
 
 def _deterministic(kit: _Kit) -> str:
@@ -253,7 +296,7 @@ def _resume(kit: _Kit) -> str:
     for _ in range(STEPS):
         unbroken.step()
         resumed.step()
-    ends = [kit.mapped(solver, kit.points()) for solver in (unbroken, resumed)]
+    ends = [kit.mapped(solver.transport(), kit.points()) for solver in (unbroken, resumed)]
     _require(
         kit.device.type != "cpu" or bool(torch.equal(*ends)),
         "a resumed run differs from an unbroken one: state_dict() misses something that changes between steps",
@@ -315,13 +358,13 @@ def _exact_potential(kit: _Kit) -> str:
     potential = exact(torch.diag(scale - 1), torch.tensor(SHIFT, dtype=torch.float64, device=kit.device))
     cls = type("Exact", (kit.registration.cls,), {"build_potential": lambda self: potential})
     double = replace(kit, registration=replace(kit.registration, cls=cls), dtype=torch.float64)
-    solver = double.solver(double.problem())
+    transport = double.solver(double.problem()).transport()
     x = double.points()
     y = double.target(x)
-    gap = _uvp(double.mapped(solver, x), y, variance=float(scale.square().sum()))
+    gap = _uvp(double.mapped(transport, x), y, variance=float(scale.square().sum()))
     _require(gap < 1e-6, f"with the exact potential the forward map is off by {gap:.2e} % UVP")
-    if isinstance(solver, HasBackward):
-        gap = _uvp(double.mapped(solver, y, by="backward_map"), x, variance=2.0)
+    if transport.two_way:
+        gap = _uvp(double.mapped(transport, y, by="backward"), x, variance=2.0)
         _require(gap < 1e-4, f"with the exact potential the backward map is off by {gap:.2e} % UVP")
     return ""
 
@@ -347,7 +390,7 @@ def _short_run(kit: _Kit) -> str:
         _require(math.isfinite(float(info.loss)), f"the loss is {float(info.loss)} at step {steps}")
         if info.done:
             break
-    reached = _uvp(kit.mapped(solver, x), kit.target(x), variance=variance)
+    reached = _uvp(kit.mapped(solver.transport(), x), kit.target(x), variance=variance)
     verdict = f"{reached:.3g} % UVP after {steps} steps (identity: {identity:.3g} %)"
     sanity = kit.registration.kind == "baseline" and reached >= identity * 0.999
     _require(math.isfinite(reached), verdict)
@@ -359,11 +402,13 @@ _STEPS, _MAPS = ("contract",), ("contract", "shapes, dtype, device")
 _CHECKS: dict[str, tuple[Callable[[_Kit], str], tuple[str, ...], str]] = {
     # name: function, the checks without which it says nothing new, the method that it is about
     "contract": (_contract, (), "step"),
-    "declarations": (_declarations, _STEPS, "stored_modules"),
-    "shapes, dtype, device": (_shapes, _STEPS, "forward_map"),
-    "float64": (_float64, _MAPS, "forward_map"),
+    "declarations": (_declarations, _STEPS, "step"),
+    "shapes, dtype, device": (_shapes, _STEPS, "transport"),
+    "float64": (_float64, _MAPS, "transport"),
+    "a kept file gives the same images": (_kept_file, _MAPS, "transport"),
+    "each point by itself": (_own_points, _MAPS, "transport"),
     "deterministic": (_deterministic, _MAPS, "step"),
-    "evaluation leaves no trace": (_evaluation_leaves_no_trace, (*_MAPS, "deterministic"), "forward_map"),
+    "evaluation leaves no trace": (_evaluation_leaves_no_trace, (*_MAPS, "deterministic"), "transport"),
     "resume is bit-equal": (_resume, (*_MAPS, "deterministic"), "state_dict"),
     "no access to truth": (_no_truth, _STEPS, "__init__"),
     "training pool untouched": (_pool_untouched, _STEPS, "step"),

@@ -159,6 +159,13 @@ class Registry:
                             f"{entry.kind} '{entry.name}' ({entry.where}): class {found.cls.__name__} must be derived "
                             f"from {base.__module__}.{base.__name__}"
                         )
+                    old = [name for name in ("forward_map", "stored_modules") if hasattr(found.cls, name)]
+                    if old and base is Solver and "transport" in getattr(found.cls, "__abstractmethods__", ()):
+                        raise PluginError(
+                            f"{entry.kind} '{entry.name}' ({entry.where}): written for an earlier version of otbench: "
+                            f"move {', '.join(old)} and the like to a Transport, and return it from transport() "
+                            "(docs/add-a-solver.md)"
+                        )
                     self._loaded[entry.name] = found
                     return found
         raise PluginError(f"{entry.kind} '{entry.name}' ({entry.where}): no class registered under this name")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from otbench.harness.measure import PeakMemory
 from otbench.harness.train import Budget, Progress, Trainer
 from otbench.problem import PoolMeasure, Problem, QuadraticCost
-from otbench.solver import Config, Context, Solver, StepInfo
+from otbench.solver import Config, Context, Solver, StepInfo, Transport
 
 STEPS = 5000
 CPU = torch.device("cpu")
@@ -24,11 +24,8 @@ class Idle(Solver[Config]):
     def step(self) -> StepInfo:
         return StepInfo(0.0)
 
-    def forward_map(self, x: Tensor, label: Tensor | None = None, *, generator: object = None) -> Tensor:
-        return x
-
-    def stored_modules(self) -> dict[str, nn.Module]:
-        return {}
+    def transport(self) -> Transport:
+        return Transport()
 
 
 def test_the_harness_is_cheap_beside_the_smallest_step(

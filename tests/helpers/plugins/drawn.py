@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from otbench.problem import Batch, PoolMeasure, Problem, QuadraticCost
-from otbench.solver import Config, Context, Field, Solver, StepInfo, register_solver
+from otbench.solver import Config, Context, Field, Solver, StepInfo, Transport, register_solver
 from otbench.task import Instance, Metric, Outputs, Picture, Task, TestData, register_task
 
 
@@ -50,11 +50,16 @@ class StayConfig(Config):
     pass
 
 
+class Unmoved(Transport):
+    reads_label = True
+
+    def forward(self, x, label=None, generator=None):
+        return x
+
+
 @register_solver("stay", config=StayConfig, reference="none", presets={"smoke": {"steps": 1}, "quick": {"steps": 1}})
 class Stay(Solver[StayConfig]):
     """Moves nothing."""
-
-    reads_label = True
 
     def __init__(self, problem: Problem, config: StayConfig, context: Context) -> None:
         super().__init__(problem, config, context)
@@ -62,8 +67,5 @@ class Stay(Solver[StayConfig]):
     def step(self) -> StepInfo:
         return StepInfo(0.0, done=True)
 
-    def forward_map(self, x, label=None, *, generator=None):
-        return x
-
-    def stored_modules(self):
-        return {}
+    def transport(self) -> Unmoved:
+        return Unmoved()

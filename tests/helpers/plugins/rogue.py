@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from otbench.harness import measure
 from otbench.problem import Problem
-from otbench.solver import Config, Context, Field, Solver, StepInfo, register_solver
+from otbench.solver import Config, Context, Field, Solver, StepInfo, Transport, register_solver
 
 
 class RogueConfig(Config):
@@ -106,7 +106,18 @@ class Rogue(Solver[RogueConfig]):
             real, now = time.perf_counter, time.perf_counter()
             measure.perf_counter = lambda: now + (real() - now) / 10
 
-    def forward_map(self, x: Tensor, label: Tensor | None = None, *, generator: object = None) -> Tensor:
+    def transport(self) -> Rogues:
+        return Rogues(self.net.weight.detach(), self.config.how)
+
+
+class Rogues(Transport):
+    """Returns what it is told to."""
+
+    def __init__(self, weight: Tensor, how: str) -> None:
+        super().__init__()
+        self.weight, self.how = nn.Parameter(weight), how
+
+    def forward(self, x: Tensor, label: Tensor | None = None, generator: object = None) -> Tensor:
         return {
             "column": lambda: x[:, :1],
             "row": lambda: x[:1],
@@ -114,7 +125,4 @@ class Rogue(Solver[RogueConfig]):
             "complex": lambda: x.to(torch.complex64),
             "meta": lambda: x.to("meta"),
             "list": lambda: x.tolist(),
-        }.get(self.config.how, lambda: x)()
-
-    def stored_modules(self) -> dict[str, nn.Module]:
-        return {"net": self.net}
+        }.get(self.how, lambda: x)()

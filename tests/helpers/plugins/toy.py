@@ -12,7 +12,19 @@ import torch
 from torch import Tensor, nn
 
 from otbench.problem import Batch, PoolMeasure, QuadraticCost
-from otbench.solver import Config, Context, Field, No, Problem, Solver, StepInfo, Support, Yes, register_solver
+from otbench.solver import (
+    Config,
+    Context,
+    Field,
+    No,
+    Problem,
+    Solver,
+    StepInfo,
+    Support,
+    Transport,
+    Yes,
+    register_solver,
+)
 from otbench.task import Instance, Metric, Outputs, Task, TestData, register_task
 
 
@@ -67,10 +79,16 @@ class Chosen:
     batch_size: int
 
 
-class Shift(nn.Module):
-    def __init__(self, dim: int, context: Context) -> None:
+class Shift(Transport):
+    def __init__(self, by: Tensor) -> None:
         super().__init__()
-        self.by = nn.Parameter(torch.zeros(dim, device=context.device, dtype=context.dtype))
+        self.by = nn.Parameter(by)
+
+    def forward(self, x: Tensor, label: Tensor | None = None, generator=None) -> Tensor:
+        return x + self.by
+
+    def backward(self, y: Tensor, label: Tensor | None = None, generator=None) -> Tensor:
+        return y - self.by
 
 
 PRESETS = {"smoke": {"steps": 20}, "quick": {"steps": 100}}
@@ -83,7 +101,7 @@ class ToyShift(Solver[ToyConfig]):
     def __init__(self, problem: Problem, config: ToyConfig, context: Context) -> None:
         super().__init__(problem, config, context)
         self.settings = Chosen(25 * problem.dim)
-        self.net = Shift(problem.dim, context)
+        self.net = Shift(torch.zeros(problem.dim, device=context.device, dtype=context.dtype))
         self.optimiser = torch.optim.Adam(self.net.parameters(), lr=config.lr)
         self.count = 0
 
@@ -106,14 +124,8 @@ class ToyShift(Solver[ToyConfig]):
         time.sleep(self.config.nap * float(os.environ.get("TOY_NAP_SCALE", "1")))
         return StepInfo(loss.detach())
 
-    def forward_map(self, x: Tensor, label: Tensor | None = None, *, generator=None) -> Tensor:
-        return x + self.net.by.detach()
-
-    def backward_map(self, y: Tensor, label: Tensor | None = None, *, generator=None) -> Tensor:
-        return y - self.net.by.detach()
-
-    def stored_modules(self) -> dict[str, nn.Module]:
-        return {"net": self.net}
+    def transport(self) -> Shift:
+        return self.net
 
 
 @register_solver("toynan", config=ToyConfig, reference="none", presets=PRESETS)
