@@ -8,27 +8,11 @@ distance at or below that of this row says nothing more: neither that a map is g
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from otbench.ops.points import FRESH_POINTS, training_points
-from otbench.solver import Config, Context, No, Problem, Solver, StepInfo, Support, Yes, register_baseline
-
-
-class _Rows(nn.Module):
-    """Stored rows; each call draws from them with replacement."""
-
-    rows: Tensor
-
-    def __init__(self, rows: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("rows", rows)
-
-    def forward(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        index = torch.randint(len(self.rows), (len(x),), generator=generator, device=x.device)
-        return self.rows[index].view_as(x)
+from otbench.ops.points import FRESH_POINTS, training_batch
+from otbench.solver import Config, Context, No, Problem, Solver, StepInfo, Support, Transport, Yes, register_baseline
 
 
 @register_baseline("copies", config=Config, reference="none: T(x) = a training row of the target, at random")
@@ -38,8 +22,6 @@ class Copies(Solver[Config]):
     A two-sample distance below this row's says nothing.
     """
 
-    stochastic = True
-
     @classmethod
     def supports(cls, problem: Problem) -> Support:
         """Take any cost; source and target points must have the same shape."""
@@ -47,31 +29,45 @@ class Copies(Solver[Config]):
         return Yes if same else No(f"shapes differ: {problem.source.shape} and {problem.target.shape}")
 
     def __init__(self, problem: Problem, config: Config, context: Context) -> None:
-        """Start without rows; they are read by the step."""
+        """Start at zero; the rows are read by the step."""
         super().__init__(problem, config, context)
-        empty = torch.zeros(1, problem.dim, device=context.device, dtype=context.dtype)
-        self._forward, self._backward = _Rows(empty), _Rows(empty)
+        self._source, self._target = (torch.zeros(1, *side.shape) for side in (problem.source, problem.target))
 
     def step(self) -> StepInfo:
         """Take the training rows of both sides, at most `FRESH_POINTS` of each."""
-        self._forward, self._backward = (
-            _Rows(training_points(side, self.context.generator, FRESH_POINTS))
-            for side in (self.problem.target, self.problem.source)
+        self._source, self._target = (
+            training_batch(side, self.context.generator, FRESH_POINTS).x
+            for side in (self.problem.source, self.problem.target)
         )
         return StepInfo(0.0, done=True)
 
-    def forward_map(
-        self, x: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Return a row of the target for each point of `x`, shape (n, *shape)."""
-        return self._forward(x, generator)  # type: ignore[no-any-return]
-
-    def backward_map(
-        self, y: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Return a row of the source for each point of `y`, shape (m, *shape)."""
-        return self._backward(y, generator)  # type: ignore[no-any-return]
-
-    def stored_modules(self) -> Mapping[str, nn.Module]:
+    def transport(self) -> DrawnRows:
         """Return the rows."""
-        return {"forward": self._forward, "backward": self._backward}
+        return DrawnRows(self._source, self._target)
+
+
+class DrawnRows(Transport):
+    """A stored row for each point, drawn with replacement."""
+
+    stochastic = True
+    source: Tensor
+    target: Tensor
+
+    def __init__(self, source: Tensor, target: Tensor) -> None:
+        """Hold rows of both sides, shapes (N, *shape) and (M, *shape)."""
+        super().__init__()
+        self.register_buffer("source", source)
+        self.register_buffer("target", target)
+        self.keeps_rows = len(source) + len(target)
+
+    def forward(self, x: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """Return a row of the target for each point of `x`, shape (n, *shape)."""
+        return _drawn(self.target, x, generator)
+
+    def backward(self, y: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """Return a row of the source for each point of `y`, shape (n, *shape)."""
+        return _drawn(self.source, y, generator)
+
+
+def _drawn(rows: Tensor, x: Tensor, generator: torch.Generator | None) -> Tensor:
+    return rows[torch.randint(len(rows), (len(x),), generator=generator, device=rows.device)].to(x.dtype)

@@ -23,7 +23,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ from torch import Tensor
 from otbench.errors import DataError, PluginError, UsageError
 from otbench.mapfile import MapFile, write_map
 from otbench.names import plain
+from otbench.problem import Problem
 from otbench.recorded import Recorded, build, describe
 
 Array: TypeAlias = NDArray[Any]
@@ -116,7 +117,7 @@ class Transport(Recorded):
 
     reads_label: bool = False
     stochastic: bool = False
-    differentiable: ClassVar[bool] = False
+    differentiable: bool = False
     solves_forward: bool = False
     keeps_rows: int = 0
     origin: Origin | None = None
@@ -327,3 +328,105 @@ def _like(x: Any, image: Tensor) -> Any:
         return image.to(x.device, x.dtype if x.is_floating_point() else image.dtype)
     kind, found = np.asarray(x).dtype, image.cpu().numpy()
     return found.astype(kind, copy=False) if kind.kind == "f" else found
+
+
+class Standardised(Transport):
+    """Maps between standardised points, as maps between the user's: it takes and returns these.
+
+    With mean a and scale s of the source, b and r of the target, and the inner map T: x -> b + r T((x - a) / s), and so
+    on. It has the abilities of the inner maps. These being optimal for the quadratic cost, it is so too where s = r.
+    """
+
+    source_mean: Tensor
+    source_scale: Tensor
+    target_mean: Tensor
+    target_scale: Tensor
+
+    def __init__(
+        self,
+        inner: Transport,
+        source_mean: Tensor,
+        source_scale: Tensor,
+        target_mean: Tensor,
+        target_scale: Tensor,
+    ) -> None:
+        """Hold the inner maps; means of the shape of a point, scales of shape (), > 0."""
+        super().__init__()
+        self.inner = inner
+        self.register_buffer("source_mean", source_mean)
+        self.register_buffer("source_scale", source_scale)
+        self.register_buffer("target_mean", target_mean)
+        self.register_buffer("target_scale", target_scale)
+        self.reads_label, self.stochastic = inner.reads_label, inner.stochastic
+        self.differentiable, self.solves_forward = inner.differentiable, inner.solves_forward
+        self.keeps_rows: int = getattr(inner, "keeps_rows", 0)
+
+    def forward(self, x: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """Return T(x), same shape as `x` (n, *shape)."""
+        image: Tensor = self._of_inner("forward", self._standard(x, 0), label, generator)
+        return self._own(image, 1)
+
+    def backward(self, y: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """Return S(y), same shape as `y` (n, *shape)."""
+        return self._own(self._of_inner("backward", self._standard(y, 1), label, generator), 0)
+
+    def log_prob(self, y: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """Return log densities of T#source at `y`, shape (n,), per volume in the user's units."""
+        found = self._of_inner("log_prob", self._standard(y, 1), label, generator)
+        return found - y[:1].numel() * self.target_scale.to(found).log()
+
+    def velocity(self, x: Tensor, t: float) -> Tensor:
+        """Return the velocity at `x`, shape (n, d), and time `t`."""
+        inner = self._standard(x, t)
+        drift = self.target_mean - self.source_mean + (self.target_scale - self.source_scale) * inner
+        return self._scale(t) * self._of_inner("velocity", inner, t) + drift
+
+    def interpolate(self, x: Tensor, t: float) -> Tensor:
+        """Return where the points that start at `x`, shape (n, d), are at time `t`."""
+        return self._mean(t) + self._scale(t) * self._of_inner("interpolate", self._standard(x, 0), t)
+
+    def _of_inner(self, name: str, *args: Any) -> Tensor:
+        with self.inner.inside():
+            return getattr(self.inner, name)(*args)  # type: ignore[no-any-return]
+
+    def _standard(self, x: Tensor, t: float) -> Tensor:
+        return (x - self._mean(t)) / self._scale(t)
+
+    def _own(self, x: Tensor, t: float) -> Tensor:
+        return self._mean(t) + self._scale(t) * x
+
+    def _mean(self, t: float) -> Tensor:
+        return torch.lerp(self.source_mean, self.target_mean, t)
+
+    def _scale(self, t: float) -> Tensor:
+        return torch.lerp(self.source_scale, self.target_scale, t)
+
+
+class _IfInner:
+    """A method of `Standardised` that is there only where the inner maps have it."""
+
+    def __init__(self, method: Callable[..., Any]) -> None:
+        self.method = method
+
+    def __get__(self, wrapper: Standardised | None, owner: type) -> Callable[..., Any]:
+        if wrapper is None:
+            return self.method
+        getattr(wrapper.inner, self.method.__name__)  # raises AttributeError where there is none
+        return functools.partial(self.method, wrapper)
+
+
+for _name in WRAPPED[1:]:
+    setattr(Standardised, _name, _IfInner(vars(Standardised)[_name]))
+
+
+def in_user_units(transport: Transport, problem: Problem) -> Transport:
+    """Return maps that take and return the user's points; `transport` itself where the solver was given these.
+
+    Args:
+        transport: what a solver of `problem` left.
+        problem: says how its points follow from the user's.
+    """
+    units = problem.units
+    if units is None:
+        return transport
+    return Standardised(transport, units.source_mean, units.source_scale, units.target_mean, units.target_scale)

@@ -29,8 +29,6 @@ from otbench.datasets.uci.tables import PUBLISHED
 from otbench.metrics.density import mean_nll
 from otbench.metrics.two_sample import FINAL_POINTS, TEST_POINTS, v_floor
 from otbench.metrics.two_sides import METRICS, TwoSides
-from otbench.ops.points import fixed_rows
-from otbench.picture import POINTS
 from otbench.problem import Batch, FreshMeasure, PoolMeasure, Problem, QuadraticCost
 from otbench.task import (
     Config,
@@ -115,12 +113,7 @@ class UCIInstance(Instance):
 
     def pictures(self, outputs: Outputs) -> Sequence[Picture]:
         """Return test rows, pushforward and normal sample, at most 2000 fixed points of each."""
-        clouds = {"data": self.test.target.x, "mapped": outputs.forward, "source": self.test.source.x}
-        arrays = {
-            name: x[fixed_rows(len(x), POINTS).to(x.device)].detach().cpu().float().numpy()
-            for name, x in clouds.items()
-        }
-        return (Picture("rows", "points", "Test rows and pushforward", arrays, self.names),)
+        return (self._sides.picture(outputs.forward, self.names),)
 
 
 @register_task(

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from otbench.config import Config, Value, build_config, present_names
 from otbench.errors import PluginError, UsageError
+from otbench.files import file_digest
 from otbench.harness.identity import INPUT, code_of
 from otbench.harness.messages import Planned
 from otbench.harness.selection import Selection, as_grid, check_number, integers, parse
@@ -236,7 +237,8 @@ def _chosen_solvers(request: Request, registry: Registry, notes: list[str]) -> l
 
 
 def _task_configs(selection: Selection, note: Registration, request: Request, notes: list[str]) -> list[Config]:
-    grid = dict(selection.grid)
+    lists = _task_class(note).lists
+    grid = {key: ("|".join(values),) if key in lists else values for key, values in selection.grid.items()}
     if request.dim is not None:
         if "dim" not in note.config.model_fields:
             raise UsageError(f"--dim: task {note.name} has no parameter 'dim'")
@@ -309,8 +311,15 @@ def _typed(name: str, values: Mapping[str, object]) -> str:
 
 
 def input_digests(task: Task[Config]) -> dict[str, str]:
-    """Return the digest of each file that the task's instance is made of, by a name for the record."""
-    return {f"{INPUT}{path.name}": digest(path.resolve().read_bytes()) for path in task.inputs()}
+    """Return the digest of each file that the task's instance is made of, by a name for the record.
+
+    Files of one name in several folders are numbered.
+    """
+    found: dict[str, str] = {}
+    for path, said in {path.resolve(): path.name for path in task.inputs()}.items():
+        number = sum(name.partition(" (")[0] == f"{INPUT}{said}" for name in found) + 1
+        found[f"{INPUT}{said}" + (f" ({number})" if number > 1 else "")] = file_digest(path)[:16]
+    return found
 
 
 def source_hash(source: Mapping[str, str]) -> str:

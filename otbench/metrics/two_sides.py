@@ -8,6 +8,7 @@ better than another.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from otbench.metrics.novelty import novelty
 from otbench.metrics.two_sample import CURVE_POINTS, FINAL_POINTS, TEST_POINTS, HeldOut
 from otbench.metrics.uvp import mean_square
 from otbench.ops.points import fixed_rows
+from otbench.picture import POINTS, Picture
 from otbench.reporting import Metric
 
 PLAN_POINTS = 2000
@@ -118,6 +120,15 @@ class TwoSides:
         if final and self._plan and (gap := self._cost_gap(forward)) is not None:
             scores["cost_gap"] = gap
         return scores
+
+    def picture(self, forward: Tensor, names: Sequence[str]) -> Picture:
+        """Return held-out points of both sides and T(x), at most 2000 fixed ones of each; `names` are of columns."""
+        clouds = {"data": self._y, "mapped": forward, "source": self._x}
+        arrays = {
+            name: x[fixed_rows(len(x), POINTS).to(x.device)].detach().flatten(1).cpu().float().numpy()
+            for name, x in clouds.items()
+        }
+        return Picture("rows", "points", "Test rows and pushforward", arrays, tuple(names))
 
     def _cost_gap(self, forward: Tensor) -> float | None:
         """Return how far the cost is from that of the exact plan, in %; None where nothing has to move."""
