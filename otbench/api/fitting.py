@@ -24,9 +24,10 @@ from otbench.harness.measure import PeakMemory
 from otbench.harness.plan import Request, check_numbers, settings_of
 from otbench.plugins.kept import origin_of
 from otbench.plugins.registry import Registry
-from otbench.problem import Cost, PoolMeasure, PowerCost, Problem, QuadraticCost
+from otbench.problem import Cost, PoolMeasure, PowerCost, Problem, QuadraticCost, Units
 from otbench.registration import Registration
 from otbench.solver import Context, Solver
+from otbench.transport import in_user_units
 
 _SOLVER_STREAM, _SPLIT_STREAM = 1, 2
 _SEEDS = 10**9
@@ -44,6 +45,7 @@ def fit(
     y_label: Points | None = None,
     cost: str | Cost = "quadratic",
     exponent: float | None = None,
+    standardise: bool = True,
     validation: float = 0.1,
     steps: int | None = None,
     time_limit: float | None = None,
@@ -68,6 +70,8 @@ def fit(
         y_label: classes of `y`, shape (m,).
         cost: "quadratic", |x - y|^2 / 2, or "power", sum_i |x_i - y_i|^p / p with p = `exponent`.
         exponent: of the cost "power", > 1.
+        standardise: train solvers of the quadratic cost on centred points, both sides in units of one common scale. The
+            maps that are returned take and give points as they are.
         validation: share of the points of both sides that is set aside, on which some solvers choose the best network;
             for solvers that train, where there are no classes.
         steps: training length in steps, instead of the preset's.
@@ -106,6 +110,7 @@ def fit(
             (given.points("x", x), given.points("y", y)),
             (x_label, y_label),
             cost=_cost(cost, exponent),
+            standardise=bool(standardise) and note.kind == "solver",
             validation=_share(validation) if note.kind == "solver" else 0.0,
             device=device,
             dtype=given.dtype_of(dtype),
@@ -150,7 +155,7 @@ def _trained(
             given.warn(
                 [f"interrupted at step {progress.step}, {progress():.0%} of training: these are the maps so far"]
             )
-    made = solver.transport()
+    made = in_user_units(solver.transport(), problem)
     return cast("Transport", made.eval().requires_grad_(False))
 
 
@@ -169,6 +174,7 @@ def _problem(
     classes: tuple[Points | None, Points | None],
     *,
     cost: Cost,
+    standardise: bool,
     validation: float,
     device: str | torch.device,
     dtype: torch.dtype,
@@ -186,9 +192,13 @@ def _problem(
         raise UsageError("give classes of both sides, x_label and y_label, or of neither")
     number = max((int(label.max()) + 1 for label in found if label is not None), default=0)
     draw = np.random.Generator(np.random.PCG64([seed, _SPLIT_STREAM]))
+    units = _units(sides, where, dtype) if standardise and cost.name == "quadratic" else None
+    means = (None, None) if units is None else (units.source_mean, units.target_mean)
     measures = []
-    for points, label in zip(sides, found, strict=True):
+    for points, label, mean in zip(sides, found, means, strict=True):
         x = points.to(where, dtype)
+        if units is not None:
+            x = (x - mean) / units.source_scale
         if not bool(x.isfinite().all()):
             raise UsageError(f"the points are too large for {str(dtype).removeprefix('torch.')}: scale them")
         if label is not None:
@@ -199,7 +209,18 @@ def _problem(
         kept, held = order[aside:].sort().values, order[:aside].sort().values
         measures.append(PoolMeasure(x[kept], validation=x[held] if aside else None))
     source, target = measures
-    return Problem(source, target, cost, where, dtype)
+    return Problem(source, target, cost, where, dtype, units)
+
+
+def _units(sides: tuple[Tensor, Tensor], device: torch.device, dtype: torch.dtype) -> Units | None:
+    """Return the means of both sides and their common scale, as the task `samples` has them; None if shapes differ."""
+    if sides[0].shape[1:] != sides[1].shape[1:]:
+        return None
+    variances, means = zip(*(torch.var_mean(side.double(), 0, correction=0) for side in sides), strict=True)
+    scale = torch.stack([variance.mean() for variance in variances]).mean().sqrt()
+    scale = torch.where(scale > 0, scale, 1.0)  # two constants have no scale of their own
+    source, target, size = (number.to(device, dtype) for number in (*means, scale))
+    return Units(source, size, target, size)
 
 
 def _cost(cost: object, exponent: object) -> Cost:
