@@ -193,12 +193,14 @@ def _problem(
     number = max((int(label.max()) + 1 for label in found if label is not None), default=0)
     draw = np.random.Generator(np.random.PCG64([seed, _SPLIT_STREAM]))
     units = _units(sides, where, dtype) if standardise and cost.name == "quadratic" else None
-    means = (None, None) if units is None else (units.source_mean, units.target_mean)
+    inner = [side.to(where, dtype) for side in sides]
+    if units is not None:
+        inner = [
+            (inner[0] - units.source_mean) / units.source_scale,
+            (inner[1] - units.target_mean) / units.target_scale,
+        ]
     measures = []
-    for points, label, mean in zip(sides, found, means, strict=True):
-        x = points.to(where, dtype)
-        if units is not None:
-            x = (x - mean) / units.source_scale
+    for x, label in zip(inner, found, strict=True):
         if not bool(x.isfinite().all()):
             raise UsageError(f"the points are too large for {str(dtype).removeprefix('torch.')}: scale them")
         if label is not None:

@@ -13,7 +13,7 @@ from otbench.api.given import PathLike
 from otbench.api.progress import Line
 from otbench.config import Parameter, parameters_of
 from otbench.errors import UsageError
-from otbench.files import results_folder
+from otbench.files import results_folder, shown
 from otbench.harness.execute import execute
 from otbench.harness.messages import Event, Planned
 from otbench.harness.plan import Request, make_plan
@@ -43,6 +43,7 @@ def run(
     data_dir: PathLike | None = None,
     out: PathLike | None = None,
     force: bool = False,
+    keep_maps: bool = False,
     plugins: PathLike | Sequence[PathLike] = (),
     progress: bool | None = None,
 ) -> pd.DataFrame:
@@ -66,6 +67,7 @@ def run(
         data_dir: your own copies of data files; None = the environment's OTBENCH_DATA_DIR.
         out: where records go; None = results/local.
         force: repeat runs that are already recorded.
+        keep_maps: leave the maps beside the records; `otbench.load` reads the files in the column `map`.
         plugins: files that register more names.
         progress: whether to show how far runs are; None = on a terminal and in a notebook.
 
@@ -93,9 +95,8 @@ def run(
         jobs=given.whole("jobs", jobs) or 0,
         data_dir=None if folder is None else given.path_of("data_dir", folder, folder=True),
     )
-    files = given.plugin_files(plugins)
     store = Store(results_folder() if out is None else given.path_of("out", out))
-    registry = Registry(files)
+    registry = Registry(given.plugin_files(plugins))
     registry.load_plugins()
     plan = make_plan(request, registry)
     given.warn(plan.notes)
@@ -114,8 +115,8 @@ def run(
             jobs=request.jobs,
             force=bool(force),
             data_dir=request.data_dir,
-            plugins=files,
             listen=listen,
+            keep_maps=bool(keep_maps),
         )
     given.warn(store.passed_over)
     if outcome.interrupted:
@@ -123,7 +124,7 @@ def run(
         given.warn(
             [f"interrupted: {missing} of {len(plan.runs)} runs are not finished; the same call goes on from here"]
         )
-    return frame(outcome.records)
+    return _rows(store, outcome.records)
 
 
 @given.public
@@ -131,8 +132,8 @@ def read(folders: PathLike | Sequence[PathLike] | None = None) -> pd.DataFrame:
     """Return the records of folders as a table, one row per record.
 
     Columns: what was run; the parameters, `solver.NAME` and `task.NAME`; the metrics at the end, `metric.NAME`, and at
-    step 0, `start.NAME`; and `time.NAME`, `memory.NAME`, `count.NAME`. Files that are no records are passed over, with
-    a warning.
+    step 0, `start.NAME`; `time.NAME`, `memory.NAME`, `count.NAME`; and `map`, the file of the map that was kept, empty
+    where none was. Files that are no records are passed over, with a warning.
 
     Args:
         folders: one or several; None = results/local.
@@ -141,18 +142,28 @@ def read(folders: PathLike | Sequence[PathLike] | None = None) -> pd.DataFrame:
         UsageError: a folder does not exist, or there is no record.
         StoreError: a folder cannot be read.
     """
+    import pandas as pd
+
     chosen = [results_folder()] if folders is None else [folders] if isinstance(folders, (str, Path)) else folders
     if not isinstance(chosen, Sequence) or not chosen:
         raise UsageError("folders: must be a path or a list of paths")
-    records: list[Record] = []
+    tables: list[pd.DataFrame] = []
     paths = [given.path_of("folders", path, folder=True) for path in chosen]
     for path in paths:
         store = Store(path)
-        records += store.all()
+        records = store.all()
+        tables += [_rows(store, records)] if records else []
         given.warn(store.passed_over)
-    if not records:
-        raise UsageError(f"no records in {', '.join(map(str, paths))}")
-    return frame(records)
+    if not tables:
+        raise UsageError(f"no records in {', '.join(map(shown, paths))}")
+    return tables[0] if len(tables) == 1 else pd.concat(tables, ignore_index=True)
+
+
+def _rows(store: Store, records: Sequence[Record]) -> pd.DataFrame:
+    table = frame(records)
+    kept = [path if (path := store.map_path(record.id)).is_file() else "" for record in records]
+    table["map"] = [str(path) for path in kept]
+    return table
 
 
 @given.public

@@ -12,7 +12,6 @@ from otbench.cli.common import (
     EXIT_INTERRUPTED,
     AddCommand,
     data_folder,
-    plugin_files,
     program_name,
     registry_of,
     warn,
@@ -96,7 +95,6 @@ def _execute(plan: Plan, store: Store, request: Request, options: argparse.Names
             jobs=request.jobs,
             force=options.force,
             data_dir=request.data_dir,
-            plugins=plugin_files(options),
             listen=display.show,
         )
     warn(store.passed_over)

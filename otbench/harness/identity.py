@@ -19,7 +19,7 @@ from otbench.errors import UsageError
 from otbench.plugins.code import PACKAGE
 from otbench.plugins.code import modules_of as plugin_modules
 from otbench.plugins.registry import Entry, Registry
-from otbench.plugins.syntax import code_digest, digest
+from otbench.plugins.syntax import code_digest, digest, imported
 from otbench.records.record import Record
 from otbench.records.verified import Outcome, Verification
 
@@ -33,6 +33,9 @@ ROOTS = tuple(
 BEYOND = re.compile(r"otbench\.(cli|compare|plugins|records|report|harness\.(failures|guard|identity|messages))(\.|$)")
 """Where the search stops. The processes of a run find plugins, hear jobs and write records by these modules: they carry
 numbers and make none, and a change of how results are found, kept or shown must not rename every run."""
+
+HEAVY = ("ot", "pytorch_optimizer", "scipy", "sklearn", "torchdiffeq")
+"""Packages of others that take long to import, and are safe to have where processes are forked from."""
 
 INPUT = "input "
 """What a record's source names begin with that are data, not code."""
@@ -58,6 +61,15 @@ def code_of(solver: Entry, task: Entry, *, package: Path = PACKAGE) -> dict[str,
 def modules_of(solver: Entry, task: Entry, *, package: Path = PACKAGE) -> dict[str, Path]:
     """Return the files of the modules that make the numbers of `solver` on `task`, by full name of the module."""
     return plugin_modules((solver, task), ROOTS, beyond=BEYOND, package=package)
+
+
+def packages_of(solver: Entry, task: Entry) -> list[str]:
+    """Return what the modules of `solver` and `task` import of packages of others, by full name, without plugins'."""
+    found: set[str] = set()
+    built_in = [entry for entry in (solver, task) if entry.origin == "built in"]
+    for name, path in plugin_modules(built_in, beyond=BEYOND).items():
+        found |= imported(path.read_bytes(), name, package=path.name == "__init__.py")
+    return sorted(name for name in found if name.partition(".")[0] in HEAVY)
 
 
 def _part(name: str, path: Path) -> str:

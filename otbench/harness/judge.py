@@ -44,7 +44,7 @@ from otbench.harness.messages import (
 )
 from otbench.harness.spool import file_digest, write_problem
 from otbench.plugins.kept import origin_of
-from otbench.plugins.registry import Registry
+from otbench.plugins.registry import load_entry
 from otbench.records.record import Status, Times
 from otbench.records.store import Store
 from otbench.task import Instance, Outputs
@@ -145,7 +145,6 @@ class _Instances:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._built: _Built | None = None
-        self.registry = Registry(job.plugins)
 
     def built(self, planned: Planned) -> _Built:
         """Load the task and make the instance, and write the problem for trainers."""
@@ -154,7 +153,7 @@ class _Instances:
         spec = planned.spec
         device = torch.device(spec.device)
         torch.set_num_threads(spec.threads)
-        entry = self.registry.load(self.registry.find(spec.task, "task"))
+        entry = load_entry(planned.task)
         facts = environment(device, spec.threads)
         train.seed_everything(spec.seed)
         if device.type == "cuda":
@@ -221,7 +220,7 @@ class _Run:
         self._stop = stop
         self._times = Times()  # of this process and of appliers
         self._size: tuple[int | None, int | None] = None, None
-        self._entry = instances.registry.find(planned.spec.solver, "solver", "baseline")
+        self._entry = planned.solver
         self._record = planned.blank()
         self._record.shared_device = job.shared_device
         self._store = Store(job.folder)
@@ -308,6 +307,7 @@ class _Run:
         training = Training(
             spec=spec,
             entry=self._entry,
+            task=self._planned.task,
             problem=built.problem,
             maps=self._maps,
             checkpoint=self._store.checkpoint(record.id) if self._resumable else None,

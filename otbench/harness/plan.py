@@ -16,7 +16,7 @@ from pathlib import Path
 from otbench.config import Config, Value, build_config, present_names
 from otbench.errors import PluginError, UsageError
 from otbench.files import file_digest
-from otbench.harness.identity import INPUT, code_of
+from otbench.harness.identity import INPUT, code_of, packages_of
 from otbench.harness.messages import Planned
 from otbench.harness.selection import Selection, as_grid, check_number, integers, parse
 from otbench.names import hint
@@ -132,7 +132,10 @@ def make_plan(request: Request, registry: Registry) -> Plan:
                             label=label,
                             source=source,
                             command=command,
+                            solver=solver.entry,
+                            task=task_entry,
                             scored_by_task=solver.registration.scored_by_task,
+                            packages=packages_of(solver.entry, task_entry),
                         )
     has_full = all("full" in solver.registration.presets for solver in chosen if solver.registration.kind == "solver")
     return Plan(tuple(runs.values()), frozenset(closed_form), has_full, tuple(notes))
@@ -158,7 +161,15 @@ def plan_again(spec: RunSpec, registry: Registry, *, data_dir: Path | None) -> P
     again = spec.model_copy(update=values)
     run_id = again.run_id(source_hash(source), device_class)
     return Planned(
-        id=run_id, spec=again, label=spec.solver, source=source, command="", scored_by_task=row.scored_by_task
+        id=run_id,
+        spec=again,
+        label=spec.solver,
+        source=source,
+        command="",
+        solver=solver,
+        task=task_entry,
+        scored_by_task=row.scored_by_task,
+        packages=packages_of(solver, task_entry),
     )
 
 

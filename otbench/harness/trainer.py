@@ -82,7 +82,7 @@ class _Run:
             if device.type == "cuda":  # the first call makes the context, which is nobody's training time or memory
                 torch.zeros(1, device=device)
                 synchronize(device)
-            problem = read_problem(self.training.problem)
+            problem = read_problem(self.training.problem, self.training.task)
             row = load_entry(self.training.entry)
             assert issubclass(row.cls, Solver)
             train.seed_everything(spec.seed)

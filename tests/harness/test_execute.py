@@ -34,7 +34,7 @@ def plan(solvers: str, **options: object) -> Plan:
 
 
 def run(folder: Path, solvers: str, *, force: bool = False, jobs: int = 1, **options: object) -> Outcome:
-    return execute(plan(solvers, **options), Store(folder), plugins=[TOY], force=force, jobs=jobs)
+    return execute(plan(solvers, **options), Store(folder), force=force, jobs=jobs)
 
 
 def by_solver(outcome: Outcome) -> dict[str, Record]:
@@ -197,7 +197,7 @@ def alive(process: int) -> bool:
 def finish(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Record]:
     monkeypatch.setenv("TOY_NAP_SCALE", "0")
     made = plan("toyshift,toyshift[nap=0.5]", steps=100)
-    outcome = execute(made, Store(folder), plugins=[TOY])
+    outcome = execute(made, Store(folder))
     assert all(record.status is Status.OK for record in outcome.records)
     return {record.label: record for record in outcome.records}
 
@@ -240,7 +240,7 @@ def test_a_truncated_record_is_passed_over_and_its_run_done_again(alone: tuple[P
     folder, first = alone
     store = Store(tmp_path)
     store.path(first.id).write_text(Store(folder).path(first.id).read_text()[:200])
-    outcome = execute(plan("toyshift", steps=50), store, plugins=[TOY])
+    outcome = execute(plan("toyshift", steps=50), store)
     assert by_solver(outcome)["toyshift"].metrics == first.metrics
     assert any(first.id in note for note in store.passed_over)
 
