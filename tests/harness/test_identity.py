@@ -12,8 +12,8 @@ import pytest
 
 from otbench.harness.identity import BEYOND, Standing, code_hash, code_of, modules_of, standing
 from otbench.harness.plan import Request, make_plan
-from otbench.harness.syntax import imported
 from otbench.plugins.registry import Entry, Registry
+from otbench.plugins.syntax import imported
 from otbench.records.record import Record, RunSpec, Status
 from otbench.records.verified import Outcome, Verification
 
