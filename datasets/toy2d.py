@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import functools
 import math
-import warnings
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
@@ -32,6 +31,7 @@ from torch import Tensor
 from otbench.config import Value
 from otbench.datasets._toy_densities import DENSITIES, normal, polar, uniform
 from otbench.metrics.class_energy import class_energy
+from otbench.metrics.discrete import plan_cost
 from otbench.metrics.monotone import monotone_violations
 from otbench.ops.energy import energy_distance
 from otbench.picture import POINTS, Picture
@@ -205,11 +205,11 @@ class Toy2D(Task[Toy2DConfig]):
 def exact_cost(source: Batch, target: Batch) -> float:
     """Return the cost E|x - y|^2 / 2 of the exact discrete plan: class by class, each with its share of the source."""
     if source.label is None or target.label is None:
-        return _plan_cost(source.x, target.x)
+        return plan_cost(source.x, target.x)
     total = 0.0
     for k in sorted(set(source.label.tolist())):
         x, y = source.x[source.label == k], target.x[target.label == k]
-        total += len(x) / len(source.x) * _plan_cost(x, y)
+        total += len(x) / len(source.x) * plan_cost(x, y)
     return total
 
 
@@ -222,13 +222,6 @@ def _directions() -> NDArray[np.float64]:
 
 def _sliced(x: Tensor, y: Tensor) -> float:
     return float(ot.sliced_wasserstein_distance(x.numpy(), y.numpy(), projections=_directions()))
-
-
-def _plan_cost(x: Tensor, y: Tensor) -> float:
-    matrix = ot.dist(x.numpy(), y.numpy()) / 2
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # a plan that has not converged must not become the reference
-        return float(ot.emd2(ot.unif(len(x)), ot.unif(len(y)), matrix, numItermax=10_000_000))
 
 
 def _draw(name: str, side: int, n: int, seed: int) -> Batch:

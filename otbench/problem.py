@@ -291,6 +291,26 @@ def cost_of(exponent: float) -> Cost:
 
 
 @dataclass(frozen=True, slots=True)
+class Units:
+    """How points of a problem follow from those of the user: (x - mean) / scale, on each side.
+
+    The maps that are kept take and return the user's points (`otbench.transport.in_user_units`), and so do test points.
+    A map that is optimal for the quadratic cost stays so only if both sides have one scale.
+
+    Attributes:
+        source_mean: shape of a source point.
+        source_scale: shape (), > 0.
+        target_mean: shape of a target point.
+        target_scale: shape (), > 0.
+    """
+
+    source_mean: Tensor
+    source_scale: Tensor
+    target_mean: Tensor
+    target_scale: Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """What a solver sees: samples, shapes, cost, the labels it may see. Nothing else.
 
@@ -300,6 +320,7 @@ class Problem:
         cost: the ground cost that `supports()` must accept.
         device: where all tensors live.
         dtype: floating type of all points.
+        units: how these points follow from the user's; None where they are the user's.
     """
 
     source: Measure
@@ -307,6 +328,7 @@ class Problem:
     cost: Cost
     device: torch.device
     dtype: torch.dtype
+    units: Units | None = None
 
     def __post_init__(self) -> None:
         """Check that classes, if both sides have them, are the same.

@@ -112,6 +112,9 @@ class Task(abc.ABC, Generic[ConfigT]):
     """A parameter that takes the place of others when a user sets it (a file names its own dimension): their preset
     values are dropped then."""
 
+    lists: ClassVar[frozenset[str]] = frozenset()
+    """Parameters of which `a|b|c` on a command line is one value with several names, and no grid."""
+
     def __init__(self, config: ConfigT, *, data_dir: Path | None = None) -> None:
         """Take a checked configuration and the folder with the user's own copies of data, if any."""
         self.config = config

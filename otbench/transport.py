@@ -19,10 +19,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -31,6 +32,8 @@ from torch import Tensor
 
 from otbench.errors import DataError, PluginError, UsageError
 from otbench.mapfile import MapFile, write_map
+from otbench.names import plain
+from otbench.problem import Problem
 from otbench.recorded import Recorded, build, describe
 
 Array: TypeAlias = NDArray[Any]
@@ -41,6 +44,12 @@ ELEMENTS = 2**20
 """Coordinates mapped at a time: images pass through many channels of their size."""
 WRAPPED = ("forward", "backward", "log_prob", "velocity", "interpolate")
 """Methods of tensors that the base class opens to arrays."""
+_LONGEST_NAME = 300
+
+
+def rows_at_a_time(shape: Sequence[int]) -> int:
+    """Return how many points of a `shape` are mapped at a time."""
+    return max(1, min(CHUNK, ELEMENTS // max(1, math.prod(shape))))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +94,11 @@ class Origin:
         for field in fields(Origin):
             value = getattr(made, field.name)
             whole = not isinstance(value, tuple) or all(type(n) is int and n > 0 for n in value)
-            if type(value) is not type(getattr(default, field.name)) or not whole:
+            usual = not isinstance(value, str) or (value.isprintable() and len(value) <= _LONGEST_NAME)
+            if type(value) is not type(getattr(default, field.name)) or not (whole and usual):
                 raise DataError(f"what it says of its origin cannot be read: {field.name}")
+        if made.kind not in ("solver", "baseline") or made.classes < 0:
+            raise DataError("what it says of its origin cannot be read: kind, or number of classes")
         return made
 
 
@@ -105,7 +117,7 @@ class Transport(Recorded):
 
     reads_label: bool = False
     stochastic: bool = False
-    differentiable: ClassVar[bool] = False
+    differentiable: bool = False
     solves_forward: bool = False
     keeps_rows: int = 0
     origin: Origin | None = None
@@ -149,8 +161,7 @@ class Transport(Recorded):
 
         Nothing is checked: neither `x` nor what comes back.
         """
-        method = getattr(type(self), name).__wrapped__
-        size = max(1, min(CHUNK, ELEMENTS // max(1, x[:1].numel())))
+        method, size = getattr(type(self), name).__wrapped__, rows_at_a_time(x.shape[1:])
         for begin in range(0, len(x), size):
             points = x[begin : begin + size]
             with self.inside(), torch.no_grad():
@@ -197,9 +208,11 @@ class Transport(Recorded):
         if not isinstance(made, Transport):
             raise DataError("what it describes is no Transport")
         wanted = made.state_dict()
-        odd = sorted(wanted.keys() ^ numbers.keys()) or [n for n, t in wanted.items() if t.shape != numbers[n].shape]
+        odd = sorted(wanted.keys() ^ numbers.keys()) or [n for n, t in wanted.items() if not _alike(t, numbers[n])]
         if odd:
-            raise DataError(f"its tensors do not fit the modules that it describes, first '{odd[0][:80]}'")
+            raise DataError(f"its tensors do not fit the modules that it describes, first '{plain(odd[0], 80)}'")
+        if len({numbers[name].dtype for name, _ in made.named_parameters()}) > 1:
+            raise DataError("its tensors do not fit the modules that it describes: they mix types of numbers")
         # the order in memory is not in the file, and decides how a convolution rounds
         numbers = {n: torch.empty_like(wanted[n], dtype=t.dtype, device="cpu").copy_(t) for n, t in numbers.items()}
         made.load_state_dict(numbers, assign=True)
@@ -222,6 +235,12 @@ class Transport(Recorded):
     def _tensors(self) -> Iterator[Tensor]:
         yield from self.parameters()
         yield from self.buffers()
+
+
+def _alike(wanted: Tensor, found: Tensor) -> bool:
+    """Say whether `found` can stand for `wanted`; the floating type is not fixed by the modules."""
+    floating = wanted.is_floating_point() and found.is_floating_point()
+    return wanted.shape == found.shape and (floating or wanted.dtype == found.dtype)
 
 
 def _opened(name: str, method: Callable[..., Tensor]) -> Callable[..., Any]:
@@ -309,3 +328,105 @@ def _like(x: Any, image: Tensor) -> Any:
         return image.to(x.device, x.dtype if x.is_floating_point() else image.dtype)
     kind, found = np.asarray(x).dtype, image.cpu().numpy()
     return found.astype(kind, copy=False) if kind.kind == "f" else found
+
+
+class Standardised(Transport):
+    """Maps between standardised points, as maps between the user's: it takes and returns these.
+
+    With mean a and scale s of the source, b and r of the target, and the inner map T: x -> b + r T((x - a) / s), and so
+    on. It has the abilities of the inner maps. These being optimal for the quadratic cost, it is so too where s = r.
+    """
+
+    source_mean: Tensor
+    source_scale: Tensor
+    target_mean: Tensor
+    target_scale: Tensor
+
+    def __init__(
+        self,
+        inner: Transport,
+        source_mean: Tensor,
+        source_scale: Tensor,
+        target_mean: Tensor,
+        target_scale: Tensor,
+    ) -> None:
+        """Hold the inner maps; means of the shape of a point, scales of shape (), > 0."""
+        super().__init__()
+        self.inner = inner
+        self.register_buffer("source_mean", source_mean)
+        self.register_buffer("source_scale", source_scale)
+        self.register_buffer("target_mean", target_mean)
+        self.register_buffer("target_scale", target_scale)
+        self.reads_label, self.stochastic = inner.reads_label, inner.stochastic
+        self.differentiable, self.solves_forward = inner.differentiable, inner.solves_forward
+        self.keeps_rows: int = getattr(inner, "keeps_rows", 0)
+
+    def forward(self, x: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """Return T(x), same shape as `x` (n, *shape)."""
+        image: Tensor = self._of_inner("forward", self._standard(x, 0), label, generator)
+        return self._own(image, 1)
+
+    def backward(self, y: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """Return S(y), same shape as `y` (n, *shape)."""
+        return self._own(self._of_inner("backward", self._standard(y, 1), label, generator), 0)
+
+    def log_prob(self, y: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """Return log densities of T#source at `y`, shape (n,), per volume in the user's units."""
+        found = self._of_inner("log_prob", self._standard(y, 1), label, generator)
+        return found - y[:1].numel() * self.target_scale.to(found).log()
+
+    def velocity(self, x: Tensor, t: float) -> Tensor:
+        """Return the velocity at `x`, shape (n, d), and time `t`."""
+        inner = self._standard(x, t)
+        drift = self.target_mean - self.source_mean + (self.target_scale - self.source_scale) * inner
+        return self._scale(t) * self._of_inner("velocity", inner, t) + drift
+
+    def interpolate(self, x: Tensor, t: float) -> Tensor:
+        """Return where the points that start at `x`, shape (n, d), are at time `t`."""
+        return self._mean(t) + self._scale(t) * self._of_inner("interpolate", self._standard(x, 0), t)
+
+    def _of_inner(self, name: str, *args: Any) -> Tensor:
+        with self.inner.inside():
+            return getattr(self.inner, name)(*args)  # type: ignore[no-any-return]
+
+    def _standard(self, x: Tensor, t: float) -> Tensor:
+        return (x - self._mean(t)) / self._scale(t)
+
+    def _own(self, x: Tensor, t: float) -> Tensor:
+        return self._mean(t) + self._scale(t) * x
+
+    def _mean(self, t: float) -> Tensor:
+        return torch.lerp(self.source_mean, self.target_mean, t)
+
+    def _scale(self, t: float) -> Tensor:
+        return torch.lerp(self.source_scale, self.target_scale, t)
+
+
+class _IfInner:
+    """A method of `Standardised` that is there only where the inner maps have it."""
+
+    def __init__(self, method: Callable[..., Any]) -> None:
+        self.method = method
+
+    def __get__(self, wrapper: Standardised | None, owner: type) -> Callable[..., Any]:
+        if wrapper is None:
+            return self.method
+        getattr(wrapper.inner, self.method.__name__)  # raises AttributeError where there is none
+        return functools.partial(self.method, wrapper)
+
+
+for _name in WRAPPED[1:]:
+    setattr(Standardised, _name, _IfInner(vars(Standardised)[_name]))
+
+
+def in_user_units(transport: Transport, problem: Problem) -> Transport:
+    """Return maps that take and return the user's points; `transport` itself where the solver was given these.
+
+    Args:
+        transport: what a solver of `problem` left.
+        problem: says how its points follow from the user's.
+    """
+    units = problem.units
+    if units is None:
+        return transport
+    return Standardised(transport, units.source_mean, units.source_scale, units.target_mean, units.target_scale)

@@ -11,7 +11,6 @@ is the solver's. Test rows above 100 000 are thinned to 100 000 fixed ones.
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -28,17 +27,8 @@ from otbench.datasets.uci import files
 from otbench.datasets.uci.demo import DEMO, demo
 from otbench.datasets.uci.tables import PUBLISHED
 from otbench.metrics.density import mean_nll
-from otbench.metrics.novelty import novelty
-from otbench.metrics.two_sample import (
-    CURVE_POINTS,
-    FINAL_POINTS,
-    TEST_POINTS,
-    HeldOut,
-    v_floor,
-)
-from otbench.metrics.uvp import mean_square
-from otbench.ops.points import fixed_rows
-from otbench.picture import POINTS
+from otbench.metrics.two_sample import FINAL_POINTS, TEST_POINTS, v_floor
+from otbench.metrics.two_sides import METRICS, TwoSides
 from otbench.problem import Batch, FreshMeasure, PoolMeasure, Problem, QuadraticCost
 from otbench.task import (
     Config,
@@ -57,7 +47,6 @@ REAL = tuple(PUBLISHED)
 SETS = (*REAL, *DEMO)
 SOURCE_POINTS = 2**14
 MAX_TEST_ROWS = 100_000
-_SCORE_SEED = 20260104
 _SOURCE, _THIN = 0, 1
 
 
@@ -104,46 +93,27 @@ class UCIInstance(Instance):
         self.problem = problem
         self.test = test
         self.names = names
-        self._held_out = {"fwd": HeldOut(test.target.x), "bwd": HeldOut(test.source.x)}
-        self.facts = dict(facts)
-        for side, data in self._held_out.items():
-            self.facts[f"mmd_bandwidths_{side}"] = ", ".join(f"{b:.6g}" for b in data.bandwidths(final=True))
+        self._sides = TwoSides(
+            test.source.x,
+            test.target.x,
+            training=problem.target.pool,
+            source_variance=float(problem.dim),  # N(0, I)
+            vstat=True,
+            plan=False,
+        )
+        self.facts = {**facts, **self._sides.facts()}
 
     def score(self, outputs: Outputs) -> dict[str, float]:
         """Return the metrics by name; those that need a backward map or a density are left out without one.
 
-        `novelty` is the distance of T#source to the nearest training rows, over that of test rows: copies have 0.
-
         Distances end in `_fwd` for T#source against test rows, in `_bwd` for S#test rows against the normal sample.
         """
-        x = self.test.source.x
-        scores = {
-            f"{name}_{side}": value
-            for side, mapped in (("fwd", outputs.forward), ("bwd", outputs.backward))
-            if mapped is not None
-            for name, value in self._held_out[side].compare(mapped, seed=_SCORE_SEED, final=outputs.final).items()
-        }
-        scores["cost"] = mean_square(outputs.forward - x) / 2
-        if outputs.log_prob is not None:
-            scores |= mean_nll(outputs.log_prob)
-        if outputs.final:
-            training = self.problem.target.pool
-            assert training is not None
-            found = novelty(outputs.forward, training, self.test.target.x)
-            if not math.isnan(found):  # else the test rows are copies, too
-                scores["novelty"] = found
-        if outputs.roundtrip is not None:
-            scores["inverse_gap"] = 100 * mean_square(outputs.roundtrip - x) / x.shape[1]
-        return scores
+        scores = self._sides.scores(outputs.forward, outputs.backward, outputs.roundtrip, final=outputs.final)
+        return scores | ({} if outputs.log_prob is None else mean_nll(outputs.log_prob))
 
     def pictures(self, outputs: Outputs) -> Sequence[Picture]:
         """Return test rows, pushforward and normal sample, at most 2000 fixed points of each."""
-        clouds = {"data": self.test.target.x, "mapped": outputs.forward, "source": self.test.source.x}
-        arrays = {
-            name: x[fixed_rows(len(x), POINTS).to(x.device)].detach().cpu().float().numpy()
-            for name, x in clouds.items()
-        }
-        return (Picture("rows", "points", "Test rows and pushforward", arrays, self.names),)
+        return (self._sides.picture(outputs.forward, self.names),)
 
 
 @register_task(
@@ -162,30 +132,19 @@ class UCI(Task[UCIConfig]):
     """Standard normal to real tables: how well does the pushforward match held-out rows?"""
 
     metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric("mmd_fwd", "MMD^2 fwd", primary=True, flag_worse=True),
-        Metric("mmd_bwd", "MMD^2 bwd", primary=True),
-        Metric("energy_fwd", "energy fwd", primary=True),
-        Metric("sliced_w2_fwd", "sliced W2 fwd", primary=True),
+        *METRICS[:4],
         Metric("nll", "NLL", "nats", primary=True),
         Metric("nll_missing", "no density", "share", primary=True),
-        Metric("inverse_gap", "|S(T(x))-x|^2", "%", primary=True),
-        Metric("novelty", "novelty", higher_is_better=True, primary=True),
-        Metric("p_value_fwd", f"p (n <= {TEST_POINTS})", higher_is_better=True, primary=True),
-        Metric("p_value_bwd", "p bwd", higher_is_better=True),
-        Metric("p_points_fwd", "n of p", higher_is_better=True),
-        Metric("p_points_bwd", "n of p bwd", higher_is_better=True),
-        Metric("energy_bwd", "energy bwd"),
-        Metric("sliced_w2_bwd", "sliced W2 bwd"),
-        Metric("mmd_low_fwd", "MMD^2 fwd, low"),
-        Metric("mmd_high_fwd", "MMD^2 fwd, high"),
-        Metric("mmd_low_bwd", "MMD^2 bwd, low"),
-        Metric("mmd_high_bwd", "MMD^2 bwd, high"),
+        *METRICS[4:],
         Metric("vstat_fwd", "V-statistic fwd"),
         Metric("vstat_floor_fwd", "its floor"),
         Metric("vstat_bwd", "V-statistic bwd"),
         Metric("vstat_floor_bwd", "its floor, bwd"),
-        Metric("cost", "cost", "data units^2"),
     )
+
+    def controls(self) -> tuple[str, ...]:
+        """Return the row of copies of training rows: what memorising reaches."""
+        return ("copies",)
 
     @classmethod
     def sources(cls) -> Sequence[DataSource]:
@@ -236,14 +195,11 @@ class UCI(Task[UCIConfig]):
         def tensor(array: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> Tensor:
             return torch.from_numpy(array).to(device, dtype)
 
-        def normal(n: int, generator: torch.Generator) -> Tensor:
-            return torch.randn(n, dim, generator=generator, device=device, dtype=dtype)
-
         held_out = _thinned(test, number)
         points = min(SOURCE_POINTS, max(4 * len(held_out), 1000))
         noise = np.random.Generator(np.random.PCG64([_SOURCE, number])).standard_normal((points, dim))
         x = torch.from_numpy(noise).to(device, dtype)
-        source = FreshMeasure((dim,), normal, is_standard_normal=True)
+        source = FreshMeasure((dim,), functools.partial(_normal, dim, device, dtype), is_standard_normal=True)
         target = PoolMeasure(tensor(train), validation=tensor(validation))
         facts: dict[str, Value] = {
             "set": self.config.set,
@@ -255,9 +211,6 @@ class UCI(Task[UCIConfig]):
             "test_rows": len(test),
             "test_rows_used": len(held_out),
             "source_points": points,
-            "scored_points_at_most": FINAL_POINTS,
-            "curve_points_at_most": CURVE_POINTS,
-            "permutation_points": min(TEST_POINTS, len(held_out), points),
             "vstat_floor": v_floor(min(points, FINAL_POINTS), min(len(held_out), FINAL_POINTS)),
             **data.facts,
         }
@@ -290,6 +243,11 @@ class UCI(Task[UCIConfig]):
             return files.load(name, scaling, self.data_dir)
         splits = demo(name, scaling)
         return Prepared({k: x.astype(np.float32) for k, x in splits.arrays.items()}, {}, splits.names)
+
+
+def _normal(dim: int, device: torch.device, dtype: torch.dtype, n: int, generator: torch.Generator) -> Tensor:
+    """Return `n` points of N(0, I), shape (n, dim)."""
+    return torch.randn(n, dim, generator=generator, device=device, dtype=dtype)
 
 
 def _thinned(

@@ -18,6 +18,7 @@ import numpy as np
 
 from otbench.config import Value
 from otbench.data.arrays import load_npy, load_npz
+from otbench.data.hdf5 import own, reading
 from otbench.data.prepared import Content, Made, Prepared, digest_of, lookup, prepare, scratch
 from otbench.data.remote import RemoteFile, cached_copy, locate, users_copy
 from otbench.datasets.uci import patches, tables
@@ -325,30 +326,17 @@ def _numbers(path: Path, *, separator: str = ",", every: int = 1) -> Array:
 
 def _hdf5(path: Path) -> Sequence[Array]:
     """Return train, validation and test of a file that may be hostile: no links out of it, no unbounded allocation."""
-    import h5py  # here: slow to import
-
-    require_file(path)
     dim, *sizes = PUBLISHED["bsds300"]
     arrays = []
-    try:
-        with h5py.File(path, "r") as file:
-            for key, most in zip(("train", "validation", "test"), sizes, strict=True):
-                if not isinstance(file.get(key, getlink=True), h5py.HardLink):
-                    raise DataError(f"{path}: '{key}' is missing or a link to elsewhere, which is not followed")
-                held = file[key]
-                if not isinstance(held, h5py.Dataset) or held.external or held.is_virtual:
-                    raise DataError(f"{path}: '{key}' is not a dataset with its own content")
-                if held.dtype.kind != "f" or held.dtype.itemsize > 8:
-                    raise DataError(f"{path}: '{key}' has dtype {held.dtype}, not float32 or float64")
-                if held.ndim != 2 or held.shape[1] != dim or held.shape[0] > most:
-                    raise DataError(
-                        f"{path}: '{key}' has shape {held.shape}; wrong number of columns or rows: expected at most "
-                        f"{most} rows of {dim}"
-                    )
-                arrays.append(np.asarray(held[()], dtype=np.float64))
-    except DataError:
-        raise
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:  # a damaged file
-        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
-        raise DataError(f"{path}: not a readable HDF5 file ({reason}); it may be truncated. Get it again") from error
+    with reading(path) as file:
+        for key, most in zip(("train", "validation", "test"), sizes, strict=True):
+            held = own(file, key, path)
+            if held.dtype.kind != "f" or held.dtype.itemsize > 8:
+                raise DataError(f"{path}: '{key}' has dtype {held.dtype}, not float32 or float64")
+            if held.ndim != 2 or held.shape[1] != dim or held.shape[0] > most:
+                raise DataError(
+                    f"{path}: '{key}' has shape {held.shape}; wrong number of columns or rows: expected at most "
+                    f"{most} rows of {dim}"
+                )
+            arrays.append(np.asarray(held[()], dtype=np.float64))
     return arrays

@@ -8,6 +8,7 @@ import math
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,6 +91,31 @@ def load_npy(path: Path, *, max_bytes: int = MAX_BYTES) -> NDArray[np.float64]:
         return _parse(path.read_bytes(), str(path)).astype(np.float64, order="C")
 
 
+def map_npy(path: Path) -> NDArray[np.generic]:
+    """Return a numeric array from an .npy file that may be hostile, mapped into memory: rows are read as they are used.
+
+    Raises:
+        DataError: the file is missing, unreadable, not an npy, damaged, or not numeric.
+    """
+    with _readable(path, "npy", "save"), path.open("rb") as stream:
+        shape, fortran_order, dtype = _header(stream, str(path))
+        start, size = stream.tell(), path.stat().st_size
+        _check_size(shape, dtype, size - start, str(path))
+        if not math.prod(shape):
+            return np.empty(shape, dtype)
+        return np.memmap(path, dtype, "r", offset=start, shape=shape, order="F" if fortran_order else "C")
+
+
+def npz_names(path: Path) -> tuple[str, ...]:
+    """Return the names of the arrays in an .npz file.
+
+    Raises:
+        DataError: the file is missing, unreadable, not an npz, or damaged.
+    """
+    with _readable(path, "npz", "savez"), zipfile.ZipFile(path) as archive:
+        return tuple(name.removesuffix(".npy") for name in archive.namelist())
+
+
 @contextlib.contextmanager
 def _readable(path: Path, kind: str, save: str) -> Iterator[None]:
     """Say what is wrong with a file that cannot be read inside."""
@@ -111,6 +137,15 @@ def _readable(path: Path, kind: str, save: str) -> Iterator[None]:
 def _parse(content: bytes, what: str) -> NDArray[np.generic]:
     """Return the array of one .npy member; its header is checked before anything is allocated."""
     stream = io.BytesIO(content)
+    shape, fortran_order, dtype = _header(stream, what)
+    start = stream.tell()
+    _check_size(shape, dtype, len(content) - start, what)
+    flat: NDArray[np.generic] = np.frombuffer(content, dtype=dtype, offset=start)
+    return flat.reshape(shape, order="F" if fortran_order else "C")
+
+
+def _header(stream: IO[bytes], what: str) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+    """Read shape, order and type from the head of an .npy stream, which is left where the numbers begin."""
     version = np.lib.format.read_magic(stream)
     read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, fortran_order, dtype = read_header(stream)
@@ -118,8 +153,9 @@ def _parse(content: bytes, what: str) -> NDArray[np.generic]:
         raise DataError(f"{what} holds Python objects; only numeric arrays are read (pickle could run any code)")
     if dtype.kind not in "fiu":
         raise DataError(f"{what} has dtype {dtype}, which is not numeric; save it as float64")
-    start = stream.tell()
-    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != len(content) - start:
-        raise DataError(f"{what} is damaged: shape {shape} of {dtype} does not fit its {len(content) - start} bytes")
-    flat: NDArray[np.generic] = np.frombuffer(content, dtype=dtype, offset=start)
-    return flat.reshape(shape, order="F" if fortran_order else "C")
+    return shape, fortran_order, dtype
+
+
+def _check_size(shape: Sequence[int], dtype: np.dtype[np.generic], size: int, what: str) -> None:
+    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != size:
+        raise DataError(f"{what} is damaged: shape {tuple(shape)} of {dtype} does not fit its {size} bytes")

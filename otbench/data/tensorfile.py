@@ -13,17 +13,19 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from otbench.data.remote import cache_folder
 from otbench.errors import DataError
-from otbench.files import cannot_write, require_file, write_atomically
+from otbench.files import cannot_write, require_file, unreadable, write_atomically
 
 FORMAT = 1
 """Version of the files. Raise it when their form, or the meaning of what they are made from, changes."""
 _TYPES = (torch.float32, torch.float64, torch.uint8, torch.int32, torch.int64, torch.bool)
+_NUMBERS = (torch.float16, *_TYPES[:-1], torch.int8, torch.int16)
 
 
 @dataclass(frozen=True)
@@ -117,18 +119,57 @@ def _folders(data_dir: Path | None) -> list[Path]:
     return [folder / "pretrained" for folder in (data_dir, cache_folder()) if folder is not None]
 
 
-def _read(path: Path, identity: str) -> Stored:
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a user's .pt file by name: those of a dictionary, or the only one, by the name "".
+
+    Raises:
+        DataError: the file is missing, unreadable, damaged, holds anything but plain tensors of real numbers on the
+            CPU, or tensors that claim more numbers than it holds.
+    """
     require_file(path)
-    again = "Remove the file and make it again (data make)"
+    again = "Save the tensor with torch.save(x.cpu().contiguous(), path)"
+    try:
+        content = _loaded(path)
+    except ValueError as error:
+        raise DataError(f"{path}: not a file of tensors: {error}. {again}") from error
+    found = {"": content} if isinstance(content, Tensor) else content
+    if not _are(found, Tensor):
+        raise DataError(f"{path}: holds no tensor, nor a dictionary of tensors. {again}")
+    size = path.stat().st_size
+    for name, tensor in found.items():
+        plain = tensor.layout is torch.strided and tensor.device.type == "cpu" and tensor.dtype in _NUMBERS
+        if not plain or tensor.nbytes > size:
+            raise DataError(f"{path}: {name[:40] or 'what it holds'!r} is no plain array of real numbers. {again}")
+    return {name: tensor.detach().resolve_neg() for name, tensor in found.items()}
+
+
+def _loaded(path: Path) -> Any:
+    """Return what a file holds, in which nothing is executed.
+
+    Raises:
+        ValueError: why it cannot be read.
+        DataError: its permissions forbid it.
+    """
     try:
         with zipfile.ZipFile(path) as archive:  # written without compression: no part is larger than the file
             if sum(part.file_size for part in archive.infolist()) > path.stat().st_size:
                 raise ValueError
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged or hostile file can raise anything; nothing in it was executed
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except PermissionError as error:
+        raise unreadable(path, error) from error
+    except Exception as error:  # a damaged or hostile file can raise anything
         code = "Unsupported" in str(error) or "weights_only" in str(error).lower()
         why = "it holds more than tensors, which could be code, and was not opened" if code else "it is damaged"
-        raise DataError(f"{path}: not a network of otbench: {why}. {again}") from error
+        raise ValueError(why) from error
+
+
+def _read(path: Path, identity: str) -> Stored:
+    require_file(path)
+    again = "Remove the file and make it again (data make)"
+    try:
+        content = _loaded(path)
+    except ValueError as error:
+        raise DataError(f"{path}: not a network of otbench: {error}. {again}") from error
     known = isinstance(content, dict) and type(content.get("format")) is int and content["format"] == FORMAT
     if not (known and _are(content.get("tensors"), Tensor) and _are(content.get("numbers"), float)):
         raise DataError(f"{path}: not a network of otbench, or of another version. {again}")

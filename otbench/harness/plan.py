@@ -15,12 +15,13 @@ from pathlib import Path
 
 from otbench.config import Config, Value, build_config, present_names
 from otbench.errors import PluginError, UsageError
-from otbench.harness.identity import INPUT, code_of
+from otbench.files import file_digest
+from otbench.harness.identity import INPUT, code_of, packages_of
 from otbench.harness.messages import Planned
 from otbench.harness.selection import Selection, as_grid, check_number, integers, parse
-from otbench.harness.syntax import digest
 from otbench.names import hint
 from otbench.plugins.registry import Entry, Registry
+from otbench.plugins.syntax import digest
 from otbench.records.record import RunSpec
 from otbench.registration import MAX_STEPS, PRESETS, Registration
 from otbench.task import Task
@@ -80,7 +81,7 @@ def make_plan(request: Request, registry: Registry) -> Plan:
         PluginError: a file asked for by name cannot be imported.
         DataError: a task's input is missing or wrong.
     """
-    _check_numbers(request)
+    check_numbers(request)
     notes = [f"{problem.where}: left out: {problem.reason}" for problem in registry.problems]
     seeds = integers(request.seeds, option="--seeds")
     tasks = parse(request.task, option="--task")
@@ -106,7 +107,7 @@ def make_plan(request: Request, registry: Registry) -> Plan:
             for solver in rows:
                 source = code_of(solver.entry, task_entry) | inputs
                 for typed in solver.grids:
-                    solver_config, steps = _solver_config(solver, typed, request)
+                    solver_config, steps = settings_of(solver.registration, typed, request)
                     for seed in seeds:
                         spec = RunSpec(
                             kind="baseline" if solver.registration.kind == "baseline" else "solver",
@@ -125,7 +126,17 @@ def make_plan(request: Request, registry: Registry) -> Plan:
                         run_id = spec.run_id(source_hash(source), device_class)
                         command = _command(spec, typed, task_note, request)
                         label = _typed(spec.solver, typed)
-                        runs[run_id] = Planned(id=run_id, spec=spec, label=label, source=source, command=command)
+                        runs[run_id] = Planned(
+                            id=run_id,
+                            spec=spec,
+                            label=label,
+                            source=source,
+                            command=command,
+                            solver=solver.entry,
+                            task=task_entry,
+                            scored_by_task=solver.registration.scored_by_task,
+                            packages=packages_of(solver.entry, task_entry),
+                        )
     has_full = all("full" in solver.registration.presets for solver in chosen if solver.registration.kind == "solver")
     return Plan(tuple(runs.values()), frozenset(closed_form), has_full, tuple(notes))
 
@@ -139,8 +150,8 @@ def plan_again(spec: RunSpec, registry: Registry, *, data_dir: Path | None) -> P
         DataError: the task's input is missing or wrong.
     """
     solver, task_entry = registry.find(spec.solver, "solver", "baseline"), registry.find(spec.task, "task")
-    note = registry.load(task_entry)
-    solver_config = build_config(registry.load(solver).config, spec.solver_config, owner=f"{spec.kind} {spec.solver}")
+    note, row = registry.load(task_entry), registry.load(solver)
+    solver_config = build_config(row.config, spec.solver_config, owner=f"{spec.kind} {spec.solver}")
     config = build_config(note.config, spec.task_config, owner=f"task {spec.task}")
     device, device_class = resolve_device(spec.device)
     task = _task_class(note)(config, data_dir=data_dir)
@@ -149,7 +160,17 @@ def plan_again(spec: RunSpec, registry: Registry, *, data_dir: Path | None) -> P
     values = {"solver_config": solver_config.model_dump(), "task_config": config.model_dump(), "device": device}
     again = spec.model_copy(update=values)
     run_id = again.run_id(source_hash(source), device_class)
-    return Planned(id=run_id, spec=again, label=spec.solver, source=source, command="")
+    return Planned(
+        id=run_id,
+        spec=again,
+        label=spec.solver,
+        source=source,
+        command="",
+        solver=solver,
+        task=task_entry,
+        scored_by_task=row.scored_by_task,
+        packages=packages_of(solver, task_entry),
+    )
 
 
 def _controls(task: Task[Config], chosen: Sequence[_Solver], registry: Registry, notes: list[str]) -> Iterator[_Solver]:
@@ -169,7 +190,12 @@ def _check_size(runs: int) -> None:
         raise UsageError(f"the grid has more than {MAX_RUNS} runs; make it smaller")
 
 
-def _check_numbers(request: Request) -> None:
+def check_numbers(request: Request) -> None:
+    """Look at the numbers and the preset of `request`.
+
+    Raises:
+        UsageError: one is out of range, or there is no such preset.
+    """
     if request.preset not in PRESETS:
         raise UsageError(f"unknown preset '{request.preset}'{hint(request.preset, PRESETS, 'presets')}")
     for option, value, most in (
@@ -183,6 +209,11 @@ def _check_numbers(request: Request) -> None:
             raise UsageError(f"{option} {limit:g}: must be a positive number of seconds")
 
 
+def _check_preset(note: Registration, preset: str) -> None:
+    if note.kind == "solver" and preset not in note.presets:
+        raise UsageError(f"{note.name} declares no preset '{preset}'; it has: {', '.join(note.presets)}")
+
+
 def _chosen_solvers(request: Request, registry: Registry, notes: list[str]) -> list[_Solver]:
     """Return the solvers asked for, then the baselines that always stand beside them."""
     chosen: dict[str, _Solver] = {}
@@ -190,10 +221,7 @@ def _chosen_solvers(request: Request, registry: Registry, notes: list[str]) -> l
     def add(entry: Entry, typed: Sequence[Mapping[str, str]], *, required: bool) -> None:
         try:
             note = registry.load(entry)
-            if note.kind == "solver" and request.preset not in note.presets:
-                raise UsageError(
-                    f"{entry.name} declares no preset '{request.preset}'; it has: {', '.join(note.presets)}"
-                )
+            _check_preset(note, request.preset)
             typed = [present_names(note.config, point, owner=f"{entry.kind} {entry.name}") for point in typed]
         except (PluginError, UsageError) as error:
             if required:
@@ -220,7 +248,8 @@ def _chosen_solvers(request: Request, registry: Registry, notes: list[str]) -> l
 
 
 def _task_configs(selection: Selection, note: Registration, request: Request, notes: list[str]) -> list[Config]:
-    grid = dict(selection.grid)
+    lists = _task_class(note).lists
+    grid = {key: ("|".join(values),) if key in lists else values for key, values in selection.grid.items()}
     if request.dim is not None:
         if "dim" not in note.config.model_fields:
             raise UsageError(f"--dim: task {note.name} has no parameter 'dim'")
@@ -243,17 +272,28 @@ def _task_class(note: Registration) -> type[Task[Config]]:
     return note.cls
 
 
-def _solver_config(solver: _Solver, typed: Mapping[str, str], request: Request) -> tuple[Config, int | None]:
+def settings_of(note: Registration, given: Mapping[str, Value], request: Request) -> tuple[Config, int | None]:
+    """Return the parameters of a solver or baseline, and its training length in steps; None = no such limit.
+
+    Args:
+        note: the solver or baseline.
+        given: parameters that the user sets, typed text or values.
+        request: for preset, steps and time limit.
+
+    Raises:
+        UsageError: it has no such preset or parameter, or a value is refused.
+        PluginError: its preset holds a grid.
+    """
+    owner = f"{note.kind} {note.name}"
+    _check_preset(note, request.preset)
     preset: dict[str, Value] = {}
-    for key, value in solver.registration.presets.get(request.preset, {}).items():
+    for key, value in note.presets.get(request.preset, {}).items():
         if isinstance(value, Sequence) and not isinstance(value, str):
-            raise PluginError(f"{solver.registration.name}: preset '{request.preset}' holds a list for '{key}'")
+            raise PluginError(f"{note.name}: preset '{request.preset}' holds a list for '{key}'")
         preset[key] = value
     steps = preset.pop("steps", None)
-    config = build_config(
-        solver.registration.config, preset | dict(typed), owner=f"{solver.registration.kind} {solver.registration.name}"
-    )
-    if solver.registration.kind == "baseline":
+    config = build_config(note.config, preset | present_names(note.config, given, owner=owner), owner=owner)
+    if note.kind == "baseline":
         return config, None
     if request.steps is not None:
         return config, request.steps
@@ -282,8 +322,15 @@ def _typed(name: str, values: Mapping[str, object]) -> str:
 
 
 def input_digests(task: Task[Config]) -> dict[str, str]:
-    """Return the digest of each file that the task's instance is made of, by a name for the record."""
-    return {f"{INPUT}{path.name}": digest(path.resolve().read_bytes()) for path in task.inputs()}
+    """Return the digest of each file that the task's instance is made of, by a name for the record.
+
+    Files of one name in several folders are numbered.
+    """
+    found: dict[str, str] = {}
+    for path, said in {path.resolve(): path.name for path in task.inputs()}.items():
+        number = sum(name.partition(" (")[0] == f"{INPUT}{said}" for name in found) + 1
+        found[f"{INPUT}{said}" + (f" ({number})" if number > 1 else "")] = file_digest(path)[:16]
+    return found
 
 
 def source_hash(source: Mapping[str, str]) -> str:

@@ -232,8 +232,14 @@ class HeldOut:
     same ones.
     """
 
-    def __init__(self, y: Tensor) -> None:
-        """Hold `y`, shape (m, *shape) with m >= 2, any floating dtype; the kernel's bandwidths are theirs."""
+    def __init__(self, y: Tensor, *, vstat: bool = True) -> None:
+        """Hold `y`, shape (m, *shape) with m >= 2, any floating dtype; the kernel's bandwidths are theirs.
+
+        Args:
+            y: the data.
+            vstat: whether OT-Flow's statistic is made too; its kernel has width 1 in the units of the data.
+        """
+        self._vstat = vstat
         self._y = y.detach().flatten(1).to(torch.float64 if y.dtype == torch.float64 else torch.float32)
         self._known: dict[bool, tuple[tuple[float, ...], _Sums | None]] = {}  # bandwidths, sums within y; by `final`
 
@@ -251,8 +257,9 @@ class HeldOut:
 
         Returns:
             `mmd`, `mmd_low`, `mmd_high`: unbiased squared MMD and its 95 % interval. `vstat`, `vstat_floor`: OT-Flow's
-            statistic and its floor. `energy`: unbiased energy distance, data units. `sliced_w2`: data units. If
-            `final`, `p_value` and `p_points`. All but the floor and `p_points` are NaN where `x` is not finite.
+            statistic and its floor, unless they are left out. `energy`: unbiased energy distance, data units.
+            `sliced_w2`: data units. If `final`, `p_value` and `p_points`. All but the floor and `p_points` are NaN
+            where `x` is not finite.
 
         Raises:
             ValueError: the samples cannot be compared.
@@ -261,20 +268,22 @@ class HeldOut:
         _check_samples(x, self._y, least=2)
         most = FINAL_POINTS if final else CURVE_POINTS
         x, y = _part(x, most), _part(self._y, most)
-        result = dict.fromkeys(("mmd", "mmd_low", "mmd_high", "vstat", "energy", "sliced_w2"), math.nan)
-        result["vstat_floor"] = v_floor(len(x), len(y))
+        result = dict.fromkeys(("mmd", "mmd_low", "mmd_high", "energy", "sliced_w2"), math.nan)
+        if self._vstat:
+            result |= {"vstat": math.nan, "vstat_floor": v_floor(len(x), len(y))}
         if final:
             result |= {"p_value": math.nan, "p_points": float(min(TEST_POINTS, len(x), len(y)))}
         if not bool(x.isfinite().all() & y.isfinite().all()):
             return result
         bandwidths, within_y = self._known.get(final) or (self.bandwidths(final=final), None)
-        sums = _kernel_sums(x, y, bandwidths, plain=True, within_y=within_y)
+        sums = _kernel_sums(x, y, bandwidths, plain=self._vstat, within_y=within_y)
         self._known[final] = bandwidths, sums[1]
         value, low, high = _mmd(*sums)
-        vstat = _v_statistic([part.plain for part in sums], len(x), len(y))
         energy = energy_distance(x, y, unbiased=True).double()
-        numbers = torch.stack((value, low, high, vstat, energy, sliced_w2(x, y))).tolist()
-        result |= zip(("mmd", "mmd_low", "mmd_high", "vstat", "energy", "sliced_w2"), numbers, strict=True)
+        numbers = torch.stack((value, low, high, energy, sliced_w2(x, y))).tolist()
+        result |= zip(("mmd", "mmd_low", "mmd_high", "energy", "sliced_w2"), numbers, strict=True)
+        if self._vstat:
+            result["vstat"] = float(_v_statistic([part.plain for part in sums], len(x), len(y)))
         if final:
             result["p_value"], _ = permutation_test(x, y, seed=seed)
         return result
