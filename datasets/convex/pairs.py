@@ -114,24 +114,24 @@ def make_pair(family: str, dim: int, number: int, values: Numbers, source: Sourc
 
 
 def _standard(source: Source, drawn: ConvexMap) -> Made:
-    """Return mean (as an array), scale and squared distance of the standardised pair (as facts)."""
-    total, square = torch.zeros(source.dim, dtype=torch.float64), 0.0
+    """Return mean (as an array), scale and squared distance of the standardised pair (as facts).
+
+    Maps can be costly, so the points are mapped once, and sums of products of each part are kept.
+    """
+    sums = []
     for x in _frozen(source):
         y = drawn(x)
-        total += y.sum(0)
-        square += float(y.square().sum())
-    # the mean is kept as float32: what is subtracted must be what is kept
-    mean = (total / STANDARD_POINTS).float().double()
-    exact = total / STANDARD_POINTS
-    variance = square / STANDARD_POINTS - float(exact.square().sum())
-    scale = math.sqrt(source.dim / variance)
-    first = second = 0.0
-    for x in _frozen(source):
-        moved = (x - scale * (drawn(x) - mean)).square().sum(1)
-        first, second = first + float(moved.sum()), second + float(moved.square().sum())
-    w2 = first / STANDARD_POINTS
-    error = math.sqrt(max(0.0, second / STANDARD_POINTS - w2**2) / STANDARD_POINTS)
-    return {"mean": mean.numpy()}, {"scale": scale, "w2_squared": w2, "w2_squared_error": error}, ()
+        sums.append(torch.cat([x.sum(0), y.sum(0), torch.stack([(u * v).sum() for u, v in ((x, x), (x, y), (y, y))])]))
+    parts = torch.stack(sums) / CHUNK
+    first, second = parts[:, : source.dim], parts[:, source.dim : 2 * source.dim]
+    xx, xy, yy = parts[:, 2 * source.dim :].T
+    exact = second.mean(0)
+    scale = math.sqrt(source.dim / float(yy.mean() - exact.square().sum()))
+    mean = exact.float().double()  # as it is kept
+    # |x - a (y - m)|^2 by its products, a mean for each part
+    moved = xx - 2 * scale * (xy - first @ mean) + scale**2 * (yy - 2 * second @ mean + mean.square().sum())
+    error = float(moved.std()) / math.sqrt(len(moved))
+    return {"mean": mean.numpy()}, {"scale": scale, "w2_squared": float(moved.mean()), "w2_squared_error": error}, ()
 
 
 def _frozen(source: Source) -> Iterator[Tensor]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -18,7 +19,9 @@ from torch.nn import functional
 from otbench.datasets.convex.newton import invert
 
 _ELEMENTS = 2**22
-"""Numbers in the stack of Hessians that is held at a time."""
+"""Numbers in a stack of matrices that is held at a time."""
+_ROWS = 2**13
+"""Points that are inverted at a time."""
 
 
 @dataclass(frozen=True)
@@ -47,18 +50,17 @@ class ConvexMap(abc.ABC):
         Returns:
             The inverse; NaN in rows where none was found.
         """
-        return invert(self, y, y if start is None else start)
+        return _by_parts(lambda *rows: invert(self, *rows), _ROWS, y, y if start is None else start)
 
     def log_det(self, x: Tensor) -> Tensor:
         """Return log det Hess psi(x_i), shape (n,)."""
         rows = max(1, _ELEMENTS // x.shape[1] ** 2)
-        return torch.cat([torch.linalg.slogdet(self.hessian(part)).logabsdet for part in torch.split(x, rows)])
+        return _by_parts(lambda part: torch.linalg.slogdet(self.hessian(part)).logabsdet, rows, x)
 
     def solve(self, x: Tensor, residual: Tensor) -> Tensor:
         """Return Hess psi(x_i)^-1 r_i, shape (n, d): the step of Newton's method for residuals r of shape (n, d)."""
         rows = max(1, _ELEMENTS // x.shape[1] ** 2)
-        pairs = zip(torch.split(x, rows), torch.split(residual, rows), strict=True)
-        return torch.cat([torch.linalg.solve(self.hessian(part), r) for part, r in pairs])
+        return _by_parts(lambda part, right: torch.linalg.solve(self.hessian(part), right), rows, x, residual)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Self:
         """Return the same map with its tensors on `device`, of type `dtype`."""
@@ -71,8 +73,8 @@ class ConvexMap(abc.ABC):
 class SoftLaguerre(ConvexMap):
     r"""$\psi = c|x|^2/2 + s \log \sum_k \exp(\langle a_k, x\rangle / s)$: soft cells, each shifted by its atom.
 
-    With weights w = softmax(Ax/s) the Hessian is c I + A^T (diag w - w w^T) A / s, and is handled as such: K atoms, so
-    no matrix is larger than K x K.
+    With weights w = softmax(Ax/s) the Hessian is c I + A^T (diag w - w w^T) A / s. Where there are fewer atoms than
+    coordinates, it is solved for, and its determinant taken, by way of K x K matrices.
 
     Attributes:
         atoms: a_k, shape (K, d).
@@ -95,18 +97,33 @@ class SoftLaguerre(ConvexMap):
 
     def hessian(self, x: Tensor) -> Tensor:
         """Return the Hessians, shape (n, d, d)."""
-        result: Tensor = self.curvature * _eye(x.shape[1], x) + self.atoms.T @ self._core(x) @ self.atoms
-        return result
+        w = self._weights(x)
+        mean = w @ self.atoms
+        spread: Tensor = (self.atoms.T * w[:, None, :]) @ self.atoms - mean[:, :, None] * mean[:, None, :]
+        return self.curvature * _eye(x.shape[1], x) + spread / self.width
 
     def log_det(self, x: Tensor) -> Tensor:
-        """Return log det Hess psi(x_i), shape (n,), by the determinant lemma."""
-        small: Tensor = torch.linalg.slogdet(self._small(x)).logabsdet
-        return x.shape[1] * math.log(self.curvature) + small
+        """Return log det Hess psi(x_i), shape (n,); with few atoms by the determinant lemma."""
+        count, dim = self.atoms.shape
+        if dim <= count:
+            return super().log_det(x)
+        rows = max(1, _ELEMENTS // count**2)
+        small = _by_parts(lambda part: torch.linalg.slogdet(self._small(self._core(part))).logabsdet, rows, x)
+        return dim * math.log(self.curvature) + small
 
     def solve(self, x: Tensor, residual: Tensor) -> Tensor:
-        """Return Hess psi(x_i)^-1 r_i, shape (n, d), by Woodbury's identity."""
-        inner = torch.linalg.solve(self._small(x), (self._core(x) @ (residual @ self.atoms.T)[:, :, None]))
-        return (residual - inner.squeeze(2) @ self.atoms / self.curvature) / self.curvature
+        """Return Hess psi(x_i)^-1 r_i, shape (n, d); with few atoms by Woodbury's identity."""
+        count, dim = self.atoms.shape
+        if dim <= count:
+            return super().solve(x, residual)
+
+        def inner(part: Tensor, right: Tensor) -> Tensor:
+            core = self._core(part)
+            weights: Tensor = torch.linalg.solve(self._small(core), core @ (right @ self.atoms.T)[:, :, None])
+            return weights.squeeze(2)
+
+        found = _by_parts(inner, max(1, _ELEMENTS // count**2), x, residual)
+        return (residual - found @ self.atoms / self.curvature) / self.curvature
 
     def _weights(self, x: Tensor) -> Tensor:
         return torch.softmax(x @ self.atoms.T / self.width, 1)
@@ -116,9 +133,9 @@ class SoftLaguerre(ConvexMap):
         w = self._weights(x)
         return (torch.diag_embed(w) - w[:, :, None] * w[:, None, :]) / self.width
 
-    def _small(self, x: Tensor) -> Tensor:
-        """Return I + (diag w - w w^T) A A^T / (s c), shape (n, K, K)."""
-        return _eye(len(self.atoms), x) + self._core(x) @ (self.atoms @ self.atoms.T) / self.curvature
+    def _small(self, core: Tensor) -> Tensor:
+        """Return I + core A A^T / c, shape (n, K, K)."""
+        return _eye(len(self.atoms), core) + core @ (self.atoms @ self.atoms.T) / self.curvature
 
 
 @dataclass(frozen=True)
@@ -330,3 +347,9 @@ class Standardised(ConvexMap):
 
 def _eye(size: int, like: Tensor) -> Tensor:
     return torch.eye(size, device=like.device, dtype=like.dtype)
+
+
+def _by_parts(function: Callable[..., Tensor], rows: int, *tensors: Tensor) -> Tensor:
+    """Return what `function` makes of `tensors`, at most `rows` of their rows at a time."""
+    parts = zip(*(torch.split(tensor, rows) for tensor in tensors), strict=True)
+    return torch.cat([function(*part) for part in parts])

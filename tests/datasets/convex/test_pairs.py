@@ -75,10 +75,10 @@ def share(off: Tensor, whole: Tensor) -> float:
 @pytest.mark.parametrize(("family", "dim"), TABLE)
 def test_pairs_have_the_stated_difficulty(family: str, dim: int) -> None:
     pair = pair_of(family, dim)
-    x = sample(pair.source, 2**15, 1)
+    x = sample(pair.source, 2**16 if family == "tail" else 2**15, 1)
     y = mapped(pair.transport, x)
     *stated, low = TABLE[family, dim]
-    # of a heavy tail, 2^15 points are too few; the identity's value comes with the pair, from 2^17
+    # the identity's value comes with the pair, from 2^17 points; of heavy tails even these are few
     identity = 100 * pair.w2_squared / dim
     for words, found in zip(stated, (pair.transport.scale, identity, *linear(x, y)), strict=True):
         digit = 0.5 * 10.0 ** -len(words.partition(".")[2])  # the table is rounded
@@ -174,7 +174,7 @@ def test_maps_are_monotone(family: str, seed: int, spread: float) -> None:
 @pytest.mark.parametrize("family", ["lse-mid", "lse-hard", "ridge-mid", "tail", "product"])
 def test_target_densities_integrate_to_one(family: str) -> None:
     pair = pair_of(family, 2)
-    reach, nodes = (60.0, 2400) if family == "tail" else (9.0, 500)
+    reach, nodes = (60.0, 2400) if family == "tail" else (6.0, 350)
     line = torch.linspace(-reach, reach, nodes, dtype=F64)
     y = torch.cartesian_prod(line, line)
     total = sum(float(pair.target_log_density(part).exp().sum()) for part in torch.split(y, 2**18))
@@ -183,10 +183,10 @@ def test_target_densities_integrate_to_one(family: str) -> None:
 
 def test_the_density_of_a_jump_integrates_to_one_where_it_is_not_zero() -> None:
     pair = pair_of("laguerre", 2)
-    line = torch.linspace(-6, 6, 1201, dtype=F64)
+    line = torch.linspace(-6, 6, 601, dtype=F64)
     density = pair.target_log_density(torch.cartesian_prod(line, line)).exp()
-    assert float(density.sum()) * 0.01**2 == pytest.approx(1, abs=5e-3)
-    assert 0.05 < float((density == 0).double().mean())
+    assert float(density.sum()) * 0.02**2 == pytest.approx(1, abs=5e-3)
+    assert float((density == 0).double().mean()) > 0.05
 
 
 SOURCES: dict[str, Callable[[int], Source]] = {
@@ -210,9 +210,9 @@ def test_sources_have_their_moments_and_targets_too(kind: str, dim: int) -> None
 @pytest.mark.parametrize("kind", SOURCES)
 def test_source_densities_integrate_to_one_and_are_those_of_the_draws(kind: str) -> None:
     source = SOURCES[kind](2)
-    line = torch.linspace(-40, 40, 2001, dtype=F64)
+    line = torch.linspace(-30, 30, 1201, dtype=F64)
     grid = torch.cartesian_prod(line, line)
-    density = source.log_density(grid).exp() * 0.04**2
+    density = source.log_density(grid).exp() * 0.05**2
     assert float(density.sum()) == pytest.approx(1, abs=2e-3)
     x = sample(source, 2**15, 8)
     inside = (grid[:, 0] > 0.5) & (grid[:, 1] < 0.7)
