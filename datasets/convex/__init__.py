@@ -230,7 +230,7 @@ class Convex(Task[ConvexConfig]):
         Metric("nll", "NLL", "nats"),
         Metric("nll_gap", "NLL gap", "nats"),
         Metric("monge_ampere", "Monge-Ampere", "nats"),
-        Metric("nll_missing", "no density"),
+        Metric("nll_missing", "no density", "share"),
     )
     replaces: ClassVar[dict[str, tuple[str, ...]]] = {"cost": ("family",)}
 
