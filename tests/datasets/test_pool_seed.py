@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -12,9 +14,15 @@ from otbench.task import Instance
 
 TASKS = {
     "gaussian": {"pool": "50"},
+    "convex": {"pool": "50"},
     "toy2d": {"set": "8gaussians", "pool": 50},
     "uci": {"set": "wine"},
 }
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
 
 def build(name: str, *, seed: int, **values: object) -> Instance:
