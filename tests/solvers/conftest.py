@@ -44,9 +44,9 @@ class Coupled:
 
     def uvp(self, solver: Solver[Any]) -> tuple[float, float]:
         """Forward and backward UVP on these points, %."""
-        assert solver.transport().two_way
+        maps = solver.transport()
         x, y = self.x.to(solver.context.dtype), self.y.to(solver.context.dtype)
-        pairs = ((solver.transport().forward(x), y), (solver.transport().backward(y), x))
+        pairs = ((maps.forward(x), y), (maps.backward(y), x))
         forward, backward = (100 * float((a - b).square().sum(1).mean() / b.square().sum(1).mean()) for a, b in pairs)
         return forward, backward
 
