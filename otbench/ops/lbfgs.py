@@ -166,9 +166,7 @@ def _passes(
     return (armijo & f_tried.isfinite()) | (near & (slope_tried <= (2 * _DECREASE - 1) * slope))
 
 
-def _put_back(
-    rows: Tensor | None, w: Tensor, g: Tensor, result: Tensor, residual: Tensor
-) -> tuple[Tensor, Tensor]:
+def _put_back(rows: Tensor | None, w: Tensor, g: Tensor, result: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
     """Write iterates and residuals to the places of their samples."""
     norm = g.abs().amax(1)
     if rows is None:

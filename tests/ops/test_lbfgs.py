@@ -96,7 +96,9 @@ def test_it_needs_about_as_many_iterations_as_scipy() -> None:
             return float(value[0] - right @ torch.from_numpy(w)), (gradient[0] - right).numpy()
 
         options = {"gtol": 1e-4, "ftol": 0, "maxcor": 10}
-        counts.append(scipy.optimize.minimize(function, right.numpy(), jac=True, method="L-BFGS-B", options=options).nfev)
+        counts.append(
+            scipy.optimize.minimize(function, right.numpy(), jac=True, method="L-BFGS-B", options=options).nfev
+        )
     found = solve_conjugate_lbfgs(psi, y, tol=1e-4, max_iter=500)
     assert found.evaluations < 2 * np.mean(counts)
 
