@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import abc
 import copy
-from typing import ClassVar, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from otbench.nets.dense_icnn import DenseICNN
 from otbench.nets.pretrain import pretrain_identity
 from otbench.nets.start import start_of
 from otbench.ops.descent import descend, set_rates
+from otbench.ops.optimisers import build_optimiser
 from otbench.ops.schedule import warmup_cosine
 from otbench.samplers import EpochSampler
 from otbench.solver import Config, Context, Field, Preset, Problem, Solver, StepInfo, Transport
@@ -28,10 +29,11 @@ from otbench.solver import Config, Context, Field, Preset, Problem, Solver, Step
 class PairedConfig(Config):
     """Parameters that all these solvers have."""
 
-    lr: float = Field(3e-3, "learning rate of Adam, at its peak", gt=0)
+    optimiser: Literal["adam", "soap"] = Field("adam", "Adam, or SOAP: Adam in Shampoo's eigenbasis")
+    lr: float = Field(3e-3, "learning rate, at its peak", gt=0)
     lr_end: float = Field(0.0, "last learning rate, as a share of the peak; 1 = constant rate", ge=0, le=1)
     warmup: float = Field(0.02, "share of the budget over which the rate rises", ge=0, lt=1)
-    weight_decay: float = Field(0.0, "peak of AdamW's weight decay, which falls with the learning rate", ge=0)
+    weight_decay: float = Field(0.0, "peak of the weight decay, which falls with the learning rate", ge=0)
     averaging: float = Field(8.0, "maps use the mean of iterates k with weights ~ k^averaging; 0 = the last", ge=0)
     batch_size: int = Field(1024, "points per side and batch", unit="points", ge=2)
     activation: Literal["celu", "softplus"] = Field("celu", "activation of the networks")
@@ -48,6 +50,7 @@ class FreeConfig(PairedConfig):
 
 
 PAPER: Preset = {
+    "optimiser": "adam",
     "lr": 1e-3,
     "lr_end": 1.0,
     "warmup": 0.0,
@@ -72,7 +75,7 @@ class PairedPotentials(Solver[PairedT]):
         average: both averaged, from which the maps are read.
     """
 
-    convex: ClassVar[bool] = False
+    convex: bool = False
     """Whether the networks are clamped to be convex, in pre-training and after each step."""
 
     def __init__(self, problem: Problem, config: PairedT, context: Context) -> None:
@@ -81,9 +84,9 @@ class PairedPotentials(Solver[PairedT]):
         self.psi, self.psi_bar = self.build_potentials()
         pair = nn.ModuleList((self.psi, self.psi_bar))
         self.average = Averaged(pair, config.averaging)
-        # Adam treats each weight by itself: one optimiser for both networks is one for each.
-        self.optimiser = torch.optim.AdamW(
-            pair.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
+        # Adam treats each weight by itself, and SOAP each matrix: one optimiser for both networks is one for each.
+        self.optimiser = build_optimiser(
+            config.optimiser, pair.parameters(), lr=config.lr, weight_decay=config.weight_decay
         )
         self.source = EpochSampler(problem.source, config.batch_size, context.generator)
         self.target = EpochSampler(problem.target, config.batch_size, context.generator)
@@ -116,7 +119,7 @@ class PairedPotentials(Solver[PairedT]):
         """Do one outer iteration of the method; the rates are set."""
 
     def descend(self, loss: Tensor) -> None:
-        """Take one step of Adam on `loss`, shape (); networks outside its graph stay as they are."""
+        """Take one step of the optimiser on `loss`, shape (); networks outside its graph stay as they are."""
         descend(self.optimiser, loss)
         if self.convex:
             self.psi.clamp_convex_()

@@ -63,7 +63,7 @@ class MMv1(PairedPotentials[MMv1Config]):
         conjugate_bar: finds those of psi_bar's, at source points.
     """
 
-    convex: ClassVar[bool] = True
+    convex = True
     directions_trained: ClassVar[int] = 2
 
     def __init__(self, problem: Problem, config: MMv1Config, context: Context) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, Unpack
 
 import torch
@@ -19,8 +19,12 @@ from otbench.nets.potential import AutogradPotential
 from otbench.nets.start import Start, normal, uniform
 from otbench.recorded import Recorded
 
-Activation = Literal["silu", "relu"]
-_ACTIVATIONS = {"silu": functional.silu, "relu": functional.relu}
+Activation = Literal["silu", "relu", "elu"]
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "silu": functional.silu,
+    "relu": functional.relu,
+    "elu": functional.elu,
+}
 
 
 def mlp_width(dim: int) -> int:
@@ -57,7 +61,7 @@ class MLP(Recorded):
             inputs: number of input coordinates.
             outputs: number of output coordinates.
             widths: hidden widths.
-            activation: silu, which is smooth, or relu.
+            activation: silu, which is smooth, relu, or elu between them.
             residual: add the first `outputs` inputs to the output.
             zero_last: start with the last layer at zero: the network is 0, or the identity if residual.
             start: see `Start`.

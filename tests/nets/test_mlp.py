@@ -25,12 +25,16 @@ def parameters(net: torch.nn.Module) -> int:
     return sum(p.numel() for p in net.parameters())
 
 
-@pytest.mark.parametrize("activation", ["silu", "relu"])
+@pytest.mark.parametrize("activation", ["silu", "relu", "elu"])
 @pytest.mark.parametrize("residual", [False, True])
 def test_value_is_the_formula(activation: Activation, residual: bool) -> None:
     net = MLP(5, 3, widths=(7, 4), activation=activation, residual=residual, generator=generator(), dtype=DOUBLE)
     x = points(11, 5)
-    sigma = {"silu": lambda p: p * torch.sigmoid(p), "relu": lambda p: p.clamp_min(0)}[activation]
+    sigma = {
+        "silu": lambda p: p * torch.sigmoid(p),
+        "relu": lambda p: p.clamp_min(0),
+        "elu": lambda p: torch.where(p > 0, p, p.exp() - 1),
+    }[activation]
     (w1, w2, w3), (b1, b2, b3) = net.weights, net.biases
     expected = sigma(sigma(x @ w1 + b1) @ w2 + b2) @ w3 + b3 + (x[:, :3] if residual else 0)
     torch.testing.assert_close(net(x), expected)

@@ -1,0 +1,97 @@
+r"""W2GN: two convex potentials, each other's inverse by a cycle penalty instead of an inner problem.
+
+Korotin, Egiazarian, Asadulaev, Safin & Burnaev, "Wasserstein-2 generative networks", ICLR 2021 (arXiv 1909.13082), as
+implemented by Korotin et al., "Do neural optimal transport solvers work?", NeurIPS 2021 (arXiv 2106.01954), as W2. With
+$T = \nabla\psi$ and $S = \nabla\bar\psi$,
+
+$$\min_{\psi, \bar\psi} \; E_\mu \psi(x) - E_\nu \psi(S(y))
+  + \lambda \big( E_\nu |T(S(y)) - y|^2 + E_\mu |S(T(x)) - x|^2 \big),$$
+
+where S(y) is held fixed in the second term: S learns from the cycles alone, so that all is one minimisation. W2:R
+(`reverse=true`) has $E_\nu \bar\psi(y) - E_\mu \bar\psi(T(x))$, T(x) fixed, in place of the first two terms. Both
+networks are clamped to be convex after each step.
+
+The released code has the mean over coordinates in its cycles and d as their weight: lambda = 1 here.
+
+The gradient of psi at S(y) is wanted anyway, and with it psi(S(y)); that S(y) is held fixed there but not in the cycle
+takes one inner product: $\psi(z) - \langle z, \nabla\psi(z) \rangle$ with $\nabla\psi(z)$ fixed does not change with z.
+So the potential is evaluated once, at both batches.
+
+Deviations from the released code, all of them parameters (`paper` sets them back):
+    learning rate: short warm-up and cosine decay, instead of a constant rate.
+    maps: from a weighted average of the iterates. The released code keeps the checkpoint with the lowest error against
+        the ground truth, which no solver here can see.
+    data: batches walk through the pool in shuffled epochs.
+
+`paper` is the setting of the benchmark; the first paper has another one on Gaussians (widths, rates, betas, 5001
+iterations, lambda = min(d, 50) / d).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from otbench.nets.potential import Potential
+from otbench.solver import Context, Field, Problem, StepInfo, register_solver
+from otbench.solvers._paired import PAPER, PairedConfig, PairedPotentials
+
+
+class W2GNConfig(PairedConfig):
+    """Parameters of W2GN."""
+
+    cycle: float = Field(1.0, "weight of the mean squared cycle errors (lambda)", ge=0)
+    reverse: bool = Field(False, "W2:R: the potential on the target side is in the dual term")
+    convex: bool = Field(True, "clamp the networks to be convex after each step")
+
+
+@register_solver(
+    "w2gn",
+    config=W2GNConfig,
+    reference="Korotin et al., ICLR 2021, arXiv 1909.13082; Korotin et al., NeurIPS 2021, arXiv 2106.01954",
+    presets={
+        "smoke": {"steps": 60, "batch_size": 256, "pretraining": 200},
+        "quick": {"steps": 1000},
+        "full": {"steps": 10_000},
+        "paper": {**PAPER, "steps": 250_001},
+    },
+)
+class W2GN(PairedPotentials[W2GNConfig]):
+    """W2GN: the dual over two convex potentials that a cycle penalty makes conjugate; no inner problem.
+
+    A step never waits for the device, but where the optimiser is SOAP.
+    """
+
+    def __init__(self, problem: Problem, config: W2GNConfig, context: Context) -> None:
+        """Build and pre-train both potentials."""
+        self.convex = config.convex
+        super().__init__(problem, config, context)
+
+    def update(self) -> StepInfo:
+        """Take one step on both potentials, on a new pair of batches."""
+        x, y = self.source.next().x.flatten(1), self.target.next().x.flatten(1)
+        if self.config.reverse:
+            dual, cycle = self.losses(self.psi_bar, self.psi, y, x)
+        else:
+            dual, cycle = self.losses(self.psi, self.psi_bar, x, y)
+        loss = dual + self.config.cycle * cycle
+        self.descend(loss)
+        return StepInfo(loss.detach(), {"cycle": cycle.detach()})
+
+    @staticmethod
+    def losses(psi: Potential, psi_bar: Potential, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the dual term and the sum of both mean squared cycle errors, each of shape ().
+
+        Args:
+            psi: the potential in the dual term.
+            psi_bar: the potential whose gradient stands for the inverse of that of psi.
+            x: points of the side of psi, shape (n, d).
+            y: points of the side of psi_bar, shape (m, d).
+        """
+        back = psi_bar.gradient(y)
+        value, moved = psi.value_and_gradient(torch.cat((x, back)))
+        there, again = moved[: len(x)], moved[len(x) :]
+        at_back = value[len(x) :] - ((back - back.detach()) * again.detach()).sum(1)
+        dual = value[: len(x)].mean() - at_back.mean()
+        cycle = (again - y).square().sum(1).mean() + (psi_bar.gradient(there) - x).square().sum(1).mean()
+        return dual, cycle
