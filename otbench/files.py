@@ -12,6 +12,8 @@ from pathlib import Path
 from otbench.errors import DataError, StoreError, UsageError
 from otbench.names import hint, plain
 
+MAP_ENDING = ".otmap"
+"""How the name of a kept map ends."""
 SHOWN = 300
 """Characters of a path in a message; of a longer one both ends are shown."""
 

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 from otbench.errors import DataError
-from otbench.files import require_file, shown, unreadable, write_atomically, writing
+from otbench.files import MAP_ENDING, require_file, shown, unreadable, write_atomically, writing
 
 FORMAT = 1
 """Version of the files."""
-ENDING = ".otmap"
+ENDING = MAP_ENDING
 MOST_HEADER = 2**24
 """Bytes that the header may have."""
 _KEY = "otbench"

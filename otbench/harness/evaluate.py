@@ -1,28 +1,24 @@
-"""Applies trained maps to held-out data, and times inference. The truth is not here: scoring is the task's."""
+"""Applies trained maps to held-out points, and times inference. The truth is not here: scoring is the task's."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from time import perf_counter
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from otbench.config import Config
 from otbench.errors import OtbenchError
 from otbench.harness.measure import synchronize
 from otbench.metrics.density import DENSITY_POINTS, has_density, pushforward_log_prob
 from otbench.ops.points import fixed_rows
-from otbench.problem import Batch
-from otbench.registration import registrations
-from otbench.solver import HasBackward, HasForwardGradient, HasLogProb, Solver
+from otbench.problem import Batch, Problem
 from otbench.task import Instance, Outputs, TestData
+from otbench.transport import Transport
 
-CHUNK = 16384
-"""Points mapped at a time, at most: bounds the memory of evaluation."""
-ELEMENTS = 2**20
-"""Coordinates mapped at a time: images pass through many channels of their size."""
 REPEATS = 5
 DRAWS = 32
 """Draws of a stochastic map over which its mean is taken."""
@@ -30,8 +26,101 @@ SLOW_SECONDS = 2.0
 """An inference pass slower than this is timed once instead of `REPEATS` times."""
 
 
-def apply_maps(solver: Solver[Config], test: TestData, *, seed: int, final: bool = True, mean: bool = True) -> Outputs:
-    """Return what the maps of `solver` make of `test`; stochastic maps draw from a generator seeded with `seed`.
+@dataclass(frozen=True)
+class Applier:
+    """Applies the maps of `transport`, a chunk at a time, and refuses what has not the form that its contract says.
+
+    Attributes:
+        transport: the maps.
+        owner: whose maps they are, for messages.
+        seed: of the generators that stochastic maps draw from, one for each use.
+    """
+
+    transport: Transport
+    owner: str
+    seed: int
+
+    def forward(self, points: Batch) -> Tensor:
+        """Return the images of `points`, shape (n, *shape)."""
+        return self._mapped("forward", points, self._generator(0, points))
+
+    def mean(self, points: Batch) -> Tensor:
+        """Return the mean of the images of `points` over `DRAWS` draws, shape (n, *shape)."""
+        generator = self._generator(1, points)
+        total = torch.zeros_like(points.x)
+        for _ in range(DRAWS):
+            total += self._mapped("forward", points, generator)
+        return total / DRAWS
+
+    def backward(self, points: Batch) -> Tensor:
+        """Return the images of `points` under the map back, shape (n, *shape)."""
+        return self._mapped("backward", points, self._generator(2, points))
+
+    def roundtrip(self, images: Batch) -> Tensor:
+        """Return the images under the map back of what are images of the map, shape (n, *shape)."""
+        return self._mapped("backward", images, self._generator(3, images))
+
+    def log_prob(self, target: Batch, rows: Batch, *, normal: bool) -> Tensor | None:
+        """Return log densities: the map's own at all points of `target`, else made of its Jacobians at `rows`.
+
+        Args:
+            target: points, shape (m, *shape).
+            rows: those for which Jacobians are made, shape (k, *shape).
+            normal: whether the source is N(0, I), of points of the same shape.
+        """
+        if hasattr(self.transport, "log_prob"):
+            return self._mapped("log_prob", target, None)
+        if not (normal and has_density(self.transport, target.x.shape[1:])):
+            return None
+        return pushforward_log_prob(self.transport, rows.x, self._label(rows))
+
+    def seconds(self, name: str, points: Batch) -> float:
+        """Return how long the map called `name` takes for all `points`: the median after a warm-up."""
+        generator = self._generator(4, points)
+        return _median_seconds(lambda: self._mapped(name, points, generator), points.x.device)
+
+    def _generator(self, use: int, points: Batch) -> torch.Generator:
+        seed = int(np.random.SeedSequence([self.seed, use]).generate_state(1)[0])
+        return torch.Generator(points.x.device).manual_seed(seed)
+
+    def _label(self, points: Batch) -> Tensor | None:
+        return points.label if self.transport.reads_label else None
+
+    def _mapped(self, name: str, batch: Batch, generator: torch.Generator | None) -> Tensor:
+        parts = []
+        for points, found in self.transport.mapped(name, batch.x, self._label(batch), generator):
+            wanted = points.flatten(1)[:, 0] if name == "log_prob" else points
+            if name == "log_prob" and isinstance(found, Tensor) and found.dtype == torch.float64:
+                wanted = wanted.double()  # more digits than asked for are welcome
+            if _form(found) != _form(wanted):
+                raise OtbenchError(f"{self.owner}: {name} must return {_form(wanted)} here; it returned {_form(found)}")
+            assert isinstance(found, Tensor)
+            parts.append(found.detach())
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def density_rows(target: Batch) -> Batch:
+    """Return the fixed part of `target` at which densities are made from Jacobians."""
+    rows = fixed_rows(len(target.x), DENSITY_POINTS).to(target.x.device)
+    return Batch(target.x[rows], None if target.label is None else target.label[rows])
+
+
+def normal_source(problem: Problem) -> bool:
+    """Say whether a map that can be differentiated has a density here: its source is N(0, I), in the target's space."""
+    return problem.source.is_standard_normal and problem.source.shape == problem.target.shape
+
+
+def apply_maps(
+    transport: Transport,
+    test: TestData,
+    *,
+    seed: int,
+    final: bool = True,
+    mean: bool = True,
+    normal: bool = False,
+    owner: str = "",
+) -> Outputs:
+    """Return what the maps of `transport` make of `test`, in this process.
 
     Densities, which cost much more than maps, are only taken when training is over (`final`), and the mean over draws
     of a stochastic map, which costs `DRAWS` times as much, only where it is looked at (`mean`).
@@ -39,81 +128,22 @@ def apply_maps(solver: Solver[Config], test: TestData, *, seed: int, final: bool
     Raises:
         OtbenchError: a map or density returns another shape, dtype or device than its contract says.
     """
-    generator = torch.Generator(solver.context.device).manual_seed(seed)
-    source, target = test.source, test.target
-    forward = _mapped(solver, source, generator)
+    applier = Applier(transport, owner or type(transport).__name__, seed)
+    forward = applier.forward(test.source)
     backward = roundtrip = log_prob = average = None
-    if isinstance(solver, HasBackward):
-        backward = _mapped(solver, target, generator, name="backward_map")
-        roundtrip = _mapped(solver, Batch(forward, source.label), generator, name="backward_map")
+    if transport.two_way:
+        backward = applier.backward(test.target)
+        roundtrip = applier.roundtrip(Batch(forward, test.source.label))
     if final:
-        log_prob = _log_prob(solver, target)
-    if solver.stochastic and mean:
-        average = torch.zeros_like(forward)
-        for _ in range(DRAWS):
-            average += _mapped(solver, source, generator)
-        average /= DRAWS
+        log_prob = applier.log_prob(test.target, density_rows(test.target), normal=normal)
+    if transport.stochastic and mean:
+        average = applier.mean(test.source)
     return Outputs(forward, backward, roundtrip, log_prob, average, final)
-
-
-def _log_prob(solver: Solver[Config], target: Batch) -> Tensor | None:
-    """Return log densities at points of `target`: the solver's own, else made of its map's Jacobians, else None."""
-    if isinstance(solver, HasLogProb):
-        return _mapped(solver, target, None, name="log_prob")
-    if not has_density(solver):
-        return None
-    assert isinstance(solver, HasForwardGradient)
-    rows = fixed_rows(len(target.x), DENSITY_POINTS).to(target.x.device)
-    return pushforward_log_prob(solver, target.x[rows], None if target.label is None else target.label[rows])
 
 
 def score(instance: Instance, outputs: Outputs) -> dict[str, float]:
     """Return the metrics of `outputs`, which maps made of the held-out data of `instance`."""
     return {name: float(value) for name, value in instance.score(outputs).items()}
-
-
-def time_inference(solver: Solver[Config], test: TestData, *, seed: int) -> tuple[float, float | None]:
-    """Return seconds to map all test points forward and backward (None for one-way solvers): median after a warm-up."""
-    generator = torch.Generator(solver.context.device).manual_seed(seed)
-    device = solver.context.device
-    seconds = _median_seconds(lambda: _mapped(solver, test.source, generator), device)
-    if not isinstance(solver, HasBackward):
-        return seconds, None
-    return seconds, _median_seconds(lambda: _mapped(solver, test.target, generator, name="backward_map"), device)
-
-
-def stored_size(modules: Mapping[str, nn.Module]) -> tuple[int, int]:
-    """Return (parameters, bytes) of `modules`: bytes count buffers too, shared tensors once."""
-    tensors: dict[int, Tensor] = {}
-    parameters: dict[int, Tensor] = {}
-    for module in modules.values():
-        for parameter in module.parameters():
-            parameters[parameter.data_ptr()] = parameter
-        for tensor in (*module.parameters(), *module.buffers()):
-            tensors[tensor.data_ptr()] = tensor
-    return sum(p.numel() for p in parameters.values()), sum(t.numel() * t.element_size() for t in tensors.values())
-
-
-def _mapped(
-    solver: Solver[Config], batch: Batch, generator: torch.Generator | None, *, name: str = "forward_map"
-) -> Tensor:
-    """Return what the method `name` makes of all of `batch`, a chunk at a time; None for one that draws nothing."""
-    function = getattr(solver, name)
-    options = {} if generator is None else {"generator": generator}
-    x, label = batch.x, batch.label
-    size = max(1, min(CHUNK, ELEMENTS // x[0].numel()))
-    parts = []
-    for begin in range(0, len(x), size):
-        points = x[begin : begin + size]
-        found = function(points, None if label is None else label[begin : begin + size], **options)
-        wanted = points.flatten(1)[:, 0] if name == "log_prob" else points
-        if name == "log_prob" and isinstance(found, Tensor) and found.dtype == torch.float64:
-            wanted = wanted.double()  # more digits than asked for are welcome
-        if _form(found) != _form(wanted):
-            owner = next((note.name for note in registrations(type(solver))), type(solver).__name__)
-            raise OtbenchError(f"{owner}: {name} must return {_form(wanted)} here; it returned {_form(found)}")
-        parts.append(found.detach())
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _form(found: object) -> str:

@@ -1,7 +1,7 @@
-"""Executes planned runs, each in its own fresh process, and sees to it that every one leaves a record.
+"""Executes planned runs, each in fresh processes, and sees to it that every one leaves a record.
 
-The parent never computes and never touches a GPU. It starts workers, reads their events, ends those that pass their
-hard limit, and writes the record of a run whose worker could not.
+The parent never computes and never touches a GPU. It starts guards, which start the processes of runs, reads what they
+and the judges say, ends what does not react, and writes the record of a run whose judge could not.
 """
 
 from __future__ import annotations
@@ -25,26 +25,22 @@ from pydantic import ValidationError
 
 from otbench._links import checkout_root
 from otbench.errors import StoreError
-from otbench.harness.guard import END_NOW
-from otbench.harness.messages import CANNOT_WRITE, Event, Job, Planned
+from otbench.harness.messages import CANNOT_WRITE, Command, Ended, Event, Job, Planned, Told
 from otbench.harness.plan import Plan
 from otbench.names import plain_lines
 from otbench.records.record import Account, Record, Status
 from otbench.records.store import Store
 
 STOP_SECONDS = 15.0
-"""How long workers may take to write their checkpoints after Ctrl-C, and to end after their last run."""
+"""How long runs may take to write their checkpoints after Ctrl-C."""
+START_SECONDS = 120.0
+"""How long a guard may take to load what runs need."""
 KILL_SECONDS = 5.0
-"""How long a guard may take to end a worker and what it started; then it is ended itself."""
+"""How long a guard may take to end a process and what it started; then it is ended itself."""
 TICK = 0.05
-"""Seconds between two looks at which workers have ended."""
-SHORT = 0.1
-"""Share of a run's wall clock that may be missing from the times it reports."""
-SHORT_SECONDS = 2.0
-"""Seconds that may be missing beside that share: what no phase counts (writing the record, events on their way) takes
-tenths of a second, and on a loaded machine or a slow disk about one. Start-up is left out, as no plugin has run yet."""
+"""Seconds between two looks at which guards have ended."""
 PIPE_BYTES = 2**20
-"""At least what a pipe holds, so that one look takes all."""
+"""More than a pipe holds, so that one look takes all."""
 STDERR_TAIL = 4000
 ORDER_SEED = 0
 
@@ -66,10 +62,28 @@ Listener = Callable[[Planned, Event | Record], None]
 """Called with each event of a run, and with its record when it has ended."""
 
 
-def settled(plan: Plan, store: Store) -> dict[str, Record]:
-    """Return the records that already settle runs of `plan`, by run id."""
+def settled(plan: Plan, store: Store, *, keep_maps: bool = False) -> dict[str, Record]:
+    """Return the records that already settle runs of `plan`, by run id.
+
+    Args:
+        plan: what is to be done.
+        store: where records are.
+        keep_maps: whether a run that has ended well must have its maps beside the record.
+    """
     found = {run.id: store.read(run.id) for run in plan.runs}
-    return {run.id: r for run in plan.runs if (r := found[run.id]) is not None and r.final(run.spec)}
+    return {
+        run.id: record
+        for run in plan.runs
+        if (record := found[run.id]) is not None
+        and record.final(run.spec)
+        and not (keep_maps and lacks_map(run, record, store))
+    }
+
+
+def lacks_map(run: Planned, record: Record, store: Store) -> bool:
+    """Say whether maps of `run` could stand beside its record, and do not."""
+    kept = bool(record.map_digest) and store.map_path(run.id).is_file()
+    return record.status is Status.OK and not run.scored_by_task and not kept
 
 
 def execute(
@@ -82,13 +96,14 @@ def execute(
     plugins: Sequence[Path] = (),
     listen: Listener = lambda run, event: None,
     until_step: int | None = None,
+    keep_maps: bool = False,
 ) -> Outcome:
     """Do every run of `plan` that has no final record yet.
 
     Args:
         plan: what to do.
         store: where records are and go.
-        jobs: workers at a time; with more than one, records say that the device was shared.
+        jobs: runs at a time; with more than one, records say that the device was shared.
         force: repeat runs that have a final record.
         data_dir: the user's own data.
         plugins: files given by `--plugin`.
@@ -96,6 +111,7 @@ def execute(
         until_step: stop solvers at this step of the same budget, as if they were looked at on the way: the last point
             of the curve is that of this step, and nothing is evaluated beyond it. Such records have the names of whole
             runs, so `store` must be a folder of its own. No checkpoint is read or left.
+        keep_maps: leave the final maps beside each record; a run that has ended without is repeated.
 
     Raises:
         StoreError: a record cannot be written. Records already written are kept.
@@ -103,13 +119,16 @@ def execute(
     store.prepare()
     if force and until_step is None:
         for run in plan.runs:
-            store.checkpoint(run.id).unlink(missing_ok=True)
-    have = {} if force else settled(plan, store)
+            store.forget(run.id)
+    have = {} if force else settled(plan, store, keep_maps=keep_maps)
     pending = [run for run in plan.runs if run.id not in have]
     groups = _grouped(pending, plan.closed_form)
     random.Random(ORDER_SEED).shuffle(groups)
-    executor = _Executor(store, jobs, data_dir, tuple(plugins), listen, until_step)
-    interrupted = executor.run(groups)
+    with tempfile.TemporaryDirectory(prefix="otbench-", ignore_cleanup_errors=True) as spool:
+        executor = _Executor(
+            store, jobs, data_dir, tuple(plugins), listen, until_step, keep_maps, Path(spool).resolve()
+        )
+        interrupted = executor.run(groups)
     records = [r for run in plan.runs if (r := have.get(run.id) or executor.records.get(run.id)) is not None]
     return Outcome(records, interrupted)
 
@@ -124,80 +143,115 @@ def _grouped(runs: Sequence[Planned], closed_form: frozenset[str]) -> list[list[
     return list(groups.values())
 
 
-@dataclass(eq=False)
-class _Worker:
-    """A process, its guard, and what is known of its runs."""
+class _Pipe:
+    """One end of a pipe from a guard or its judges, read line by line as it comes."""
 
-    process: subprocess.Popen[bytes]
-    stdin: IO[bytes]
-    stdout: IO[bytes]
-    stderr: IO[bytes]
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._torn = b""
+        self.open = True
+        os.set_blocking(descriptor, False)
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def lines(self) -> list[bytes]:
+        """Return the whole lines that have come."""
+        try:
+            data = os.read(self._descriptor, PIPE_BYTES)
+        except BlockingIOError:
+            return []
+        self.open = bool(data)
+        *lines, self._torn = (self._torn + data).split(b"\n")
+        return lines
+
+
+@dataclass
+class _Work:
+    """A job, and what is known of its runs."""
+
     runs: list[Planned]
-    deadline: float
-    mark: float  # when the process was started, or its last run ended
-    open: bool = True  # whether its pipe may bring more
-    torn: bytes = b""
+    mark: float  # when the job was given, or its last run ended
+    stderr: int  # bytes that the guard had written to its error output before
     accounts: dict[str, Account] = field(default_factory=dict)
     last: dict[str, Record] = field(default_factory=dict)
     done: dict[str, Record] = field(default_factory=dict)
-    held_up: float = 0.0  # seconds in which this process looked at nothing, so that its account is late
-    timed_out: bool = False
+    ended: Ended | None = None  # the judge
     cannot_write: str = ""
 
     @property
     def current(self) -> Planned | None:
         return next((run for run in self.runs if run.id not in self.done), None)
 
-    def signal(self, number: int) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(self.process.pid, number)
+    def account(self, run: str) -> Account:
+        return self.accounts.setdefault(run, Account())
+
+
+class _Guard:
+    """A guard, and the job that it is doing."""
+
+    def __init__(self, threads: int) -> None:
+        """Start it; `threads` are those of its runs."""
+        self.threads = threads
+        self.work: _Work | None = None
+        self.silent = False  # whether it was ended because it did not react
+        self.deadline = perf_counter() + START_SECONDS
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the guard)
+        accounts, theirs = os.pipe()
+        self.process = subprocess.Popen(
+            guard_command(theirs),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            pass_fds=(theirs,),
+            start_new_session=True,  # its own group: ended as a whole, and out of reach of Ctrl-C
+            env=os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)},
+        )
+        os.close(theirs)
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self._stdin: IO[bytes] = self.process.stdin
+        self.events = _Pipe(self.process.stdout.fileno())
+        self.accounts = _Pipe(accounts)
+
+    @property
+    def pipes(self) -> list[int]:
+        return [pipe.fileno() for pipe in (self.events, self.accounts) if pipe.open]
+
+    def give(self, job: Job) -> None:
+        self.work = _Work(job.runs, perf_counter(), os.fstat(self._stderr.fileno()).st_size)
+        self.deadline = perf_counter() + START_SECONDS
+        self.say(Command(job=job))
+
+    def say(self, command: Command) -> None:
+        with contextlib.suppress(OSError):  # a guard that has ended is seen by its exit code
+            self._stdin.write(command.model_dump_json().encode() + b"\n")
+            self._stdin.flush()
 
     def kill(self) -> None:
-        """End the whole group, the guard included: only where the guard has ended, or does not react."""
+        """End the whole group: what the guard has started may be left where it cannot adopt."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
 
-    def exited(self) -> bool:
-        """Whether the guard has ended, and with it all that it started; notes its processor time once."""
-        if self.process.returncode is None:
-            try:
-                pid, status, usage = os.wait4(self.process.pid, os.WNOHANG)
-            except ChildProcessError:  # waited for elsewhere: SIGCHLD is ignored
-                self.process.returncode = 0
-                return True
-            if pid:
-                self.process.returncode = os.waitstatus_to_exitcode(status)
-                if len(self.runs) == 1:
-                    self.account(self.runs[0]).cpu_s = usage.ru_utime + usage.ru_stime
-        return self.process.returncode is not None
-
-    def account(self, run: Planned) -> Account:
-        return self.accounts.setdefault(run.id, Account())
-
-    def fileno(self) -> int:
-        return self.stdout.fileno()
-
-    def lines(self) -> list[bytes]:
-        """Return the whole lines that have come."""
-        try:
-            data = os.read(self.fileno(), PIPE_BYTES)
-        except BlockingIOError:
-            return []
-        self.open = bool(data)
-        *lines, self.torn = (self.torn + data).split(b"\n")
-        return lines
+    def ended(self) -> bool:
+        return self.process.poll() is not None
 
     def close(self) -> None:
-        """Let go of an ended process: its pipes and its error output."""
-        self.kill()  # where there is no guard to adopt orphans, at least those of the group
-        for file in (self.stdin, self.stdout, self.stderr):
+        """Let go of an ended guard, and of its pipes."""
+        self.kill()
+        self.process.wait()
+        os.close(self.accounts.fileno())
+        for file in (self._stdin, self.process.stdout, self._stderr):
+            assert file is not None
             with contextlib.suppress(OSError):  # a broken pipe on closing is no news
                 file.close()
 
     def stderr_tail(self) -> str:
-        self.stderr.seek(0, os.SEEK_END)
-        self.stderr.seek(max(0, self.stderr.tell() - STDERR_TAIL))
-        return self.stderr.read().decode(errors="replace").strip()
+        """Return the end of what the processes of this job wrote to their error output."""
+        assert self.work is not None
+        size = os.fstat(self._stderr.fileno()).st_size
+        begin = max(self.work.stderr, size - STDERR_TAIL)
+        return os.pread(self._stderr.fileno(), STDERR_TAIL, begin).decode(errors="replace").strip()
 
 
 @dataclass
@@ -208,20 +262,26 @@ class _Executor:
     plugins: tuple[Path, ...]
     listen: Listener
     until_step: int | None
+    keep_maps: bool
+    spool: Path
     records: dict[str, Record] = field(default_factory=dict)
-    workers: list[_Worker] = field(default_factory=list)
-    looked: float = field(default_factory=perf_counter)
+    guards: list[_Guard] = field(default_factory=list)
+    given: int = 0
+
+    @property
+    def busy(self) -> list[_Guard]:
+        return [guard for guard in self.guards if guard.work is not None]
 
     def run(self, groups: list[list[Planned]]) -> bool:
         """Do all groups; return True if interrupted."""
         waiting = list(reversed(groups))
         with _sigterm_as_interrupt():
             try:
-                while waiting or self.workers:
-                    while waiting and len(self.workers) < self.jobs:
-                        self.workers.append(self._start(waiting.pop()))
-                    for worker in self._turn():
-                        left = self._finish(worker)
+                while waiting or self.busy:
+                    while waiting and len(self.busy) < self.jobs:
+                        self._give(waiting.pop())
+                    for guard in self._turn():
+                        left = self._finish(guard)
                         if left:
                             waiting.append(left)
             except KeyboardInterrupt:
@@ -231,157 +291,164 @@ class _Executor:
                 self._end_all()
         return False
 
-    def _turn(self) -> list[_Worker]:
-        """Handle what workers say, end those past their limit; return those that have ended."""
-        ready = wait([worker.fileno() for worker in self.workers if worker.open], TICK)
+    def _turn(self) -> list[_Guard]:
+        """Handle what guards and judges say, end guards that do not react; return those whose job has ended."""
+        busy = self.busy
+        ready = wait([descriptor for guard in busy for descriptor in guard.pipes], TICK)
         now = perf_counter()
-        late, self.looked = max(0.0, now - self.looked - 2 * TICK), now
-        for worker in self.workers:
-            worker.held_up += late
-            if now > worker.deadline:
-                # at first the guard is asked; it has a little time before it is ended itself
-                worker.signal(END_NOW) if not worker.timed_out else worker.kill()
-                worker.timed_out, worker.deadline = True, now + KILL_SECONDS
-        ended = [worker for worker in self.workers if worker.exited()]
-        for worker in self.workers:
-            if worker.fileno() in ready or worker in ended:
-                for line in worker.lines():
-                    self._hear(worker, line)
-        self.workers = [worker for worker in self.workers if worker not in ended]
-        return ended
+        finished = []
+        for guard in busy:
+            work = guard.work
+            assert work is not None
+            if now > guard.deadline:
+                guard.silent = True
+                guard.kill()
+            gone = guard.ended()
+            if guard.accounts.fileno() in ready or gone:
+                for line in guard.accounts.lines():
+                    self._account(guard, work, Told.model_validate_json(line))
+            if guard.events.fileno() in ready or gone or work.ended is not None:
+                for line in guard.events.lines():
+                    self._hear(work, line)
+            if gone or work.ended is not None:
+                finished.append(guard)
+        return finished
 
-    def _start(self, runs: list[Planned]) -> _Worker:
-        job = Job(
-            runs=runs,
-            folder=self.store.folder.resolve(),
-            data_dir=self.data_dir.resolve() if self.data_dir else None,
-            plugins=list(self.plugins),
-            shared_device=self.jobs > 1,
-            until_step=self.until_step,
+    def _give(self, runs: list[Planned]) -> None:
+        """Have a guard do `runs`: one that is free, or a new one."""
+        threads = runs[0].spec.threads
+        free = [guard for guard in self.guards if guard.work is None]
+        guard = next((guard for guard in free if guard.threads == threads), None)
+        if guard is None:
+            for other in free:
+                self._dismiss(other)
+            guard = _Guard(threads)
+            self.guards.append(guard)
+        self.given += 1
+        spool = self.spool / str(self.given)
+        spool.mkdir()
+        guard.give(
+            Job(
+                runs=runs,
+                folder=self.store.folder.resolve(),
+                data_dir=self.data_dir.resolve() if self.data_dir else None,
+                plugins=list(self.plugins),
+                shared_device=self.jobs > 1,
+                spool=spool,
+                until_step=self.until_step,
+                keep_maps=self.keep_maps,
+            )
         )
-        threads = str(runs[0].spec.threads)
-        stderr = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the worker)
-        now = perf_counter()
-        process = subprocess.Popen(
-            worker_command(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            start_new_session=True,  # its own group: ended as a whole, and out of reach of Ctrl-C
-            env=os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
-        )
-        assert process.stdin is not None
-        assert process.stdout is not None
-        deadline = now + runs[0].spec.hard_limit
-        worker = _Worker(process, process.stdin, process.stdout, stderr, runs, deadline, mark=now)
-        with contextlib.suppress(OSError):  # a worker that died at once is seen by its exit code
-            process.stdin.write(job.model_dump_json().encode() + b"\n")
-            process.stdin.flush()
-        os.set_blocking(process.stdout.fileno(), False)
-        return worker
 
-    def _hear(self, worker: _Worker, line: bytes) -> None:
+    def _account(self, guard: _Guard, work: _Work, told: Told) -> None:
+        if told.limit is not None:
+            guard.deadline = perf_counter() + told.limit + KILL_SECONDS
+        ended = told.ended
+        if ended is None:
+            return
+        if ended.role == "judge":
+            work.ended = ended
+            return
+        account = work.account(ended.run)
+        account.cpu_s = (account.cpu_s or 0.0) + ended.cpu_s
+        if ended.role == "trainer":
+            account.trainer_s = ended.wall_s
+
+    def _hear(self, work: _Work, line: bytes) -> None:
         try:
             event = Event.model_validate_json(line)
-        except ValidationError:  # no line of ours: plugins can write to the pipe, too
+        except ValidationError:  # no line of ours
             return
-        run = next((run for run in worker.runs if run.id == event.id), None)
-        if run is None or run.id in worker.done:
+        run = next((run for run in work.runs if run.id == event.id), None)
+        if run is None or run.id in work.done:
             return
         now = perf_counter()
         if event.phase == "setup":
-            worker.deadline = now + run.spec.hard_limit
-            worker.account(run).startup_s = now - worker.mark
+            work.account(run.id).startup_s = now - work.mark
         if event.phase == CANNOT_WRITE:
-            worker.cannot_write = event.message
+            work.cannot_write = event.message
         if event.record is not None:
-            worker.last[run.id] = event.record
+            work.last[run.id] = event.record
         if event.phase == "end":
-            worker.account(run).wall_s, worker.mark = now - worker.mark, now
+            work.account(run.id).wall_s, work.mark = now - work.mark, now
             record = self.store.read(run.id)
             if record is not None:
-                worker.done[run.id] = record
-            if worker.current is None:
-                worker.deadline = now + STOP_SECONDS
+                work.done[run.id] = record
             return
         self.listen(run, event)
 
-    def _keep(self, worker: _Worker, run: Planned, record: Record) -> None:
-        """Write `record` with the parent's account of it, which the worker cannot know."""
-        record.account = worker.account(run)
-        said = _clock_fault(record, worker.held_up) if record.status is Status.OK else ""
-        if said:
-            record.end(Status.ERROR, said, stderr=record.stderr)
+    def _keep(self, work: _Work, run: Planned, record: Record) -> None:
+        """Write `record` with the account of it, which its judge cannot know."""
+        record.account = work.account(run.id)
         self.store.write(record)
         self.records[run.id] = record
         self.listen(run, record)
 
-    def _finish(self, worker: _Worker, *, interrupted: bool = False) -> list[Planned]:
-        """Settle what a worker left; return runs of it that had not begun.
-
-        Its exit code is a plugin's as well as ours: it is quoted, and nothing follows from it.
-        """
-        code, tail = worker.process.returncode, worker.stderr_tail()
-        worker.close()
-        if worker.cannot_write:
-            raise StoreError(plain_lines(worker.cannot_write))
-        for run in worker.runs:
-            if run.id in worker.done:
-                self._keep(worker, run, worker.done[run.id])
-        victim = worker.current
+    def _finish(self, guard: _Guard, *, interrupted: bool = False) -> list[Planned]:
+        """Settle what a job left; return runs of it that had not begun."""
+        work = guard.work
+        assert work is not None
+        tail, guard.work = guard.stderr_tail(), None
+        gone = guard.ended()
+        if gone:
+            self._dismiss(guard)
+        if work.cannot_write:
+            raise StoreError(plain_lines(work.cannot_write))
+        for run in work.runs:
+            if run.id in work.done:
+                self._keep(work, run, work.done[run.id])
+        victim = work.current
         if victim is None or interrupted:
             return []
-        if worker.timed_out:
+        status, reason = Status.ERROR, "the process that judges ended with no record"
+        if guard.silent or (work.ended is not None and work.ended.timed_out):
             status, reason = Status.TIMEOUT, f"ended after the hard limit of {victim.spec.hard_limit:g} s"
-        elif code < 0:
-            name = signal.Signals(-code).name
+        elif work.ended is None:
+            reason = "the process that starts the others was ended (often by the system, out of memory)"
+        elif work.ended.code < 0:
+            name = signal.Signals(-work.ended.code).name
             hint = " (often the system, out of memory)" if name == "SIGKILL" else ""
-            status, reason = Status.ERROR, f"the worker was ended by {name}{hint}"
-        else:
-            status, reason = Status.ERROR, f"the worker ended with code {code} and no record"
-        worker.account(victim).wall_s = perf_counter() - worker.mark
-        record = worker.last.get(victim.id) or victim.blank()
+            reason = f"the process that judges was ended by {name}{hint}"
+        work.account(victim.id).wall_s = perf_counter() - work.mark
+        record = work.last.get(victim.id) or victim.blank()
         record.end(status, reason, stderr=tail)
-        self._keep(worker, victim, record)
-        return [run for run in worker.runs if run.id not in worker.done and run is not victim]
+        self._keep(work, victim, record)
+        return [run for run in work.runs if run.id not in work.done and run is not victim]
 
     def _interrupt(self) -> None:
-        """Let workers write their checkpoints; keep what finishes meanwhile."""
-        for worker in self.workers:
-            worker.signal(signal.SIGTERM)
+        """Let runs write their checkpoints; keep what finishes meanwhile."""
+        for guard in self.busy:
+            guard.say(Command(what="stop"))
         deadline = perf_counter() + STOP_SECONDS
         with contextlib.suppress(KeyboardInterrupt, StoreError):  # a second Ctrl-C: do not wait
-            while self.workers and perf_counter() < deadline:
-                for worker in self._turn():
-                    self._finish(worker, interrupted=True)
+            while self.busy and perf_counter() < deadline:
+                for guard in self._turn():
+                    self._finish(guard, interrupted=True)
+
+    def _dismiss(self, guard: _Guard) -> None:
+        """End a guard that has nothing to do, or nothing that is to go on."""
+        guard.say(Command(what="end"))
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            guard.process.wait(KILL_SECONDS)
+        guard.close()
+        self.guards.remove(guard)
 
     def _end_all(self) -> None:
-        """End the workers that are left, where an error or the user has ended the plan."""
-        for worker in self.workers:
-            worker.signal(END_NOW)
-        for worker in self.workers:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                worker.process.wait(KILL_SECONDS)
-            worker.close()
-            worker.process.wait()
+        """End all guards, with the runs that are left where an error or the user has ended the plan."""
+        for guard in self.guards:
+            guard.say(Command(what="end"))
+        for guard in list(self.guards):
+            self._dismiss(guard)
 
 
-def _clock_fault(record: Record, held_up: float) -> str:
-    """Return what is wrong if the times that a run reports do not add up to what it took; empty if they do."""
-    measured, reported = (record.account.wall_s or 0.0) - record.account.startup_s, record.times.total_s
-    if reported >= (1 - SHORT) * measured - SHORT_SECONDS - held_up:
-        return ""
-    return f"its clock cannot be believed: it reports {reported:.1f} s in all, and took {measured:.1f} s"
-
-
-def worker_command() -> list[str]:
-    """Return the command line of a worker.
+def guard_command(accounts: int) -> list[str]:
+    """Return the command line of a guard, which says to the file descriptor `accounts` what became of processes.
 
     The checkout's folder goes first on the path, as for `python bench.py`; an installed package needs no path.
     """
     root = checkout_root()
     where = f"sys.path.insert(0, {str(root)!r}); " if root is not None else ""
-    code = f"import sys; {where}from otbench.harness.guard import main; sys.exit(main())"
+    code = f"import sys; {where}from otbench.harness.guard import main; main({accounts})"
     return [sys.executable, "-P", "-c", code]
 
 

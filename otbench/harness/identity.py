@@ -22,13 +22,18 @@ from otbench.plugins.registry import Entry, Registry
 from otbench.records.record import Record
 from otbench.records.verified import Outcome, Verification
 
-ROOTS = ("otbench.harness.worker", "otbench.harness.train", "otbench.harness.evaluate", "otbench.harness.measure")
+ROOTS = tuple(
+    f"otbench.harness.{name}"
+    for name in ("judge", "trainer", "applier", "images", "spool", "train", "evaluate", "measure")
+)
 """What every run goes through: it seeds and draws, trains and ends the budget, applies maps and scores, reads clocks.
 `problem`, `samplers`, `solver`, `task` and the like come in because these or a plugin import them."""
 
-BEYOND = re.compile(r"otbench\.(cli|compare|plugins|records|report|harness\.messages)(\.|$)")
-"""Where the search stops. The worker finds plugins, hears jobs and writes records by these modules: they carry numbers
-and make none, and a change of how results are found, kept or shown must not rename every run."""
+BEYOND = re.compile(
+    r"otbench\.(cli|compare|plugins|records|report|harness\.(failures|guard|identity|messages|syntax))(\.|$)"
+)
+"""Where the search stops. The processes of a run find plugins, hear jobs and write records by these modules: they carry
+numbers and make none, and a change of how results are found, kept or shown must not rename every run."""
 
 INPUT = "input "
 """What a record's source names begin with that are data, not code."""
@@ -53,15 +58,25 @@ def code_of(solver: Entry, task: Entry, *, package: Path = _PACKAGE) -> dict[str
     return {part: digest("\n".join(lines).encode()) for part, lines in sorted(parts.items())}
 
 
+def solver_code(solver: Entry) -> str:
+    """Return one digest of the code that makes the maps of `solver`: its module, and what that imports in turn."""
+    found = sorted(_modules((solver,), ()).items())
+    return digest("\n".join(f"{name} {code_digest(path.read_bytes())}" for name, path in found).encode())
+
+
 def modules_of(solver: Entry, task: Entry, *, package: Path = _PACKAGE) -> dict[str, Path]:
     """Return the files of the modules that make the numbers of `solver` on `task`, by full name of the module."""
+    return _modules((solver, task), ROOTS, package=package)
+
+
+def _modules(entries: Sequence[Entry], roots: Sequence[str], *, package: Path = _PACKAGE) -> dict[str, Path]:
     homes = {"otbench": package.parent}
-    found = {entry.module: entry.path for entry in (solver, task) if entry.origin == "plugin" and entry.path}
+    found = {entry.module: entry.path for entry in entries if entry.origin == "plugin" and entry.path}
     beside = [path.parent for path in found.values()]
-    for entry in (solver, task):
+    for entry in entries:
         if entry.origin not in ("plugin", "built in") and (home := _home(entry.module)) is not None:
             homes[entry.module.partition(".")[0]] = home
-    waiting, seen = {*ROOTS, solver.module, task.module}, set()
+    waiting, seen = {*roots, *(entry.module for entry in entries)}, set()
     while waiting:
         name = waiting.pop()
         seen.add(name)

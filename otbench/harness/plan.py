@@ -126,7 +126,14 @@ def make_plan(request: Request, registry: Registry) -> Plan:
                         run_id = spec.run_id(source_hash(source), device_class)
                         command = _command(spec, typed, task_note, request)
                         label = _typed(spec.solver, typed)
-                        runs[run_id] = Planned(id=run_id, spec=spec, label=label, source=source, command=command)
+                        runs[run_id] = Planned(
+                            id=run_id,
+                            spec=spec,
+                            label=label,
+                            source=source,
+                            command=command,
+                            scored_by_task=solver.registration.scored_by_task,
+                        )
     has_full = all("full" in solver.registration.presets for solver in chosen if solver.registration.kind == "solver")
     return Plan(tuple(runs.values()), frozenset(closed_form), has_full, tuple(notes))
 
@@ -140,8 +147,8 @@ def plan_again(spec: RunSpec, registry: Registry, *, data_dir: Path | None) -> P
         DataError: the task's input is missing or wrong.
     """
     solver, task_entry = registry.find(spec.solver, "solver", "baseline"), registry.find(spec.task, "task")
-    note = registry.load(task_entry)
-    solver_config = build_config(registry.load(solver).config, spec.solver_config, owner=f"{spec.kind} {spec.solver}")
+    note, row = registry.load(task_entry), registry.load(solver)
+    solver_config = build_config(row.config, spec.solver_config, owner=f"{spec.kind} {spec.solver}")
     config = build_config(note.config, spec.task_config, owner=f"task {spec.task}")
     device, device_class = resolve_device(spec.device)
     task = _task_class(note)(config, data_dir=data_dir)
@@ -150,7 +157,9 @@ def plan_again(spec: RunSpec, registry: Registry, *, data_dir: Path | None) -> P
     values = {"solver_config": solver_config.model_dump(), "task_config": config.model_dump(), "device": device}
     again = spec.model_copy(update=values)
     run_id = again.run_id(source_hash(source), device_class)
-    return Planned(id=run_id, spec=again, label=spec.solver, source=source, command="")
+    return Planned(
+        id=run_id, spec=again, label=spec.solver, source=source, command="", scored_by_task=row.scored_by_task
+    )
 
 
 def _controls(task: Task[Config], chosen: Sequence[_Solver], registry: Registry, notes: list[str]) -> Iterator[_Solver]:

@@ -1,7 +1,7 @@
 """The one training loop that every solver goes through: budget, clocks, curve, divergence, checkpoint.
 
-The harness owns the loop, so that these are the same for everyone. Evaluation, validation and checkpoints are done
-with the training clock stopped.
+The harness owns the loop, so that these are the same for everyone. Maps for the curve, validation and checkpoints
+are made with the training clock stopped.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter, process_time
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -115,8 +116,8 @@ class Trainer:
         solver: Solver[Config],
         progress: Progress,
         *,
-        evaluate: Callable[[], Mapping[str, float]],
         memory: PeakMemory,
+        keep: Callable[[CurvePoint], None] = lambda point: None,
         checkpoint: Path | None = None,
         resume: Checkpoint | None = None,
         until_step: int | None = None,
@@ -128,8 +129,9 @@ class Trainer:
         Args:
             solver: what to train.
             progress: the counter that the solver's schedules read; its budget ends the run.
-            evaluate: scores the current maps; called at step 0, at log-spaced steps and not at the end.
             memory: peak meter, started and stopped around training segments.
+            keep: called with each point of the curve, to keep the maps as they are then: at step 0, at log-spaced
+                steps and not at the end.
             checkpoint: where to keep the state of an unfinished run; None = nowhere.
             resume: the state to go on from; None = from the beginning.
             until_step: where to stop with a last point of the curve, however long the budget is; None = at its end.
@@ -140,8 +142,8 @@ class Trainer:
         self.training = Training(check_every=CHECK_EVERY[solver.context.device.type])
         self._solver = solver
         self._progress = progress
-        self._evaluate = evaluate
         self._memory = memory
+        self._keep = keep
         self._checkpoint = checkpoint
         self._from = resume
         self._until_step = until_step
@@ -231,20 +233,21 @@ class Trainer:
             raise DivergedError(f"the loss is {loss} at step {self._progress.step}")
 
     def _point(self, scalars: Mapping[str, Tensor | float]) -> None:
-        """Evaluate and report, the clock stopped."""
-        metrics = {name: float(value) for name, value in self._evaluate().items()}
+        """Keep the maps and report, the clock stopped."""
         with timed(self.training.times, "other_s"):
-            self.training.curve.append(
-                CurvePoint(
-                    step=self._progress.step,
-                    train_s=self._progress.seconds,
-                    metrics=metrics,
-                    scalars={name: _number(value) for name, value in scalars.items()},
-                    digest=weights_digest(self._solver),
-                )
-            )
+            self.training.curve.append(self.point(scalars))
+            self._keep(self.training.curve[-1])
             self._next_point = max(self._progress.step + 1, 2 * self._progress.step)
             self._report(self.training, self._progress)
+
+    def point(self, scalars: Mapping[str, Tensor | float] = MappingProxyType({})) -> CurvePoint:
+        """Return where training is, without metrics."""
+        return CurvePoint(
+            step=self._progress.step,
+            train_s=self._progress.seconds,
+            scalars={name: _number(value) for name, value in scalars.items()},
+            digest=weights_digest(self._solver),
+        )
 
     def _validate(self) -> bool:
         """Let the solver look at its validation pool, the clock stopped; return True if it says that it is done."""

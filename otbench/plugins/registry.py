@@ -138,37 +138,9 @@ class Registry:
         Raises:
             PluginError: the import fails, or the class is not of the registered kind; the message holds file and line.
         """
-        from otbench.solver import Solver  # here: imports torch, which a list of names need not wait for
-        from otbench.task import Task
-
-        if entry.name in self._loaded:
-            return self._loaded[entry.name]
-        try:
-            module = self._import(entry)
-        except OtbenchError as error:
-            raise PluginError(f"{entry.kind} '{entry.name}' ({entry.where}): {error}") from error
-        except (Exception, SystemExit, GeneratorExit) as error:  # a plugin's error is its own: report it, go on
-            why = located(error, entry.path)
-            raise PluginError(f"{entry.kind} '{entry.name}' cannot be imported: {why}") from error
-        base = Task if entry.kind == "task" else Solver
-        for value in vars(module).values():
-            for found in registrations(value):
-                if found.name == entry.name and found.kind == entry.kind:
-                    if not (found.scored_by_task or issubclass(found.cls, base)):
-                        raise PluginError(
-                            f"{entry.kind} '{entry.name}' ({entry.where}): class {found.cls.__name__} must be derived "
-                            f"from {base.__module__}.{base.__name__}"
-                        )
-                    old = [name for name in ("forward_map", "stored_modules") if hasattr(found.cls, name)]
-                    if old and base is Solver and "transport" in getattr(found.cls, "__abstractmethods__", ()):
-                        raise PluginError(
-                            f"{entry.kind} '{entry.name}' ({entry.where}): written for an earlier version of otbench: "
-                            f"move {', '.join(old)} and the like to a Transport, and return it from transport() "
-                            "(docs/add-a-solver.md)"
-                        )
-                    self._loaded[entry.name] = found
-                    return found
-        raise PluginError(f"{entry.kind} '{entry.name}' ({entry.where}): no class registered under this name")
+        if entry.name not in self._loaded:
+            self._loaded[entry.name] = load_entry(entry)
+        return self._loaded[entry.name]
 
     def load_plugins(self) -> None:
         """Import the files given by `--plugin`: whoever names one wants to know that it is broken.
@@ -179,25 +151,6 @@ class Registry:
         for entry in self._entries.values():
             if entry.origin == "plugin":
                 self.load(entry)
-
-    def _import(self, entry: Entry) -> ModuleType:
-        if entry.origin != "plugin":
-            return importlib.import_module(entry.module)
-        assert entry.path is not None
-        loaded = sys.modules.get(entry.module)
-        if loaded is not None and getattr(loaded, "__file__", None) == str(entry.path):
-            return loaded
-        spec = importlib.util.spec_from_file_location(entry.module, entry.path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[entry.module] = module
-        try:
-            spec.loader.exec_module(module)
-        except BaseException:
-            del sys.modules[entry.module]
-            raise
-        return module
 
     def _read(self, path: Path, module: str, origin: str) -> bool:
         """Add the names that `path` announces; False, and a problem, if it cannot be read."""
@@ -233,6 +186,62 @@ class Registry:
             self._doubled.setdefault(entry.name, [first.where]).append(entry.where)
             reason = f"the name '{entry.name}' is already taken by {first.where}; rename one of the two"
             self.problems.append(BrokenPlugin(entry.where, reason))
+
+
+def load_entry(entry: Entry) -> Registration:
+    """Import the file of `entry` and return its registration.
+
+    Raises:
+        PluginError: the import fails, or the class is not of the registered kind; the message holds file and line.
+    """
+    from otbench.solver import Solver  # here: imports torch, which a list of names need not wait for
+    from otbench.task import Task
+
+    try:
+        module = _import(entry)
+    except OtbenchError as error:
+        raise PluginError(f"{entry.kind} '{entry.name}' ({entry.where}): {error}") from error
+    except (Exception, SystemExit, GeneratorExit) as error:  # a plugin's error is its own: report it, go on
+        why = located(error, entry.path)
+        raise PluginError(f"{entry.kind} '{entry.name}' cannot be imported: {why}") from error
+    base = Task if entry.kind == "task" else Solver
+    for value in vars(module).values():
+        for found in registrations(value):
+            if found.name == entry.name and found.kind == entry.kind:
+                if not (found.scored_by_task or issubclass(found.cls, base)):
+                    raise PluginError(
+                        f"{entry.kind} '{entry.name}' ({entry.where}): class {found.cls.__name__} must be derived "
+                        f"from {base.__module__}.{base.__name__}"
+                    )
+                old = [name for name in ("forward_map", "stored_modules") if hasattr(found.cls, name)]
+                if old and base is Solver and "transport" in getattr(found.cls, "__abstractmethods__", ()):
+                    raise PluginError(
+                        f"{entry.kind} '{entry.name}' ({entry.where}): written for an earlier version of otbench: "
+                        f"move {', '.join(old)} and the like to a Transport, and return it from transport() "
+                        "(docs/add-a-solver.md)"
+                    )
+                return found
+    raise PluginError(f"{entry.kind} '{entry.name}' ({entry.where}): no class registered under this name")
+
+
+def _import(entry: Entry) -> ModuleType:
+    if entry.origin != "plugin":
+        return importlib.import_module(entry.module)
+    assert entry.path is not None
+    loaded = sys.modules.get(entry.module)
+    if loaded is not None and getattr(loaded, "__file__", None) == str(entry.path):
+        return loaded
+    spec = importlib.util.spec_from_file_location(entry.module, entry.path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[entry.module] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[entry.module]
+        raise
+    return module
 
 
 def _plugin_files(folder: Path) -> list[Path]:

@@ -101,10 +101,11 @@ class CurvePoint(_Model):
 
 
 class Times(_Model):
-    """Seconds by phase, on the worker's clock. Evaluation never counts as training.
+    """Seconds by phase, on the clocks of the processes of a run. Evaluation never counts as training.
 
-    `build_s` is what comes before set-up (plugins, the instance), `other_s` the harness's own work: between steps,
-    checkpoints, timing of inference, pictures. On a GPU `other_s` holds waiting for the device too.
+    `build_s` is what comes before set-up (plugins, the instance), `eval_s` applying maps and scoring, with timing of
+    inference, `other_s` the harness's own work: between steps, maps for the curve, checkpoints, pictures. On a GPU
+    `other_s` holds waiting for the device too.
     """
 
     build_s: float | None = None
@@ -129,21 +130,23 @@ class Times(_Model):
 
 
 class Account(_Model):
-    """What the parent measured of a run, on its own clock.
+    """What was measured of a run from outside, on clocks that no plugin reaches.
 
     Attributes:
-        wall_s: from the start of the worker, or the end of the run before in the same worker, to the run's end.
+        wall_s: from the request for the run, or the end of the run before in the same job, to the run's end.
         startup_s: the part of it before the run began.
-        cpu_s: processor seconds of the worker and all that it started; None in one shared by several baselines.
+        cpu_s: processor seconds of the processes that train and apply, and of all that they started.
+        trainer_s: wall clock of the process that trains, with its start and the reading of the problem.
     """
 
     wall_s: float | None = None
     startup_s: float = 0.0
     cpu_s: float | None = None
+    trainer_s: float | None = None
 
 
 class Memory(_Model):
-    """Bytes. `rss_*` are the worker's resident set on the host; None in a process shared by several baselines."""
+    """Bytes. `rss_*` are the resident set, on the host, of the process that trains."""
 
     rss_imports: int | None = None
     rss_peak: int | None = None
@@ -188,7 +191,9 @@ class Record(_Model):
         settings: values that the solver chose where its parameters are left at none, by name.
         source: hash of the code that made the numbers, by file.
         reads_label: whether the maps are given the class of the point that they move.
-        account: wall clock and processor time as the parent of the worker measured them.
+        keeps_rows: training rows that the maps keep.
+        map_digest: checksum of the maps that `--keep-maps` left beside the record; empty where it was not asked for.
+        account: wall clock and processor time as the harness measured them from outside.
         pictures: what a report can draw; the arrays lie in a file of the same name, ending `.npz`.
         command: how to repeat this run.
     """
@@ -214,6 +219,8 @@ class Record(_Model):
     memory: Memory = Memory()
     counts: Counts = Counts()
     reads_label: bool = False
+    keeps_rows: int = 0
+    map_digest: str = ""
     pictures: list[PictureInfo] = []
     environment: dict[str, Value] = {}
     source: dict[str, str] = {}

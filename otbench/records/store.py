@@ -8,6 +8,7 @@ A torn or foreign file in the folder, a pipe or a device is reported and passed 
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from pydantic import ValidationError
 
 from otbench.data.arrays import load_arrays
 from otbench.errors import DataError, StoreError
-from otbench.files import read_regular, shown, write_atomically, writing
+from otbench.files import MAP_ENDING, read_regular, shown, write_atomically, writing
 from otbench.picture import MAX_ARRAYS, MAX_BYTES, POINTS, Picture, PictureKind
 from otbench.records.record import SCHEMA, PictureInfo, Record
 from otbench.records.verified import VERIFIED
@@ -66,8 +67,21 @@ class Store:
         """Return where an unfinished run keeps its state."""
         return self.folder / "checkpoints" / f"{run_id}.pt"
 
+    def snapshots(self, run_id: str) -> Path:
+        """Return the folder where an unfinished run keeps its maps at the points of the curve."""
+        return self.folder / "checkpoints" / run_id
+
+    def forget(self, run_id: str) -> None:
+        """Remove what an unfinished run left, so that it begins anew."""
+        self.checkpoint(run_id).unlink(missing_ok=True)
+        shutil.rmtree(self.snapshots(run_id), ignore_errors=True)
+
+    def map_path(self, run_id: str) -> Path:
+        """Return where the final maps of `run_id` are, or would be."""
+        return self.folder / f"{run_id}{MAP_ENDING}"
+
     def write(self, record: Record) -> None:
-        """Write `record`, replacing an older one of the same run, and its pictures if the new one has none.
+        """Write `record`, replacing an older one of the same run, and its pictures and maps if the new one has none.
 
         Raises:
             StoreError: the file cannot be written; records already there are untouched.
@@ -77,6 +91,8 @@ class Store:
             write_atomically(self.path(record.id), (record.model_dump_json(indent=1) + "\n").encode())
             if not record.pictures:
                 self.pictures(record.id).unlink(missing_ok=True)
+            if not record.map_digest:
+                self.map_path(record.id).unlink(missing_ok=True)
 
     def write_pictures(self, run_id: str, pictures: Sequence[Picture]) -> list[PictureInfo]:
         """Write the arrays of `pictures`, replacing older ones of the same run; return what the record says of them.
