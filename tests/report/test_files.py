@@ -81,13 +81,13 @@ def test_accuracy_by_dimension_has_published_beside_measured_best_and_second_mar
     assert family.sizes == [2, 8, 32]
     forward = tables(family, slugs)[0]
     assert [column.label for column in forward.columns] == ["d = 2", "d = 8", "d = 32"]
-    labels = [(line.label, line.group) for line in forward.lines]
+    labels = [(line.row.label, line.group) for line in forward.lines]
     assert labels[:2] == [("identity", 0), ("linear", 0)]
     assert labels[labels.index(("fixedpoint", 1)) + 1] == ("ImplicitOT", 1)
     assert labels[labels.index(("ncf", 1)) + 1] == ("NCF", 1)
-    ranks = {line.label: [cell.rank for cell in line.cells] for line in forward.lines if line.kind == "solver"}
+    ranks = {line.row.label: [cell.rank for cell in line.cells] for line in forward.lines if line.row.kind == "solver"}
     assert ranks == {"fixedpoint": [1, 1, 1], "ncf": [2, 2, 2], "a_plugin": [0, 0, 0]}
-    plugin = next(line for line in forward.lines if line.label == "a_plugin")
+    plugin = next(line for line in forward.lines if line.row.label == "a_plugin")
     assert [cell.marks for cell in plugin.cells] == ["!v", "!v", "!v"]
     (note,) = plugin.cells[2].notes
     assert forward.notes[note] == "a_plugin, d = 32: seed 2: diverged: the loss is nan at step 40"
@@ -106,7 +106,7 @@ def test_nobody_is_best_where_doing_nothing_is_as_good() -> None:
     slugs = Slugs()
     (family,) = families(made(records), slugs)
     accuracy = tables(family, slugs)[0]
-    ranks = {line.label: [cell.rank for cell in line.cells] for line in accuracy.lines}
+    ranks = {line.row.label: [cell.rank for cell in line.cells] for line in accuracy.lines}
     assert {label: rank[:2] for label, rank in ranks.items()} == {
         "identity": [0, 0],
         "fixedpoint": [2, 0],
@@ -128,10 +128,10 @@ def test_times_of_a_loaded_machine_are_not_ranked() -> None:
     by_title = {table.title: table for table in tables(family, slugs)}
     efficiency = by_title["efficiency"]
     step = [column.key for column in efficiency.columns].index("step_ms")
-    ranks = {line.label: line.cells[step].rank for line in efficiency.lines if line.kind == "solver"}
+    ranks = {line.row.label: line.cells[step].rank for line in efficiency.lines if line.row.kind == "solver"}
     assert ranks == {"ncf": 1, "mm": 2, "fixedpoint": 0}
     for title, table in by_title.items():
-        ranks = {line.label: line.cells[0].rank for line in table.lines}
+        ranks = {line.row.label: line.cells[0].rank for line in table.lines}
         if "training time" in title:
             assert (ranks["fixedpoint"], ranks["ncf"]) == (0, 1), title
         elif "by dimension" in title and "fwd" in title:
@@ -158,7 +158,7 @@ def test_a_row_whose_runs_all_failed_says_so_in_its_cell() -> None:
             one["status"], one["reason"] = "timeout", "the hard limit"
     slugs = Slugs()
     (family,) = families(made(records), slugs)
-    line = next(line for line in tables(family, slugs)[0].lines if line.label == "ncf")
+    line = next(line for line in tables(family, slugs)[0].lines if line.row.label == "ncf")
     assert [cell.mean for cell in line.cells] == ["timeout"] * 3
     assert all(cell.failed and cell.notes for cell in line.cells)
 

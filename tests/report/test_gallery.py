@@ -420,7 +420,7 @@ def test_a_column_says_who_reads_the_label_only_where_somebody_does(tmp_path: Pa
     (family,) = families([labelled(tmp_path / "yes", True)], Slugs())
     table = tables(family, Slugs())[0]
     assert table.columns[-1].label == "reads label"
-    assert {line.label: line.cells[-1].mean for line in table.lines} == dict.fromkeys(ROWS, "no") | {"ncf": "yes"}
+    assert {line.row.label: line.cells[-1].mean for line in table.lines} == dict.fromkeys(ROWS, "no") | {"ncf": "yes"}
     assert not any(line.cells[-1].rank for line in table.lines)
     assert "reads label" in cli("table", tmp_path / "yes")[1]
     (family,) = families([labelled(tmp_path / "no", False)], Slugs())

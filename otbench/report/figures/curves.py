@@ -93,32 +93,24 @@ def _curves(family: Family, drawing: Drawing) -> Figure | None:
     members = [section for section in family.sections if section.metrics][:_PANELS]
     rows, drawing.left_out = _rows(family)
     drawing.left_out += max(0, len(family.sections) - _PANELS)
-    made: list[tuple[Section, list[_Line], list[_Line], list[list[tuple[float, float, float]]]]] = []
+    found = []
     for section in members:
-        metric = section.metrics[0]
-        lines, floors, bands = [], [], []
-        for row in section.rows:
-            if row.label not in rows or row.kind == "published":
-                continue
-            if row.kind == "baseline":
-                if metric.name in row.numbers and drawable(row.numbers[metric.name].mean):
-                    floors.append(_line(row.label, rows, [(0.0, row.numbers[metric.name].mean)]))
-                continue
-            curve = _mean_curve(row.good, metric.name)
-            lines.append(_line(row.label, rows, [(x, y) for x, y, _, _ in curve]))
-            bands.append([(x, low, high) for x, _, low, high in curve])
-        if any(line.points for line in lines):
-            made.append((section, lines, floors, bands))
-    if not made:
+        solvers = (row for row in section.rows if row.kind == "solver" and row.label in rows)
+        curves = {row.label: _mean_curve(row.good, section.metrics[0].name) for row in solvers}
+        if any(curves.values()):
+            found.append((section, curves))
+    if not found:
         return None
-    figure, axes = _figure(len(made))
-    for axis, (section, lines, floors, bands) in zip(axes, made, strict=True):
+    figure, axes = _figure(len(found))
+    for axis, (section, curves) in zip(axes, found, strict=True):
         metric = section.metrics[0]
-        log_y = _log([*lines, *floors]) and not metric.higher_is_better
-        for line, band in zip(lines, bands, strict=True):
-            xs, low, high = ([point[k] for point in band] for k in range(3))
+        lines = [_line(label, rows, [(x, y) for x, y, _, _ in curve]) for label, curve in curves.items()]
+        levels = {row.label: row.numbers.get(metric.name) for row in section.rows if row.kind == "baseline"}
+        floors = [_line(k, rows, [(0.0, n.mean)]) for k, n in levels.items() if n and k in rows and drawable(n.mean)]
+        for line, curve in zip(lines, curves.values(), strict=True):
+            xs, _, low, high = ([point[k] for point in curve] for k in range(4))
             axis.fill_between(xs, low, high, color=line.look.colour, alpha=0.18, linewidth=0)
-        _draw(axis, lines, log_x=True, log_y=log_y)
+        _draw(axis, lines, log_x=True, log_y=_log([*lines, *floors]) and not metric.higher_is_better)
         for floor in floors:
             axis.axhline(floor.points[0][1], color=floor.look.colour, linestyle=floor.dashes, linewidth=1.0, zorder=1)
         axis.set_xlabel("training time (s)")
