@@ -25,6 +25,9 @@ from otbench.nets.classifier import Classifier
 REAL_SAMPLE = 10_000
 """Training images that stand for perfect ones in the row of real images."""
 
+_AIMS = {"real": "", "decoded": "_decoded"}
+"""What images are compared with, and how the names of such distances end."""
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -103,12 +106,11 @@ class Judge:
 
     def distances(self, seen: Seen) -> dict[str, float]:
         """Return Frechet distances to the real and, where there are any, to the decoded test images."""
-        return self._to("real", "", seen.moments) | (
-            self._to("decoded", "_decoded", seen.moments) if "decoded" in self._held else {}
-        )
+        return self._to(seen.moments)
 
-    def _to(self, key: str, ending: str, seen: Mapping[str, Moments]) -> dict[str, float]:
-        return {f"fd_{space}{ending}": frechet_distance(self._held[key][space], seen[space]) for space in seen}
+    def _to(self, seen: Mapping[str, Moments], aims: Mapping[str, str] = _AIMS) -> dict[str, float]:
+        held = [(self._held[key], ending) for key, ending in aims.items() if key in self._held]
+        return {f"fd_{space}{end}": frechet_distance(aim[space], seen[space]) for aim, end in held for space in seen}
 
     def inception(self, images: Tensor) -> dict[str, float]:
         """Return FID and KID to the real and, where there are any, to the decoded test images; nothing without weights.
@@ -118,10 +120,10 @@ class Judge:
         """
         return {} if self._inception is None else self._inception_to(self._inception.features(images))
 
-    def _inception_to(self, features: Tensor, *, decoded: bool = True) -> dict[str, float]:
+    def _inception_to(self, features: Tensor, aims: Mapping[str, str] = _AIMS) -> dict[str, float]:
         found: dict[str, float] = {}
-        for key, ending in (("real", ""), ("decoded", "_decoded")):
-            if key in self._held and (decoded or key == "real"):
+        for key, ending in aims.items():
+            if key in self._held:
                 aim = self._inception_features[key]
                 found[f"fid_inception{ending}"] = frechet_distance(moments(features), moments(aim))
                 found[f"kid{ending}"] = kernel_distance(features, aim)
@@ -146,16 +148,16 @@ class Judge:
         little elsewhere). `reconstruction`: the test images through the VAE, which bounds every
         latent method.
         """
-        real = accuracy(self._found["real"], self._test.label)
-        rows = {"real_images": real | self._to("real", "", self._held["fresh"])}
-        if "decoded" in self._held:
-            found = accuracy(self._found["decoded"], self._test.label)
-            rows["reconstruction"] = found | self._to("real", "", self._held["decoded"])
-            rows["real_images"] |= self._to("decoded", "_decoded", self._held["fresh"])
-        if self._inception is not None:
-            rows["real_images"] |= self._inception_to(self._inception_features["fresh"])
-            if "reconstruction" in rows:  # at distance zero from itself, which says nothing
-                rows["reconstruction"] |= self._inception_to(self._inception_features["decoded"], decoded=False)
+        rows: dict[str, dict[str, float]] = {}
+        to_real = {"real": ""}  # decoded images are at distance zero from themselves, which says nothing
+        for name, judged, shown, aims in (
+            ("real_images", "real", "fresh", _AIMS),
+            ("reconstruction", "decoded", "decoded", to_real),
+        ):
+            if judged in self._held:
+                rows[name] = accuracy(self._found[judged], self._test.label) | self._to(self._held[shown], aims)
+                if self._inception is not None:
+                    rows[name] |= self._inception_to(self._inception_features[shown], aims)
         return rows
 
 
