@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from otbench.data.tensorfile import cached
-from otbench.datasets.mnist.images import Images, ImageSet
+from otbench.datasets.mnist.images import Images
+from otbench.datasets.mnist.points import Side
 from otbench.datasets.mnist.pretrained import Trained
 from otbench.metrics.frechet import Moments, frechet_distance, moments
 from otbench.metrics.inception import WEIGHTS, Inception, kernel_distance
@@ -44,32 +45,31 @@ class Judge:
 
     def __init__(
         self,
-        data: ImageSet,
+        side: Side,
         classifier: Trained[Classifier],
         *,
         device: torch.device,
-        decoded: Tensor | None = None,
-        decoder: str = "",
         inception: Path | None = None,
     ) -> None:
         """Look at the real test images and, where there is a VAE, at the same ones decoded.
 
         Args:
-            data: the test images are what is measured against; a part of the others, which solvers may see, stands for
+            side: its test images are what is measured against; a part of the others, which solvers may see, stands for
                 perfect transported images.
             classifier: of this set.
             device: where the classifier is.
-            decoded: the test images through the VAE, in [0, 1], (n, 1, 32, 32); None = no VAE.
-            decoder: digest of the VAE.
             inception: verified weights, if any.
         """
+        data = side.data
         self._name, self._classifier, self._test = data.name, classifier.network, data.test
         self._inception = None if inception is None else Inception(inception, device)
-        self._inception_identity = {"reference": data.digest, "inception": WEIGHTS.sha256, "decoder": decoder}
+        identity = {"reference": data.digest, "decoder": "" if side.vae is None else side.vae.digest}
+        self._inception_identity = identity | {"inception": str(WEIGHTS.sha256)}
 
         def sets() -> dict[str, Tensor]:
             sample = Images(data.train.pixels[:REAL_SAMPLE], data.train.label[:REAL_SAMPLE])
             found = {"real": data.test.unit(device), "fresh": sample.unit(device)}
+            decoded = side.decoded()
             return found if decoded is None else found | {"decoded": decoded}
 
         self._sets = sets
@@ -83,17 +83,15 @@ class Judge:
                     tensors[f"{key}_{space}_mean"], tensors[f"{key}_{space}_cov"] = found.mean, found.cov
             return tensors
 
-        identity = {"reference": data.digest, "classifier": classifier.digest, "decoder": decoder}
-        held = cached(f"reference-{data.name}", identity, look).tensors
+        held = cached(f"reference-{data.name}", identity | {"classifier": classifier.digest}, look).tensors
+        self._found = {key: held[f"{key}_found"] for key in ("real", "fresh", "decoded") if f"{key}_found" in held}
         self._held = {
             key: {
-                space: Moments(held[f"{key}_{space}_mean"], held[f"{key}_{space}_cov"], len(held[f"{key}_found"]))
+                space: Moments(held[f"{key}_{space}_mean"], held[f"{key}_{space}_cov"], len(found))
                 for space in ("pixel", "classifier")
             }
-            for key in ("real", "fresh", "decoded")
-            if f"{key}_found" in held
+            for key, found in self._found.items()
         }
-        self._found = {key: held[f"{key}_found"] for key in self._held}
 
     def look(self, images: Tensor) -> Seen:
         """Return what is seen of `images` in [0, 1], (n, 1, 32, 32), n >= 2."""

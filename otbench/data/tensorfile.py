@@ -19,7 +19,7 @@ from torch import Tensor
 
 from otbench.data.remote import cache_folder
 from otbench.errors import DataError
-from otbench.files import cannot_write, require_file, write_atomically
+from otbench.files import require_file, write_atomically, writing
 
 FORMAT = 1
 """Version of the files. Raise it when their form, or the meaning of what they are made from, changes."""
@@ -72,11 +72,9 @@ def kept(
         }
         buffer = io.BytesIO()
         torch.save(content, buffer)
-        try:
+        with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, buffer.getvalue())
-        except OSError as error:
-            raise cannot_write(path, error) from error
     return _read(path, identity)
 
 

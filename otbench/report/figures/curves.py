@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from otbench.records.record import Record
 from otbench.report.columns import metric_column
 from otbench.report.figures.canvas import Drawing, grid, legend_below, safe_text, save, theme
@@ -128,22 +130,16 @@ def _time_to_target(family: Family, drawing: Drawing) -> Figure | None:
     rows = {label: row for label, row in rows.items() if row.kind == "solver"}
     panels: list[tuple[float, list[_Line], list[_Line]]] = []
     for part in FRACTIONS:
-        reached, missed = [], []
-        for label in rows:
-            points, crosses = [], []
-            for size, section in zip(family.sizes, family.sections, strict=True):
-                goal = target(section, part)
-                here = next((r for r in section.rows if r.kind == "solver" and r.label == label), None)
-                if goal is None or here is None or not here.good:
-                    continue
-                times = times_to(here, *goal)
-                if len(times) == len(here.good):
-                    points.append((size, number(times).mean))
-                else:
-                    ends = [record.times.train_s or 0.0 for record in here.good]
-                    crosses.append((size, number(ends).mean))
-            reached.append(_line(label, rows, points))
-            missed.append(_line(label, rows, crosses))
+        reached, missed = ([_line(label, rows, []) for label in rows] for _ in range(2))
+        for size, section in zip(family.sizes, family.sections, strict=True):
+            goal, solvers = target(section, part), {row.label: row for row in section.rows if row.kind == "solver"}
+            for label, line, crosses in zip(rows, reached, missed, strict=True):
+                here = solvers.get(label)
+                if goal is not None and here is not None and here.good:
+                    times = times_to(here, *goal)
+                    all_there = len(times) == len(here.good)
+                    times = times if all_there else [record.times.train_s or 0.0 for record in here.good]
+                    (line if all_there else crosses).points.append((size, number(times).mean))
         if any(line.points for line in [*reached, *missed]):
             panels.append((part, reached, missed))
     if not panels:
@@ -152,14 +148,8 @@ def _time_to_target(family: Family, drawing: Drawing) -> Figure | None:
     for axis, (part, reached, missed) in zip(axes, panels, strict=True):
         _draw(axis, reached, log_y=_log([*reached, *missed]))
         for line in missed:
-            axis.plot(
-                [x for x, y in line.points if drawable(y)],
-                [y for _, y in line.points if drawable(y)],
-                linestyle="none",
-                marker="x",
-                color=line.look.colour,
-                markersize=7,
-            )
+            shown = np.array([(x, y) for x, y in line.points if drawable(y)]).reshape(-1, 2)
+            axis.plot(*shown.T, linestyle="none", marker="x", color=line.look.colour, markersize=7)
         if axis.get_yscale() == "log":
             _ticks(axis.yaxis, axis.get_ylim())  # again, with the crosses
         _dimension_axis(axis, family)

@@ -145,24 +145,22 @@ def arrows(shown: Sequence[Shown]) -> Figure | None:
     for place, one in enumerate(shown):
         arrays = one.picture.arrays
         source, mapped, target = (_float(arrays[name]) for name in ("source", "mapped", "target"))
-        label = arrays["label"].astype(np.int64) if "label" in arrays else np.full(len(source), -1)
-        some = spaced(len(source), most)
-        classes |= {int(k) for k in label[some]}
-        colours = [_class_colour(int(k)) for k in label]
+        some, dots = spaced(len(source), most), spaced(len(target), 3 * most)
+        label = arrays["label"].astype(np.int64)[some] if "label" in arrays else np.full(len(some), -1)
+        paths = np.stack([source[some], mapped[some], np.full((len(some), 2), np.nan)], axis=1)
         axis = figure.add_subplot(lines, columns, place + 1)
-        dots = spaced(len(target), 3 * most)
-        for k in sorted({int(label[n]) for n in some}):  # one path for each class: a fifth of the size
-            mine = np.array([n for n in some if label[n] == k])
-            ends = np.stack([source[mine], mapped[mine], np.full((len(mine), 2), np.nan)], axis=1).reshape(-1, 2)
-            axis.plot(ends[:, 0], ends[:, 1], color=_class_colour(k), alpha=0.45, linewidth=0.6, zorder=1)
-        shades, n = [colours[k] for k in some], len(some)
+        for k in np.unique(label).tolist():  # one path for each class: a fifth of the size
+            classes.add(k)
+            x, y = paths[label == k].reshape(-1, 2).T
+            axis.plot(x, y, color=_class_colour(k), alpha=0.45, linewidth=0.6, zorder=1)
+        shades, n, m = [_class_colour(k) for k in label.tolist()], len(some), len(dots)
         x, y = np.concatenate([target[dots], source[some], mapped[some]]).T
         axis.scatter(  # target, source, mapped in one: a single image
             x,
             y,
-            s=[5] * len(dots) + [7] * (2 * n),
-            facecolor=["#c9c9c9"] * len(dots) + ["white"] * n + shades,
-            edgecolor=["none"] * len(dots) + shades + ["none"] * n,
+            s=[5] * m + [7] * (2 * n),
+            facecolor=["#c9c9c9"] * m + ["white"] * n + shades,
+            edgecolor=["none"] * m + shades + ["none"] * n,
             linewidth=0.6,
             rasterized=True,
             zorder=2,
