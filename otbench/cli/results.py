@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,7 +48,7 @@ def add_commands(add: AddCommand) -> None:
     parser.add_argument("--all", action="store_true", help="show what is the same, too")
     parser.add_argument("--metrics", metavar="LIST", help="metrics to judge (default: the primary ones of each task)")
     parser.add_argument(
-        "--tolerance", metavar="F", type=float, help="relative change that never counts (default: 0.05)"
+        "--tolerance", metavar="F", type=float, default=0.05, help="relative change that never counts (default: 0.05)"
     )
     parser.add_argument(
         "--gate-time", metavar="K", type=float, help="fail on time, too: beyond K times its own noise (try 3)"
@@ -175,22 +174,20 @@ def compare(options: argparse.Namespace) -> int:
     outputs = {name: _typed(getattr(options, name), f"--{name}") for name in ("markdown", "junit", "json")}
     if base.resolve() == new.resolve():
         raise UsageError(f"BASE and NEW are the same folder, {base}")
-    rules = Rules(gate_time=options.gate_time, require_all=options.require_all)
     for option, value, most in (("--gate-time", options.gate_time, 1e6), ("--tolerance", options.tolerance, 100.0)):
         check_number(option, value, 0, most)
-    if options.tolerance is not None:
-        rules = dataclasses.replace(rules, tolerance=options.tolerance)
     before, notes = read_all([base])
     now, more = read_all([new])
     warn([*notes, *more])
-    if options.metrics is not None:
-        rules = dataclasses.replace(rules, metrics=_metric_names(options.metrics, [*before, *now]))
+    metrics = None if options.metrics is None else _metric_names(options.metrics, [*before, *now])
+    rules = Rules(
+        tolerance=options.tolerance, gate_time=options.gate_time, metrics=metrics, require_all=options.require_all
+    )
     outcome = compare(before, now, rules)
     writers.print_comparison(console(), outcome, everything=options.all)
     for option, text in (("markdown", writers.markdown), ("junit", writers.junit), ("json", writers.benchmark_json)):
         if (path := outputs[option]) is not None:
-            content = text(outcome)
-            write_output(path, content if isinstance(content, bytes) else content.encode())
+            write_output(path, text(outcome).encode())
     if outcome.regressed:
         return EXIT_FAILED_ROWS
     return 0 if outcome.compared else EXIT_NOTHING_COMPARED

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from otbench.data.remote import cache_folder
 from otbench.errors import DataError
-from otbench.files import require_file, write_atomically, writing
+from otbench.files import require_file, write_whole
 
 FORMAT = 1
 """Version of the files. Raise it when their form, or the meaning of what they are made from, changes."""
@@ -72,9 +72,7 @@ def kept(
         }
         buffer = io.BytesIO()
         torch.save(content, buffer)
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, buffer.getvalue())
+        write_whole(path, buffer.getvalue())
     return _read(path, identity)
 
 
