@@ -7,7 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Generic, Literal, NamedTuple, TypeAlias, TypeVar, get_args
+from typing import ClassVar, Generic, Literal, NamedTuple, TypeAlias, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -57,19 +57,27 @@ class NetworkSettings(ABC, Generic[NetworkT_co]):
     decay: bool = True
     seed: int = 0
 
+    label: ClassVar[str]
+    """What the network is, without its kind."""
+
     @property
-    @abstractmethod
+    def kind(self) -> str:
+        """Which of several networks of one label it is; empty where there is one only."""
+        return ""
+
+    @property
     def words(self) -> str:
         """What the network is, for messages."""
+        return f"{self.kind} {self.label}".strip()
 
     @property
-    @abstractmethod
     def command(self) -> str:
         """What makes it, as typed behind `data make`."""
+        return self.label.lower() + (f" --kind {self.kind}" if self.kind else "")
 
-    @abstractmethod
     def file_name(self, images: str) -> str:
         """Return how the name of the file begins, for a set named `images`."""
+        return f"{self.label.lower()}-{images}" + (f"-{self.kind}" if self.kind else "")
 
     def build(self) -> NetworkT_co:
         """Return the network, not trained; equal for equal settings, whatever the global random state."""
@@ -123,25 +131,12 @@ class VAESettings(NetworkSettings[VAE]):
     """Epochs over which the weight of the divergence rises to beta."""
     epochs: int = 40
     batch: int = 128
+    label = "VAE"
 
     @property
     def kind(self) -> Kind:
         """Whether the network is told the class."""
         return "conditional" if self.conditional else "unconditional"
-
-    @property
-    def words(self) -> str:
-        """What the network is."""
-        return f"{self.kind} VAE"
-
-    @property
-    def command(self) -> str:
-        """What makes it."""
-        return f"vae --kind {self.kind}"
-
-    def file_name(self, images: str) -> str:
-        """Return how the name of the file begins."""
-        return f"vae-{images}-{self.kind}"
 
     def _build(self) -> VAE:
         classes = CLASSES if self.conditional else 0
@@ -174,11 +169,7 @@ class ClassifierSettings(NetworkSettings[Classifier]):
     blocks: int = 2
     epochs: int = 4
     batch: int = 64
-    words = command = "classifier"
-
-    def file_name(self, images: str) -> str:
-        """Return how the name of the file begins."""
-        return f"classifier-{images}"
+    label = "classifier"
 
     def _build(self) -> Classifier:
         return Classifier(blocks=self.blocks, classes=CLASSES)

@@ -6,6 +6,7 @@ are pixels inside the vector formats, so that a page stays small.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,20 +67,18 @@ def pairs(shown: Sequence[Shown]) -> Figure | None:
     figure = _figure(2.4 * columns + 0.3, 1.9 * lines + 0.3)
     limits = [_limits(data[:, k]) for k in range(data.shape[1])]
     most = _ALL_POINTS // (len(clouds) * len(chosen))
-    for line, (label, colour, cloud) in enumerate(clouds):
-        for column, (i, j) in enumerate(chosen):
-            place = line if wrapped else line * columns + column
-            axis = figure.add_subplot(lines, columns, place + 1)
-            _scatter(axis, cloud[spaced(len(cloud), most)][:, [i, j]], colour, limits[i], limits[j])
-            _quiet(axis)
-            if wrapped or not column:
-                axis.set_title(safe_text(label, 24 if wrapped else 60), loc="left", fontweight="bold", parse_math=False)
-            if wrapped or line == lines - 1:
-                axis.set_xlabel(names[i], parse_math=False)
-            else:
-                axis.tick_params(labelbottom=False)
-            axis.set_ylabel(names[j], parse_math=False)
-            _outside(axis, cloud[:, [i, j]])
+    for place, ((label, colour, cloud), (i, j)) in enumerate(itertools.product(clouds, chosen)):
+        axis = figure.add_subplot(lines, columns, place + 1)
+        _scatter(axis, cloud[spaced(len(cloud), most)][:, [i, j]], colour, limits[i], limits[j])
+        _quiet(axis)
+        if place % len(chosen) == 0:
+            axis.set_title(safe_text(label, 24 if wrapped else 60), loc="left", fontweight="bold", parse_math=False)
+        if wrapped or place // columns == lines - 1:
+            axis.set_xlabel(names[i], parse_math=False)
+        else:
+            axis.tick_params(labelbottom=False)
+        axis.set_ylabel(names[j], parse_math=False)
+        _outside(axis, cloud[:, [i, j]])
     return figure
 
 
@@ -101,8 +100,9 @@ def marginals(shown: Sequence[Shown]) -> Figure | None:
     for place, k in enumerate(chosen):
         axis = figure.add_subplot(lines, columns, place + 1)
         edges = np.linspace(*_limits(data[:, k]), bins + 1)
-        axis.stairs(_density(data[:, k], edges), edges, fill=True, color="#d4d4d4")
-        top = most = _density(data[:, k], edges).max()
+        own = _density(data[:, k], edges)
+        axis.stairs(own, edges, fill=True, color="#d4d4d4")
+        top = most = own.max()
         for one, (look, dashes) in zip(shown, styles, strict=True):
             heights = _density(_float(one.picture.arrays["mapped"])[:, k], edges)
             axis.stairs(heights, edges, baseline=None, color=look.colour, linestyle=dashes, linewidth=1.1)
@@ -200,7 +200,7 @@ def images(shown: Sequence[Shown]) -> Figure | None:
     }
     lines: list[tuple[str, bool, NDArray[np.uint8]]] = []
     for key, name in zip(first.arrays, named, strict=True):
-        for one in shown[:1] if shared[key] and len(shown) > 1 else shown:
+        for one in shown[:1] if shared[key] else shown:
             alone = len(shown) == 1 or shared[key]
             label = plain(name, 40) if alone else one.row.label
             if not alone and sum(not same for same in shared.values()) > 1:
