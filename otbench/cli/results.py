@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,8 +76,12 @@ def print_records(
     from otbench.report.rows import sections
     from otbench.report.terminal import print_sections
 
-    known = {} if standing is None else {"stale": standing.stale, "verified": standing.lifted}
-    print_sections(console(), sections(records, **known), full_command=full_command)
+    print_sections(console(), sections(records, **_words(standing)), full_command=full_command)
+
+
+def _words(standing: Standing | None) -> dict[str, Mapping[str, str]]:
+    """Return what reports are told of the code behind records, by the names of their parameters."""
+    return {} if standing is None else {"stale": standing.stale, "verified": standing.lifted}
 
 
 def table(options: argparse.Namespace) -> int:
@@ -147,15 +151,7 @@ def report(options: argparse.Namespace) -> int:
         if (typed := getattr(options, name)) is not None:
             words += [f"--{name}", typed]
     records, standing = _selected(options)
-    made = build(
-        records,
-        out,
-        formats,
-        command=shlex.join(words),
-        folders=_folders(options),
-        stale=standing.stale,
-        verified=standing.lifted,
-    )
+    made = build(records, out, formats, command=shlex.join(words), folders=_folders(options), **_words(standing))
     warn(made.notes)
     page = "; open index.html in a browser" if "index.html" in made.written else ""
     say(f"{len(made.written)} files in {out}{page}")
