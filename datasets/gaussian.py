@@ -229,13 +229,8 @@ _Law = tuple[_Array, _Array]
 
 
 def _released(dim: int) -> RemoteFile:
-    name = f"{dim}D_Test_Distributions.npz"
-    return RemoteFile(_URL + name, RELEASED[dim], (f"gaussian_pairs/{name}", name), size=_released_size(dim))
-
-
-def _released_size(dim: int) -> int:
-    """Return the bytes of an .npz with two (dim, dim) arrays of float64 and their headers."""
-    return 2 * 8 * dim * dim + 510
+    name = f"{dim}D_Test_Distributions.npz"  # two (dim, dim) arrays of float64 and their headers
+    return RemoteFile(_URL + name, RELEASED[dim], (f"gaussian_pairs/{name}", name), size=2 * 8 * dim**2 + 510)
 
 
 def _draw(law: _Law, n: int, seed: int) -> Tensor:

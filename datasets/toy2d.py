@@ -46,6 +46,7 @@ STD = 0.05
 """Standard deviation of a cluster, in each coordinate."""
 PROJECTIONS = 256
 _POOL, _TEST, _PROJECTIONS = 2, 3, 4
+_HOST = torch.device("cpu")
 
 RINGS: dict[str, tuple[Sequence[float], Sequence[float]]] = {
     "crossed-ring": ((135, 225), (315, 45)),
@@ -92,39 +93,29 @@ class Toy2DInstance(Instance):
         too cheap, when it does not arrive. Energy distances are unbiased, 0 on average for two samples of one law; the
         level of sliced W2 is among the facts.
         """
-        source, target = self.test.source, self.test.target
-        x, forward = source.x.cpu().double(), outputs.forward.cpu().double()
-        cost = float((forward - x).square().sum(1).mean() / 2)
+        source, target = (_on(side, _HOST, torch.float64) for side in (self.test.source, self.test.target))
+        forward = Batch(outputs.forward.cpu().double(), source.label)
+        cost = float((forward.x - source.x).square().sum(1).mean() / 2)
         scores = {
-            **self._distances(forward, target, "fwd"),
+            **_distances(forward.x, target.x, "fwd"),
             "cost": cost,
             "cost_gap": 100 * abs(cost - self._cost) / self._cost,
-            "monotone_violations": monotone_violations(x, forward, _host(source.label)),
-            "class_energy": class_energy(
-                Batch(forward, _host(source.label)), Batch(target.x.cpu().double(), _host(target.label))
-            ),
+            "monotone_violations": monotone_violations(source.x, forward.x, source.label),
+            "class_energy": class_energy(forward, target),
         }
         if outputs.backward is not None:
-            scores |= self._distances(outputs.backward.cpu().double(), source, "bwd")
+            scores |= _distances(outputs.backward.cpu().double(), source.x, "bwd")
         if outputs.roundtrip is not None:
-            scores["inverse_gap"] = float((outputs.roundtrip.cpu().double() - x).square().sum(1).mean())
+            scores["inverse_gap"] = float((outputs.roundtrip.cpu().double() - source.x).square().sum(1).mean())
         return scores
-
-    def _distances(self, image: Tensor, aim: Batch, direction: str) -> dict[str, float]:
-        y = aim.x.cpu().double()
-        energy = float(energy_distance(image, y, unbiased=True))
-        return {f"sliced_w2_{direction}": _sliced(image, y), f"energy_{direction}": energy}
 
     def pictures(self, outputs: Outputs) -> Sequence[Picture]:
         """Return the transport lines of the test points."""
-        source, target = self.test.source, self.test.target
-        label = torch.zeros(len(source.x)) if source.label is None else source.label
-        names = () if source.label is None else tuple(f"class {k}" for k in range(self.problem.classes))
-        arrows: dict[str, NDArray[np.float32] | NDArray[np.uint8] | NDArray[np.int64]] = {
-            name: points[:POINTS].cpu().numpy().astype(np.float32)
-            for name, points in (("source", source.x), ("mapped", outputs.forward), ("target", target.x))
-        }
-        arrows["label"] = label[:POINTS].cpu().numpy().astype(np.int64)
+        source = self.test.source
+        label = torch.zeros(len(source.x), dtype=torch.int64) if source.label is None else source.label
+        names = tuple(f"class {k}" for k in range(self.problem.classes))
+        shown = {"source": source.x, "mapped": outputs.forward, "target": self.test.target.x, "label": label}
+        arrows = {name: part[:POINTS].cpu().numpy() for name, part in shown.items()}
         return (Picture("transport", "arrows", f"{self.facts['set']}: where the map sends points", arrows, names),)
 
 
@@ -177,15 +168,10 @@ class Toy2D(Task[Toy2DConfig]):
             "test_points": TEST_POINTS,
         }
         source, target = (
-            PoolMeasure(
-                side.x.to(device, dtype),
-                label=None if side.label is None else side.label.to(device),
-                classes=classes,
-                is_standard_normal=not classes and number == 0,
-            )
-            for number, side in enumerate(pools)
+            PoolMeasure(side.x, label=side.label, classes=classes, is_standard_normal=not classes and number == 0)
+            for number, side in enumerate(_on(side, device, dtype) for side in pools)
         )
-        test = TestData(*(Batch(t.x.to(device, dtype), None if t.label is None else t.label.to(device)) for t in tests))
+        test = TestData(*(_on(side, device, dtype) for side in tests))
         return Toy2DInstance(Problem(source, target, QuadraticCost(), device, dtype), test, facts, cost)
 
     def describe(self) -> str:
@@ -220,6 +206,11 @@ def _directions() -> NDArray[np.float64]:
     return polar(1, math.pi * uniform(PROJECTIONS, generator)).T.numpy()
 
 
+def _distances(image: Tensor, aim: Tensor, direction: str) -> dict[str, float]:
+    energy = float(energy_distance(image, aim, unbiased=True))
+    return {f"sliced_w2_{direction}": _sliced(image, aim), f"energy_{direction}": energy}
+
+
 def _sliced(x: Tensor, y: Tensor) -> float:
     return float(ot.sliced_wasserstein_distance(x.numpy(), y.numpy(), projections=_directions()))
 
@@ -242,5 +233,5 @@ def _seed(role: int, side: int, number: int, which: int) -> int:
     return int(np.random.SeedSequence([role, side, number, which]).generate_state(1)[0])
 
 
-def _host(label: Tensor | None) -> Tensor | None:
-    return None if label is None else label.cpu()
+def _on(side: Batch, device: torch.device, dtype: torch.dtype) -> Batch:
+    return Batch(side.x.to(device, dtype), None if side.label is None else side.label.to(device))

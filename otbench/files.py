@@ -122,6 +122,17 @@ def written(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
+def write_whole(path: Path, content: bytes, then: str = "free space or permissions") -> None:
+    """Write `content` by `write_atomically`; the folder is made if it is not there.
+
+    Raises:
+        StoreError: it cannot be written; `then` says what to do.
+    """
+    with writing(path, then):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content)
+
+
 def require_file(path: Path) -> None:
     """Check that `path` is a regular file.
 

@@ -34,6 +34,7 @@ def test_shown_commands_are_right(
     if "--preset" in words and not os.environ.get("OTBENCH_DATA_DIR"):
         pytest.skip("needs the released pairs: set OTBENCH_DATA_DIR")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("otbench.cli.estimate.PATIENCE", 0.0)  # whether a solver takes the problem is not asked here
     np.savez("pair.npz", Sigma0=np.eye(3), Sigma1=2 * np.eye(3))
     if words[0].startswith("--"):
         words += ["--dry-run"]

@@ -37,7 +37,6 @@ from otbench.datasets.mnist.scores import Judge, accuracy
 from otbench.errors import UsageError
 from otbench.metrics.class_energy import class_energy
 from otbench.metrics.inception import WEIGHTS, find_weights
-from otbench.nets.vae import VAE
 from otbench.ops.points import fixed_rows
 from otbench.picture import Picture
 from otbench.problem import Batch, PoolMeasure, Problem, QuadraticCost
@@ -330,27 +329,15 @@ class MNIST(Task[MNISTConfig]):
         facts: dict[str, Value] = {f"classifier_{key}": value for key, value in classifier.numbers.items()}
         facts["classifier_sha256"] = classifier.digest
         sides: list[Side] = []
-        vaes: list[Trained[VAE] | None] = []
         for role, name, shift in (("source", pair.source, pair.shift), ("target", pair.target, 0)):
             vae = None
             if config.space == "latent":
                 vae = self._trained(sets[name], vae_settings(name, config.vae, config.size), device)
                 facts |= {f"{role}_vae_{key}": value for key, value in vae.numbers.items()}
                 facts[f"{role}_vae_sha256"] = vae.digest
-            vaes.append(vae)
             sides.append(Side(sets[name], shift, vae, device))
         source, target = sides
-        decoded = None
-        if vaes[1] is not None:
-            decoded = target.images(target.points("test", torch.float32), target.test_label.to(device))
-        judge = Judge(
-            target.data,
-            classifier,
-            device=device,
-            decoded=decoded,
-            decoder="" if vaes[1] is None else vaes[1].digest,
-            inception=weights,
-        )
+        judge = Judge(target, classifier, device=device, inception=weights)
         # nobody classifies what is moved back to Fashion-MNIST
         judge_back = judge if pair.source == pair.target else None
         measures = [

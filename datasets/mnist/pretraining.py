@@ -7,7 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeAlias, TypeVar, get_args
+from typing import ClassVar, Generic, Literal, NamedTuple, TypeAlias, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,17 @@ SIZES: tuple[Size, ...] = get_args(Size)
 NetworkT_co = TypeVar("NetworkT_co", bound=nn.Module, covariant=True)
 
 
+class _Epoch(NamedTuple):
+    """What an epoch came to: the network as it is now, its loss, and a score by which the lowest and latest is kept."""
+
+    network: nn.Module
+    loss: float
+    score: float | None
+    """None: not to be kept."""
+    numbers: Mapping[str, float]
+    text: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class NetworkSettings(ABC, Generic[NetworkT_co]):
     """All that a network depends on, data apart; names and values are part of its file's identity.
@@ -46,19 +57,27 @@ class NetworkSettings(ABC, Generic[NetworkT_co]):
     decay: bool = True
     seed: int = 0
 
+    label: ClassVar[str]
+    """What the network is, without its kind."""
+
     @property
-    @abstractmethod
+    def kind(self) -> str:
+        """Which of several networks of one label it is; empty where there is one only."""
+        return ""
+
+    @property
     def words(self) -> str:
         """What the network is, for messages."""
+        return f"{self.kind} {self.label}".strip()
 
     @property
-    @abstractmethod
     def command(self) -> str:
         """What makes it, as typed behind `data make`."""
+        return self.label.lower() + (f" --kind {self.kind}" if self.kind else "")
 
-    @abstractmethod
     def file_name(self, images: str) -> str:
         """Return how the name of the file begins, for a set named `images`."""
+        return f"{self.label.lower()}-{images}" + (f"-{self.kind}" if self.kind else "")
 
     def build(self) -> NetworkT_co:
         """Return the network, not trained; equal for equal settings, whatever the global random state."""
@@ -69,16 +88,34 @@ class NetworkSettings(ABC, Generic[NetworkT_co]):
     @abstractmethod
     def _build(self) -> NetworkT_co: ...
 
-    @abstractmethod
     def fit(
         self, data: ImageSet, device: torch.device, listen: Listener
     ) -> tuple[Mapping[str, Tensor], Mapping[str, float]]:
-        """Train on `device`, telling `listen` of every epoch; return the weights, and what is known of them.
+        """Train on `device`, telling `listen` of every epoch; return the best weights, and what is known of them.
 
         Raises:
             DivergedError: the loss left the finite numbers.
             UsageError: the settings allow no training.
         """
+        begin = time.perf_counter()
+        best: _Epoch | None = None
+        for epoch, done in enumerate(self._epochs(data, device), 1):
+            if not math.isfinite(done.loss):
+                raise DivergedError(
+                    f"the training of the {self.words} left the finite numbers in epoch {epoch}; take a lower rate"
+                )
+            if done.score is not None and (best is None or best.score is None or done.score <= best.score):
+                best = done
+                state = {name: tensor.detach().cpu().clone() for name, tensor in done.network.state_dict().items()}
+            seconds = time.perf_counter() - begin
+            listen(Progress(f"{self.words} of {data.name}", epoch, self.epochs, seconds, done.text))
+        if best is None:
+            raise UsageError(f"a {self.words} needs more epochs than its warm-up has")
+        return state, best.numbers
+
+    @abstractmethod
+    def _epochs(self, data: ImageSet, device: torch.device) -> Iterator[_Epoch]:
+        """Train on `device`; yield what each epoch came to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,39 +131,22 @@ class VAESettings(NetworkSettings[VAE]):
     """Epochs over which the weight of the divergence rises to beta."""
     epochs: int = 40
     batch: int = 128
+    label = "VAE"
 
     @property
     def kind(self) -> Kind:
         """Whether the network is told the class."""
         return "conditional" if self.conditional else "unconditional"
 
-    @property
-    def words(self) -> str:
-        """What the network is."""
-        return f"{self.kind} VAE"
-
-    @property
-    def command(self) -> str:
-        """What makes it."""
-        return f"vae --kind {self.kind}"
-
-    def file_name(self, images: str) -> str:
-        """Return how the name of the file begins."""
-        return f"vae-{images}-{self.kind}"
-
     def _build(self) -> VAE:
         classes = CLASSES if self.conditional else 0
         return VAE(width=self.width, blocks=self.blocks, latent=self.latent, classes=classes)
 
-    def fit(
-        self, data: ImageSet, device: torch.device, listen: Listener
-    ) -> tuple[Mapping[str, Tensor], Mapping[str, float]]:
-        """Return the weights of the epoch with the lowest training loss, and its losses (nats per image)."""
-        begin = time.perf_counter()
+    def _epochs(self, data: ImageSet, device: torch.device) -> Iterator[_Epoch]:
+        """Yield losses in nats per image; the lowest is the best."""
         network = self.build().to(device)
         training = _Training(self, network, data.train, device)
         noise = torch.Generator(device).manual_seed(self.seed)
-        best: tuple[float, dict[str, Tensor], dict[str, float]] | None = None
         for epoch in range(1, self.epochs + 1):
             beta = self.beta * min(1.0, epoch / (self.warmup + 1))
             sums = torch.zeros(2, device=device)
@@ -136,18 +156,10 @@ class VAESettings(NetworkSettings[VAE]):
                 sums += torch.stack(loss).detach()
             reconstruction, divergence = (sums / training.per_epoch).tolist()
             total = reconstruction + self.beta * divergence
-            _refuse_nan(total, "the VAE", epoch)
-            # while the weight of the divergence still rises, losses of epochs do not compare
-            if epoch > self.warmup and (best is None or total < best[0]):
-                state = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
-                numbers = {"cross_entropy": reconstruction, "divergence": divergence, "epoch": float(epoch)}
-                best = total, state, numbers
+            numbers = {"cross_entropy": reconstruction, "divergence": divergence, "epoch": float(epoch)}
             text = f"loss {total:.2f} ({reconstruction:.2f} + {self.beta:g} x {divergence:.2f})"
-            seconds = time.perf_counter() - begin
-            listen(Progress(f"{self.words} of {data.name}", epoch, self.epochs, seconds, text))
-        if best is None:
-            raise UsageError("a VAE needs more epochs than its warm-up has")
-        return best[1], best[2]
+            # while the weight of the divergence still rises, losses of epochs do not compare
+            yield _Epoch(network, total, total if epoch > self.warmup else None, numbers, text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,24 +169,16 @@ class ClassifierSettings(NetworkSettings[Classifier]):
     blocks: int = 2
     epochs: int = 4
     batch: int = 64
-    words = command = "classifier"
-
-    def file_name(self, images: str) -> str:
-        """Return how the name of the file begins."""
-        return f"classifier-{images}"
+    label = "classifier"
 
     def _build(self) -> Classifier:
         return Classifier(blocks=self.blocks, classes=CLASSES)
 
-    def fit(
-        self, data: ImageSet, device: torch.device, listen: Listener
-    ) -> tuple[Mapping[str, Tensor], Mapping[str, float]]:
-        """Return the weights after the last epoch, and the accuracy on the test images in evaluation mode (%)."""
-        begin = time.perf_counter()
+    def _epochs(self, data: ImageSet, device: torch.device) -> Iterator[_Epoch]:
+        """Yield the accuracy on the test images in evaluation mode (%); the last epoch is the one that counts."""
         network = self.build().to(device)
         training = _Training(self, network, data.train, device)
-        accuracy = 0.0
-        for epoch in range(1, self.epochs + 1):
+        for _ in range(self.epochs):
             network.train()
             total = torch.zeros((), device=device)
             for x, label in training.epoch():
@@ -182,12 +186,10 @@ class ClassifierSettings(NetworkSettings[Classifier]):
                 training.step(loss)
                 total += loss.detach()
             mean = float(total) / training.per_epoch
-            _refuse_nan(mean, "the classifier", epoch)
             _, found = network.look(data.test.unit(device))
             accuracy = 100 * float((found.cpu() == data.test.label).double().mean())
             text = f"loss {mean:.4f}, test accuracy {accuracy:.2f} %"
-            listen(Progress(f"{self.words} of {data.name}", epoch, self.epochs, time.perf_counter() - begin, text))
-        return network.state_dict(), {"test_accuracy": accuracy}
+            yield _Epoch(network, mean, 0.0, {"test_accuracy": accuracy}, text)
 
 
 def vae_settings(name: SetName, kind: Kind, size: Size) -> VAESettings:
@@ -243,8 +245,3 @@ class _Training:
         set_rates(self._optimiser, self._settings.lr * rate)
         descend(self._optimiser, loss)
         self._taken += 1
-
-
-def _refuse_nan(value: float, what: str, epoch: int) -> None:
-    if not math.isfinite(value):
-        raise DivergedError(f"the training of {what} left the finite numbers in epoch {epoch}; take a lower rate")

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from otbench.data.tensorfile import cached
-from otbench.datasets.mnist.images import Images, ImageSet
+from otbench.datasets.mnist.images import Images
+from otbench.datasets.mnist.points import Side
 from otbench.datasets.mnist.pretrained import Trained
 from otbench.metrics.frechet import Moments, frechet_distance, moments
 from otbench.metrics.inception import WEIGHTS, Inception, kernel_distance
@@ -24,6 +25,9 @@ from otbench.nets.classifier import Classifier
 
 REAL_SAMPLE = 10_000
 """Training images that stand for perfect ones in the row of real images."""
+
+_AIMS = {"real": "", "decoded": "_decoded"}
+"""What images are compared with, and how the names of such distances end."""
 
 
 @dataclass(frozen=True)
@@ -41,32 +45,31 @@ class Judge:
 
     def __init__(
         self,
-        data: ImageSet,
+        side: Side,
         classifier: Trained[Classifier],
         *,
         device: torch.device,
-        decoded: Tensor | None = None,
-        decoder: str = "",
         inception: Path | None = None,
     ) -> None:
         """Look at the real test images and, where there is a VAE, at the same ones decoded.
 
         Args:
-            data: the test images are what is measured against; a part of the others, which solvers may see, stands for
+            side: its test images are what is measured against; a part of the others, which solvers may see, stands for
                 perfect transported images.
             classifier: of this set.
             device: where the classifier is.
-            decoded: the test images through the VAE, in [0, 1], (n, 1, 32, 32); None = no VAE.
-            decoder: digest of the VAE.
             inception: verified weights, if any.
         """
+        data = side.data
         self._name, self._classifier, self._test = data.name, classifier.network, data.test
         self._inception = None if inception is None else Inception(inception, device)
-        self._inception_identity = {"reference": data.digest, "inception": WEIGHTS.sha256, "decoder": decoder}
+        identity = {"reference": data.digest, "decoder": "" if side.vae is None else side.vae.digest}
+        self._inception_identity = identity | {"inception": str(WEIGHTS.sha256)}
 
         def sets() -> dict[str, Tensor]:
             sample = Images(data.train.pixels[:REAL_SAMPLE], data.train.label[:REAL_SAMPLE])
             found = {"real": data.test.unit(device), "fresh": sample.unit(device)}
+            decoded = side.decoded()
             return found if decoded is None else found | {"decoded": decoded}
 
         self._sets = sets
@@ -80,17 +83,15 @@ class Judge:
                     tensors[f"{key}_{space}_mean"], tensors[f"{key}_{space}_cov"] = found.mean, found.cov
             return tensors
 
-        identity = {"reference": data.digest, "classifier": classifier.digest, "decoder": decoder}
-        held = cached(f"reference-{data.name}", identity, look).tensors
+        held = cached(f"reference-{data.name}", identity | {"classifier": classifier.digest}, look).tensors
+        self._found = {key: held[f"{key}_found"] for key in ("real", "fresh", "decoded") if f"{key}_found" in held}
         self._held = {
             key: {
-                space: Moments(held[f"{key}_{space}_mean"], held[f"{key}_{space}_cov"], len(held[f"{key}_found"]))
+                space: Moments(held[f"{key}_{space}_mean"], held[f"{key}_{space}_cov"], len(found))
                 for space in ("pixel", "classifier")
             }
-            for key in ("real", "fresh", "decoded")
-            if f"{key}_found" in held
+            for key, found in self._found.items()
         }
-        self._found = {key: held[f"{key}_found"] for key in self._held}
 
     def look(self, images: Tensor) -> Seen:
         """Return what is seen of `images` in [0, 1], (n, 1, 32, 32), n >= 2."""
@@ -103,12 +104,11 @@ class Judge:
 
     def distances(self, seen: Seen) -> dict[str, float]:
         """Return Frechet distances to the real and, where there are any, to the decoded test images."""
-        return self._to("real", "", seen.moments) | (
-            self._to("decoded", "_decoded", seen.moments) if "decoded" in self._held else {}
-        )
+        return self._to(seen.moments)
 
-    def _to(self, key: str, ending: str, seen: Mapping[str, Moments]) -> dict[str, float]:
-        return {f"fd_{space}{ending}": frechet_distance(self._held[key][space], seen[space]) for space in seen}
+    def _to(self, seen: Mapping[str, Moments], aims: Mapping[str, str] = _AIMS) -> dict[str, float]:
+        held = [(self._held[key], ending) for key, ending in aims.items() if key in self._held]
+        return {f"fd_{space}{end}": frechet_distance(aim[space], seen[space]) for aim, end in held for space in seen}
 
     def inception(self, images: Tensor) -> dict[str, float]:
         """Return FID and KID to the real and, where there are any, to the decoded test images; nothing without weights.
@@ -118,10 +118,10 @@ class Judge:
         """
         return {} if self._inception is None else self._inception_to(self._inception.features(images))
 
-    def _inception_to(self, features: Tensor, *, decoded: bool = True) -> dict[str, float]:
+    def _inception_to(self, features: Tensor, aims: Mapping[str, str] = _AIMS) -> dict[str, float]:
         found: dict[str, float] = {}
-        for key, ending in (("real", ""), ("decoded", "_decoded")):
-            if key in self._held and (decoded or key == "real"):
+        for key, ending in aims.items():
+            if key in self._held:
                 aim = self._inception_features[key]
                 found[f"fid_inception{ending}"] = frechet_distance(moments(features), moments(aim))
                 found[f"kid{ending}"] = kernel_distance(features, aim)
@@ -146,16 +146,16 @@ class Judge:
         little elsewhere). `reconstruction`: the test images through the VAE, which bounds every
         latent method.
         """
-        real = accuracy(self._found["real"], self._test.label)
-        rows = {"real_images": real | self._to("real", "", self._held["fresh"])}
-        if "decoded" in self._held:
-            found = accuracy(self._found["decoded"], self._test.label)
-            rows["reconstruction"] = found | self._to("real", "", self._held["decoded"])
-            rows["real_images"] |= self._to("decoded", "_decoded", self._held["fresh"])
-        if self._inception is not None:
-            rows["real_images"] |= self._inception_to(self._inception_features["fresh"])
-            if "reconstruction" in rows:  # at distance zero from itself, which says nothing
-                rows["reconstruction"] |= self._inception_to(self._inception_features["decoded"], decoded=False)
+        rows: dict[str, dict[str, float]] = {}
+        to_real = {"real": ""}  # decoded images are at distance zero from themselves, which says nothing
+        for name, judged, shown, aims in (
+            ("real_images", "real", "fresh", _AIMS),
+            ("reconstruction", "decoded", "decoded", to_real),
+        ):
+            if judged in self._held:
+                rows[name] = accuracy(self._found[judged], self._test.label) | self._to(self._held[shown], aims)
+                if self._inception is not None:
+                    rows[name] |= self._inception_to(self._inception_features[shown], aims)
         return rows
 
 

@@ -23,13 +23,14 @@ _STYLES = {Status.OK: "green", Status.SKIPPED: "yellow"}
 
 
 class Display:
-    """Shows events; used as a context manager around the runs."""
+    """Shows events as plain lines; used as a context manager around the runs."""
 
     def __init__(self, out: Console, runs: Sequence[Planned]) -> None:
         """Show the events of `runs` on `out`."""
         self._out = out
         self._titles = _Titles(runs)
         self._total, self._done = len(runs), 0
+        self._last: dict[str, float] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -46,15 +47,22 @@ class Display:
             self._going(run, event)
 
     def _ended(self, run: Planned, text: Text) -> None:
-        raise NotImplementedError
+        self._out.print(Text(f"[{self._done}/{self._total}] ").append(text))
 
     def _going(self, run: Planned, event: Event) -> None:
-        raise NotImplementedError
+        now = time.monotonic()
+        if event.phase == "setup":
+            self._last[run.id] = now
+            if run.spec.kind == "solver":
+                self._out.print(Text(f"{self._titles(run)}: started"))
+        elif event.record is not None and now - self._last.get(run.id, now) > PLAIN_SECONDS:
+            self._last[run.id] = now
+            self._out.print(Text(f"{self._titles(run)}: {event.progress:.0%}, {_state(event)}"))
 
 
 def make_display(out: Console, runs: Sequence[Planned]) -> Display:
     """Return the display that fits `out`."""
-    return _Live(out, runs) if out.is_terminal else _Plain(out, runs)
+    return _Live(out, runs) if out.is_terminal else Display(out, runs)
 
 
 class _Titles:
@@ -135,22 +143,3 @@ class _Live(Display):
         if run.id not in self._bars:
             self._bars[run.id] = self._progress.add_task(_shortened(self._titles(run), self._room), total=1.0, state="")
         self._progress.update(self._bars[run.id], completed=event.progress, state=_state(event))
-
-
-class _Plain(Display):
-    def __init__(self, out: Console, runs: Sequence[Planned]) -> None:
-        super().__init__(out, runs)
-        self._last: dict[str, float] = {}
-
-    def _ended(self, run: Planned, text: Text) -> None:
-        self._out.print(Text(f"[{self._done}/{self._total}] ").append(text))
-
-    def _going(self, run: Planned, event: Event) -> None:
-        now = time.monotonic()
-        if event.phase == "setup":
-            self._last[run.id] = now
-            if run.spec.kind == "solver":
-                self._out.print(Text(f"{self._titles(run)}: started"))
-        elif event.record is not None and now - self._last.get(run.id, now) > PLAIN_SECONDS:
-            self._last[run.id] = now
-            self._out.print(Text(f"{self._titles(run)}: {event.progress:.0%}, {_state(event)}"))

@@ -61,12 +61,10 @@ def check(options: argparse.Namespace) -> int:
     from otbench.harness.plan import resolve_device
 
     device, _ = resolve_device(options.device)
-    plugins = list(options.plugin)
-    if options.name.endswith(".py"):
-        plugins.append(options.name)
-        options.plugin = plugins
+    is_file = options.name.endswith(".py")
+    options.plugin = [*options.plugin, options.name] if is_file else options.plugin
     registry = registry_of(options)
-    if options.name.endswith(".py"):
+    if is_file:
         path = Path(options.name).resolve()
         entries = [e for e in registry.entries("solver", "baseline") if e.path is not None and e.path.resolve() == path]
     else:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,7 +47,7 @@ def add_commands(add: AddCommand) -> None:
     parser.add_argument("--all", action="store_true", help="show what is the same, too")
     parser.add_argument("--metrics", metavar="LIST", help="metrics to judge (default: the primary ones of each task)")
     parser.add_argument(
-        "--tolerance", metavar="F", type=float, help="relative change that never counts (default: 0.05)"
+        "--tolerance", metavar="F", type=float, default=0.05, help="relative change that never counts (default: 0.05)"
     )
     parser.add_argument(
         "--gate-time", metavar="K", type=float, help="fail on time, too: beyond K times its own noise (try 3)"
@@ -76,8 +75,12 @@ def print_records(
     from otbench.report.rows import sections
     from otbench.report.terminal import print_sections
 
-    known = {} if standing is None else {"stale": standing.stale, "verified": standing.lifted}
-    print_sections(console(), sections(records, **known), full_command=full_command)
+    print_sections(console(), sections(records, **_words(standing)), full_command=full_command)
+
+
+def _words(standing: Standing | None) -> dict[str, Mapping[str, str]]:
+    """Return what reports are told of the code behind records, by the names of their parameters."""
+    return {} if standing is None else {"stale": standing.stale, "verified": standing.lifted}
 
 
 def table(options: argparse.Namespace) -> int:
@@ -147,15 +150,7 @@ def report(options: argparse.Namespace) -> int:
         if (typed := getattr(options, name)) is not None:
             words += [f"--{name}", typed]
     records, standing = _selected(options)
-    made = build(
-        records,
-        out,
-        formats,
-        command=shlex.join(words),
-        folders=_folders(options),
-        stale=standing.stale,
-        verified=standing.lifted,
-    )
+    made = build(records, out, formats, command=shlex.join(words), folders=_folders(options), **_words(standing))
     warn(made.notes)
     page = "; open index.html in a browser" if "index.html" in made.written else ""
     say(f"{len(made.written)} files in {out}{page}")
@@ -174,22 +169,20 @@ def compare(options: argparse.Namespace) -> int:
     outputs = {name: _typed(getattr(options, name), f"--{name}") for name in ("markdown", "junit", "json")}
     if base.resolve() == new.resolve():
         raise UsageError(f"BASE and NEW are the same folder, {base}")
-    rules = Rules(gate_time=options.gate_time, require_all=options.require_all)
     for option, value, most in (("--gate-time", options.gate_time, 1e6), ("--tolerance", options.tolerance, 100.0)):
         check_number(option, value, 0, most)
-    if options.tolerance is not None:
-        rules = dataclasses.replace(rules, tolerance=options.tolerance)
     before, notes = read_all([base])
     now, more = read_all([new])
     warn([*notes, *more])
-    if options.metrics is not None:
-        rules = dataclasses.replace(rules, metrics=_metric_names(options.metrics, [*before, *now]))
+    metrics = None if options.metrics is None else _metric_names(options.metrics, [*before, *now])
+    rules = Rules(
+        tolerance=options.tolerance, gate_time=options.gate_time, metrics=metrics, require_all=options.require_all
+    )
     outcome = compare(before, now, rules)
     writers.print_comparison(console(), outcome, everything=options.all)
     for option, text in (("markdown", writers.markdown), ("junit", writers.junit), ("json", writers.benchmark_json)):
         if (path := outputs[option]) is not None:
-            content = text(outcome)
-            write_output(path, content if isinstance(content, bytes) else content.encode())
+            write_output(path, text(outcome).encode())
     if outcome.regressed:
         return EXIT_FAILED_ROWS
     return 0 if outcome.compared else EXIT_NOTHING_COMPARED

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from otbench.errors import StoreError, UsageError
-from otbench.files import write_atomically, writing
+from otbench.files import write_whole
 from otbench.records.record import Status
 from otbench.records.series import newest, series_of
 from otbench.records.store import Store
@@ -54,8 +54,7 @@ def accept(new: Store, into: Store, *, prune: bool = False) -> Accepted:
     into.prepare()
     for name, record in kept.items():
         content = record.model_copy(update={"curve": [], "pictures": []}).model_dump_json(indent=1) + "\n"
-        with writing(into.folder / name):
-            write_atomically(into.folder / name, content.encode())
+        write_whole(into.folder / name, content.encode())
     replaced = [path for path, record in old if record.spec.seed in series.get(series_of(record), ())]
     pruned = [path for path, _ in old if prune and path not in replaced]
     for path in (*replaced, *pruned):

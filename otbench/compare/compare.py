@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from otbench.compare.quality import Pending, compare_quality, judged
 from otbench.compare.resources import compare_memory, compare_time
@@ -65,20 +66,24 @@ def _paired(left: Iterable[Series], right: Iterable[Series]) -> list[tuple[Serie
 
 def _alone(one: Series | None, other: Series | None) -> Comparison:
     if one is not None:
-        return Comparison(one, Aspect.STATUS, "run", "run", "", Verdict.NOTHING, reason="in BASE, not in NEW")
+        return _of_run(one, Verdict.NOTHING, "in BASE, not in NEW")
     assert other is not None
-    return Comparison(other, Aspect.STATUS, "run", "run", "", Verdict.NOT_COMPARABLE, reason="in NEW, not in BASE")
+    return _of_run(other, Verdict.NOT_COMPARABLE, "in NEW, not in BASE")
+
+
+def _of_run(
+    series: Series, verdict: Verdict, reason: str, *, metric: str = "run", seeds: Sequence[int] = ()
+) -> Comparison:
+    """Return a row about the run itself."""
+    return Comparison(series, Aspect.STATUS, metric, metric, "", verdict, seeds=tuple(seeds), reason=reason)
 
 
 def _compare_series(series: Series, base: Runs, new: Runs, rules: Rules, pending: list[Pending]) -> list[Comparison]:
     """Compare what needs no other series; put what does into `pending`. Returns at least one row."""
     seeds = sorted(base.keys() & new.keys())
-
-    def row(verdict: Verdict, reason: str, metric: str = "status") -> Comparison:
-        return Comparison(series, Aspect.STATUS, metric, metric, "", verdict, seeds=tuple(seeds), reason=reason)
-
+    row = partial(_of_run, series, metric="status", seeds=seeds)
     if not seeds:
-        return [row(Verdict.NOTHING, "BASE and NEW have no seed in common", "run")]
+        return [_of_run(series, Verdict.NOTHING, "BASE and NEW have no seed in common")]
     if any(_inputs(base[seed]) != _inputs(new[seed]) for seed in seeds):
         return [row(Verdict.NOT_COMPARABLE, "the task reads other data in NEW than in BASE")]
     rows = [_status(row, base, new, seeds)]

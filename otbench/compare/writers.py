@@ -74,7 +74,7 @@ def markdown(compared: Comparisons) -> str:
     return "\n".join(lines)
 
 
-def junit(compared: Comparisons) -> bytes:
+def junit(compared: Comparisons) -> str:
     """Return the comparison as JUnit XML: one test case per number; a regression is a failure."""
     root = ElementTree.Element("testsuites", name="otbench compare")
     suites: dict[str, list[Comparison]] = {}
@@ -98,7 +98,7 @@ def junit(compared: Comparisons) -> bytes:
                 ElementTree.SubElement(case, "system-out").text = said
     ElementTree.indent(root)
     text: str = ElementTree.tostring(root, encoding="unicode")
-    return f"<?xml version='1.0' encoding='utf-8'?>\n{text}\n".encode()
+    return f"<?xml version='1.0' encoding='utf-8'?>\n{text}\n"
 
 
 def benchmark_json(compared: Comparisons) -> str:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from otbench.config import Value
 from otbench.data.remote import cache_folder
 from otbench.errors import DataError
-from otbench.files import cannot_write, file_digest, require_file, unreadable, write_atomically
+from otbench.files import file_digest, require_file, unreadable, write_atomically, writing
 
 MANIFEST = "manifest.json"
 REMEMBERED_BYTES = 2**25
@@ -112,26 +112,23 @@ def prepare(content: Content, make: Callable[[], Made]) -> Prepared:
         return found
     arrays, facts, names = make()
     folder = content.folder
-    try:
-        with scratch() as scratched:
-            for name, array in arrays.items():
-                np.save(scratched / f"{name}.npy", np.ascontiguousarray(array, dtype=np.float32))
-            manifest = {
-                "made_from": dict(content.sources),
-                "parameters": dict(content.parameters),
-                "version": content.version,
-                "sha256": {name: file_digest(scratched / f"{name}.npy") for name in arrays},
-                "shapes": {name: list(array.shape) for name, array in arrays.items()},
-                "facts": dict(facts),
-                "names": list(names),
-            }
-            (scratched / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True), encoding="utf-8")
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            if lookup(content) is None:  # nobody was faster; a damaged entry makes way
-                shutil.rmtree(folder, ignore_errors=True)
-                scratched.rename(folder)
-    except OSError as error:
-        raise cannot_write(folder, error) from error
+    with writing(folder), scratch() as scratched:
+        for name, array in arrays.items():
+            np.save(scratched / f"{name}.npy", np.ascontiguousarray(array, dtype=np.float32))
+        manifest = {
+            "made_from": dict(content.sources),
+            "parameters": dict(content.parameters),
+            "version": content.version,
+            "sha256": {name: file_digest(scratched / f"{name}.npy") for name in arrays},
+            "shapes": {name: list(array.shape) for name, array in arrays.items()},
+            "facts": dict(facts),
+            "names": list(names),
+        }
+        (scratched / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True), encoding="utf-8")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        if lookup(content) is None:  # nobody was faster; a damaged entry makes way
+            shutil.rmtree(folder, ignore_errors=True)
+            scratched.rename(folder)
     made = lookup(content)
     if made is None:
         raise DataError(f"{folder}: prepared data cannot be read back; remove this folder and try again")
@@ -141,11 +138,9 @@ def prepare(content: Content, make: Callable[[], Made]) -> Prepared:
 @contextlib.contextmanager
 def scratch() -> Iterator[Path]:
     """Lend an empty folder on the disk of the cache; what is left in it afterwards is removed."""
-    try:
+    with writing(cache_folder()):
         cache_folder().mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=".making-", dir=cache_folder()))
-    except OSError as error:
-        raise cannot_write(cache_folder(), error) from error
     try:
         yield folder
     finally:

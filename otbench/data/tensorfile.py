@@ -20,7 +20,7 @@ from torch import Tensor
 
 from otbench.data.remote import cache_folder
 from otbench.errors import DataError
-from otbench.files import cannot_write, require_file, unreadable, write_atomically
+from otbench.files import require_file, unreadable, write_whole
 
 FORMAT = 1
 """Version of the files. Raise it when their form, or the meaning of what they are made from, changes."""
@@ -74,11 +74,7 @@ def kept(
         }
         buffer = io.BytesIO()
         torch.save(content, buffer)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, buffer.getvalue())
-        except OSError as error:
-            raise cannot_write(path, error) from error
+        write_whole(path, buffer.getvalue())
     return _read(path, identity)
 
 

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from otbench.data.arrays import load_arrays
 from otbench.errors import DataError, StoreError
-from otbench.files import MAP_ENDING, read_regular, shown, write_atomically, writing
+from otbench.files import MAP_ENDING, read_regular, shown, write_atomically, write_whole, writing
 from otbench.picture import MAX_ARRAYS, MAX_BYTES, POINTS, Picture, PictureKind
 from otbench.records.record import SCHEMA, PictureInfo, Record
 from otbench.records.verified import VERIFIED
@@ -86,10 +86,9 @@ class Store:
         Raises:
             StoreError: the file cannot be written; records already there are untouched.
         """
-        with writing(self.path(record.id), _THEN):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.path(record.id), (record.model_dump_json(indent=1) + "\n").encode())
-            if not record.pictures:
+        write_whole(self.path(record.id), (record.model_dump_json(indent=1) + "\n").encode(), _THEN)
+        if not record.pictures:
+            with writing(self.pictures(record.id), _THEN):
                 self.pictures(record.id).unlink(missing_ok=True)
             if not record.map_digest:
                 self.map_path(record.id).unlink(missing_ok=True)
@@ -105,7 +104,10 @@ class Store:
         """
         if not pictures:
             return []
-        infos = [_info(picture) for picture in pictures]
+        infos = [
+            PictureInfo(name=p.name, kind=p.kind, title=p.title, arrays=list(p.arrays), names=list(p.names))
+            for p in pictures
+        ]
         if len({info.name for info in infos}) < len(infos):
             raise DataError(f"two pictures have the same name: {', '.join(sorted(info.name for info in infos))}")
         arrays = {f"{p.name}/{name}": array for p in map(_kept, pictures) for name, array in p.arrays.items()}
@@ -117,9 +119,7 @@ class Store:
             )
         file = io.BytesIO()
         np.savez_compressed(file, allow_pickle=False, **arrays)
-        with writing(self.pictures(run_id), _THEN):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.pictures(run_id), file.getvalue())
+        write_whole(self.pictures(run_id), file.getvalue(), _THEN)
         return infos
 
     def read(self, run_id: str) -> Record | None:
@@ -201,16 +201,6 @@ def read_pictures(path: Path, infos: Sequence[PictureInfo]) -> list[Picture]:
         raise DataError(f"{path}: {error}") from error
 
 
-def _info(picture: Picture) -> PictureInfo:
-    return PictureInfo(
-        name=picture.name,
-        kind=picture.kind,
-        title=picture.title,
-        arrays=list(picture.arrays),
-        names=list(picture.names),
-    )
-
-
 def _kept(picture: Picture) -> Picture:
     """Return what is kept of a picture: the first points of a cloud; floats in single precision, enough to draw."""
     rows = POINTS if picture.kind in ("points", "arrows") else None
@@ -260,9 +250,8 @@ def write_output(path: Path, content: bytes) -> None:
     Raises:
         StoreError: it cannot be written.
     """
-    with writing(path):
-        if path.exists() and not path.is_file():
+    if path.exists() and not path.is_file():
+        with writing(path):
             path.write_bytes(content)  # never renamed over
-        else:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, content)
+    else:
+        write_whole(path, content)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from otbench.config import Value
 from otbench.errors import StoreError
-from otbench.files import write_atomically, writing
+from otbench.files import write_whole
 
 VERIFIED = "verified.json"
 
@@ -85,5 +85,4 @@ def keep_verified(folder: Path, verification: Verification) -> None:
     key = (verification.id, verification.code)
     others = [v for v in read_verified([folder]) if (v.id, v.code) != key]
     file = _File(verifications=sorted([*others, verification], key=lambda v: (v.id, v.created)))
-    with writing(folder / VERIFIED):
-        write_atomically(folder / VERIFIED, (file.model_dump_json(indent=1) + "\n").encode())
+    write_whole(folder / VERIFIED, (file.model_dump_json(indent=1) + "\n").encode())

@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from otbench.report.files import letter
-from otbench.report.tables import Cell, Line, Table
+from otbench.report.tables import Cell, Line, Table, raised
 
 _LONGEST = 36
 """Lines of one page; a longer table is continued in another float."""
@@ -134,17 +134,17 @@ def _joined(cells: Sequence[str]) -> str:
 
 
 def _method(line: Line) -> str:
-    name = escape(line.label)
-    if line.kind == "published":
+    name = escape(line.row.label)
+    if line.row.kind == "published":
         name = rf"\quad\textit{{{name}}} [{line.source}]"
-    return name + _raised(line.marks, line.notes)
+    return name + _raised(line)
 
 
 def _cell(cell: Cell) -> str:
     text = rf"\textit{{{escape(cell.mean)}}}" if cell.failed else _number(cell.mean) or _EMPTY
     if cell.half:
         text += rf" {{\footnotesize$\pm$\,{_number(cell.half)}}}"
-    text += _raised(cell.marks, cell.notes)
+    text += _raised(cell)
     return {1: rf"\textbf{{{text}}}", 2: rf"\underline{{{text}}}"}.get(cell.rank, text)
 
 
@@ -160,8 +160,8 @@ def _number(text: str) -> str:
     return out
 
 
-def _raised(marks: str, notes: Sequence[int]) -> str:
-    text = ",".join([*marks, *(letter(note) for note in notes)])
+def _raised(part: Line | Cell) -> str:
+    text = raised(part)
     return rf"\textsuperscript{{{escape(text)}}}" if text else ""
 
 

@@ -11,7 +11,7 @@ from otbench.records.export import FORMULA
 from otbench.report.columns import HARNESS
 from otbench.report.files import letter
 from otbench.report.rows import Number, Row, Section
-from otbench.report.tables import Cell, Family, Line, Table
+from otbench.report.tables import Cell, Family, Line, Table, raised
 
 _HEAD = ("task", "instance", "preset", "device", "kind", "method", "source", "quantity", "unit")
 _VALUES = ("mean", "half", "n", "marks", "failures", "records")
@@ -68,17 +68,17 @@ def _markdown(table: Table, family: Family) -> list[str]:
 
 
 def _method(line: Line) -> str:
-    name = markdown_escape(line.label) + (f" (published) \\[{line.source}\\]" if line.source is not None else "")
-    return name + _raised(line.marks, line.notes)
+    name = markdown_escape(line.row.label) + (f" (published) \\[{line.source}\\]" if line.source is not None else "")
+    return name + _raised(line)
 
 
 def _cell(cell: Cell) -> str:
     text = {1: f"**{cell.text}**", 2: f"*{cell.text}*"}.get(cell.rank, cell.text)
-    return text + _raised(cell.marks, cell.notes)
+    return text + _raised(cell)
 
 
-def _raised(marks: str, notes: Sequence[int]) -> str:
-    text = ",".join([*(markdown_escape(mark) for mark in marks), *(letter(note) for note in notes)])
+def _raised(part: Line | Cell) -> str:
+    text = markdown_escape(raised(part))
     return f"<sup>{text}</sup>" if text else ""
 
 
@@ -89,8 +89,7 @@ def numbers_csv(sections: Sequence[Section]) -> str:
     writer.writerow([*_HEAD, *_VALUES])
     harness = {column.key: (column.unit, column.scale) for column in HARNESS}
     for section in sections:
-        metrics = [*section.metrics, section.start] if section.start else []
-        known = {metric.name: (metric.unit, 1.0) for metric in metrics} | harness
+        known = {metric.name: (metric.unit, 1.0) for metric in section.shown} | harness
         for row in section.rows:
             head = [section.task, section.instance, section.preset, section.device, row.kind, row.label, row.source]
             head = [_cell_text(text) for text in head]

@@ -151,9 +151,9 @@ class Section:
         return any(bool(fact.get("partial") or fact.get("demo")) for fact in facts)
 
     @property
-    def start(self) -> Metric | None:
-        """The first metric as it was before the first step: a column of its own."""
-        return replace(self.metrics[0], name=START, label="at step 0") if self.metrics else None
+    def shown(self) -> list[Metric]:
+        """The metrics, then the first as it was before the first step: a column of its own."""
+        return [*self.metrics, *(replace(metric, name=START, label="at step 0") for metric in self.metrics[:1])]
 
 
 def sections(

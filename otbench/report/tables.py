@@ -10,12 +10,11 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
 
 from otbench.names import few
 from otbench.records.record import Record
 from otbench.report.columns import HARNESS, KEEPS_ROWS, READS_LABEL, Column, metric_column, written
-from otbench.report.files import Slugs
+from otbench.report.files import Slugs, letter
 from otbench.report.rows import COPIES, COPIES_SAY, IDENTITY, LEGEND, LOADED, STALE, Number, Row, Section, number
 from otbench.reporting import Metric
 
@@ -66,16 +65,28 @@ class Cell:
 
 @dataclass
 class Line:
-    """One line of a table; `group` is 0 for sanity rows, 1 for solvers with their published rows, 2 for the others."""
+    """One line of a table: a row of a section, or of several.
 
-    label: str
-    kind: str
+    Attributes:
+        row: the first of the rows that the line shows; all of them have its label and kind.
+        group: 0 for sanity rows, 1 for solvers with their published rows, 2 for the other published rows.
+        cells: one for each column of the table.
+        marks: as those of a cell.
+        source: number in the table's sources, from 1; None unless published.
+        notes: as those of a cell.
+    """
+
+    row: Row
     group: int
     cells: list[Cell]
     marks: str = ""
     source: int | None = None
     notes: tuple[int, ...] = ()
-    row: Row | None = None
+
+
+def raised(part: Line | Cell) -> str:
+    """Return what stands raised behind `part`: its marks and the letters of its footnotes."""
+    return ",".join([*part.marks, *map(letter, part.notes)])
 
 
 @dataclass
@@ -100,7 +111,7 @@ class Table:
     title: str
     context: str
     columns: list[Column]
-    lines: list[Line]
+    lines: list[Line] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
     seeds: str = ""
@@ -113,6 +124,15 @@ class Table:
         """The title as it begins a line."""
         return self.title[:1].upper() + self.title[1:]
 
+    def add(self, row: Row, group: int, cells: list[Cell], *, marks: str = "", note: str = "") -> None:
+        """Add a line; `note` is its footnote, if any."""
+        source = _index(self.sources, row.source) + 1 if row.kind == "published" else None
+        self.lines.append(Line(row, group, cells, marks, source, self.noted(note)))
+
+    def noted(self, text: str) -> tuple[int, ...]:
+        """Return the footnote `text`, which is added unless it is there; nothing for an empty one."""
+        return (_index(self.notes, text),) if text else ()
+
     def legend(self, best: str, second: str) -> list[str]:
         """Return what marks and emphasis mean, the latter in the words of the writer."""
         text = [f"{mark} {meaning}." for mark, meaning in self.meanings.items()] + self.remarks
@@ -121,6 +141,13 @@ class Table:
         if self.unranked:
             text.append(f"Not ranked, as doing nothing is as good there: {', '.join(self.unranked)}.")
         return text
+
+
+def _index(texts: list[str], text: str) -> int:
+    """Return the place of `text` in `texts`, at whose end it is put unless it is there."""
+    if text not in texts:
+        texts.append(text)
+    return texts.index(text)
 
 
 @dataclass
@@ -186,8 +213,7 @@ def tables(family: Family, slugs: Slugs) -> list[Table]:
 
 def accuracy(section: Section, context: str, slugs: Slugs, *, everything: bool = False) -> Table:
     """Return the table of a section: its metrics and the score at step 0, with `everything` the harness's columns."""
-    metrics = [*section.metrics, section.start] if section.start else []
-    columns = [metric_column(metric) for metric in metrics]
+    columns = [metric_column(metric) for metric in section.shown]
     own = (READS_LABEL, KEEPS_ROWS)
     columns += [column for column in own if any(column.key in row.numbers for row in section.rows)]
     if everything:
@@ -233,94 +259,60 @@ def target(section: Section, part: float) -> tuple[Metric, float] | None:
 # ------------------------------------------------------------------------------------------------------------ building
 
 
-_Notes: TypeAlias = dict[str, int]
-"""Footnotes of one table, by text, with their indices."""
-
-
-def _noted(notes: _Notes, text: str) -> tuple[int, ...]:
-    """Return the footnote `text`, which is added to `notes` unless it is there; nothing for an empty one."""
-    return (notes.setdefault(text, len(notes)),) if text else ()
-
-
 def _of_section(
     section: Section, title: str, context: str, columns: list[Column], rows: Sequence[Row], slugs: Slugs
 ) -> Table:
-    notes: _Notes = {}
-    sources: dict[str, int] = {}
-    lines = []
-    for row, group in _ordered(rows):
-        if row.kind == "published":
-            cells = [_published(row.numbers.get(column.key), row) for column in columns]
-            source = sources.setdefault(row.source, len(sources) + 1)
-            line = Line(row.label, row.kind, group, cells, source=source, row=row)
-            line.notes = _noted(notes, f"{row.label}, published: {row.note}" if row.note else "")
-        else:
-            cells = [_cell(row.numbers.get(column.key), column, row) for column in columns]
-            if row.status and cells:
-                cells[0] = Cell(row.status, row=row)
-            line = Line(row.label, row.kind, group, cells, marks=row.marks, row=row)
-            line.notes = _noted(notes, _failures(row.label, row))
-        lines.append(line)
-    timed = any(column.timed for column in columns)
     slug = slugs.make(section.task, section.instance, section.preset, section.device, title)
-    where = f"{section.task}: {section.instance} ({context})"
-    return _finished(Table(slug, title, where, columns, lines, list(notes), list(sources)), timed=timed)
+    table = Table(slug, title, f"{section.task}: {section.instance} ({context})", columns)
+    for row, group in _ordered(rows):
+        cells = [_cell(row, column, row.numbers.get(column.key)) for column in columns]
+        if row.status and cells:
+            cells[0] = Cell(row.status, row=row)
+        note = f"{row.label}, published: {row.note}" if row.note else _failures(row.label, row)
+        table.add(row, group, cells, marks=row.marks, note=note)
+    return _finished(table)
 
 
 def _by_size(family: Family, metric: Metric, slugs: Slugs) -> Table:
     column = metric_column(metric)
-    by_section = [{row.key: row for row in section.rows} for section in family.sections]
-    rows = {row.key: row for section in family.sections for row in section.rows}
-    said = {row.key for section in family.sections for row in section.rows if metric.name in row.numbers}
-    wanted = [row for key, row in rows.items() if row.kind != "published" or key in said]
-    sources: dict[str, int] = {}
     heads = [Column(metric.name, f"d = {size:g}", best=column.best) for size in family.sizes]
-    notes: _Notes = {}
-    lines = []
-    for row, group in _ordered(wanted):
+    table = _of_family(family, f"{column.head} by dimension", heads, slugs, metric.label, "by-dimension")
+    by_section = [{row.key: row for row in section.rows} for section in family.sections]
+    rows = {key: row for section in by_section for key, row in section.items()}
+    said = {key for section in by_section for key, row in section.items() if metric.name in row.numbers}
+    for row, group in _ordered([row for key, row in rows.items() if row.kind != "published" or key in said]):
         found = [section.get(row.key) for section in by_section]
-        if row.kind == "published":
-            cells = [_published(here.numbers.get(metric.name) if here else None, here) for here in found]
-            source = sources.setdefault(row.source, len(sources) + 1)
-            line = Line(row.label, row.kind, group, cells, source=source, row=row)
-            line.notes = _noted(notes, _published_note(row.label, found, family.sizes, metric.name))
-        else:
-            cells = [
-                _size_cell(here, column, notes, f"{row.label}, d = {size:g}") if here else Cell()
-                for here, size in zip(found, family.sizes, strict=True)
-            ]
-            line = Line(row.label, row.kind, group, cells, row=row)
-        lines.append(line)
-    title = f"{column.head} by dimension"
-    slug = slugs.make(family.slug, metric.label, "by-dimension")
-    where = f"{family.title} ({family.context})"
-    return _finished(Table(slug, title, where, heads, lines, list(notes), list(sources)), timed=False)
-
-
-def _size_cell(row: Row, column: Column, notes: _Notes, name: str) -> Cell:
-    made = _cell(row.numbers.get(column.key), column, row, marks=row.marks, notes=_noted(notes, _failures(name, row)))
-    return replace(made, mean=row.status) if row.status else made
+        cells = []
+        for here, size in zip(found, family.sizes, strict=True):
+            notes = table.noted(_failures(f"{row.label}, d = {size:g}", here)) if here else ()
+            made = _cell(here, column, here.numbers.get(metric.name), marks=here.marks, notes=notes) if here else Cell()
+            cells.append(replace(made, mean=here.status) if here and here.status else made)
+        table.add(row, group, cells, note=_published_note(row.label, found, family.sizes, metric.name))
+    return _finished(table)
 
 
 def _targets(family: Family, part: float, slugs: Slugs) -> Table | None:
     column = Column("time", "time", "s", best="low", most=3)
     goals = [target(section, part) for section in family.sections]
     solvers = [{row.label: row for row in s.rows if row.kind == "solver"} for s in family.sections]
-    lines = []
+    metric = next((goal[0] for goal in goals if goal is not None), None)
+    if metric is None:
+        return None
+    heads = [replace(column, label=f"d = {size:g}", unit="") for size in family.sizes]
+    title = f"training time (s) to {part:g} of identity's {metric.label}"
+    table = _of_family(family, title, heads, slugs, "time-to", f"{part:g}")
     for label in sorted({label for rows in solvers for label in rows}):
         cells = [
             _time_cell(rows[label], goal, column) if label in rows and goal is not None else Cell()
             for rows, goal in zip(solvers, goals, strict=True)
         ]
         if any(cell.mean for cell in cells):
-            lines.append(Line(label, "solver", 1, cells, row=next(c.row for c in cells if c.row is not None)))
-    if not lines:
-        return None
-    metric = next(goal[0] for goal in goals if goal is not None)
-    title = f"training time (s) to {part:g} of identity's {metric.label}"
-    where = f"{family.title} ({family.context})"
-    heads = [Column("time", f"d = {size:g}", best="low") for size in family.sizes]
-    return _finished(Table(slugs.make(family.slug, "time-to", f"{part:g}"), title, where, heads, lines), timed=True)
+            table.add(next(cell.row for cell in cells if cell.row is not None), 1, cells)
+    return _finished(table) if table.lines else None
+
+
+def _of_family(family: Family, title: str, heads: list[Column], slugs: Slugs, *names: str) -> Table:
+    return Table(slugs.make(family.slug, *names), title, f"{family.title} ({family.context})", heads)
 
 
 def _time_cell(row: Row, goal: tuple[Metric, float], column: Column) -> Cell:
@@ -331,19 +323,17 @@ def _time_cell(row: Row, goal: tuple[Metric, float], column: Column) -> Cell:
     if len(reached) < len(row.good):
         word = "not reached" if not reached else f"{len(reached)} of {len(row.good)} seeds"
         return Cell(word, marks=marks, row=row)
-    return _cell(number(reached), column, row, marks=marks)
+    return _cell(row, column, number(reached), marks=marks)
 
 
-def _cell(value: Number | None, column: Column, row: Row, *, marks: str = "", notes: tuple[int, ...] = ()) -> Cell:
+def _cell(row: Row, column: Column, value: Number | None, *, marks: str = "", notes: tuple[int, ...] = ()) -> Cell:
+    """Return a cell of `row`; a published number stands as its paper prints it."""
     if value is None:
         return Cell(marks=marks, notes=notes, row=row)
+    if row.kind == "published":
+        return Cell(f"{value.mean:g}", value=value.mean, row=row)
     mean, half = written(value, column)
     return Cell(mean, half, value.mean * column.scale, marks=marks, notes=notes, row=row)
-
-
-def _published(value: Number | None, row: Row | None) -> Cell:
-    """Return a published number as its paper prints it."""
-    return Cell() if value is None else Cell(f"{value.mean:g}", value=value.mean, row=row)
 
 
 def _published_note(label: str, rows: Sequence[Row | None], sizes: Sequence[float], metric: str) -> str:
@@ -382,13 +372,13 @@ def _ordered(rows: Sequence[Row]) -> list[tuple[Row, int]]:
     return ordered + [(row, 2) for row in published if row.solver not in last]
 
 
-def _finished(table: Table, *, timed: bool) -> Table:
-    """Rank the cells of each column, explain marks (those of times where it is `timed`), and say how many seeds."""
-    _explain(table, timed)
+def _finished(table: Table) -> Table:
+    """Rank the cells of each column, explain marks, and say how many seeds."""
+    _explain(table)
     for index, column in enumerate(table.columns):
         if column.best is not None:
             _rank(table, index, -1 if column.best == "high" else 1, against_nothing=column.metric)
-    cells = [cell for line in table.lines for cell in line.cells if line.kind != "published"]
+    cells = [cell for line in table.lines for cell in line.cells if line.row.kind != "published"]
     counts = {len(cell.row.good) for cell in cells if cell.row is not None and cell.value is not None}
     if counts:
         least, most = min(counts), max(counts)
@@ -398,16 +388,16 @@ def _finished(table: Table, *, timed: bool) -> Table:
     return table
 
 
-def _explain(table: Table, timed: bool) -> None:
+def _explain(table: Table) -> None:
     """Leave out marks that say nothing here, and say what the others mean.
 
     Where all rows are made by other code than this checkout's, one remark says so in place of a mark on each.
     """
-    measured = [line for line in table.lines if line.kind != "published"]
-    rows = [row for line in measured for row in (line.row, *(cell.row for cell in line.cells)) if row is not None]
+    measured = [line for line in table.lines if line.row.kind != "published"]
+    rows = [row for line in measured for row in (line.row, *(cell.row for cell in line.cells)) if row]
     code = list(dict.fromkeys(words for row in rows for words in row.stale))
     made = f"{LEGEND[STALE]}: {few(code, _CODE_SHOWN)}"
-    hidden = "" if timed else LOADED
+    hidden = "" if any(column.timed for column in table.columns) else LOADED
     if code and all(row.stale for row in rows):
         hidden += STALE
         table.remarks.append(f"All rows are {made}.")
@@ -434,13 +424,13 @@ def _rank(table: Table, index: int, sign: int, *, against_nothing: bool) -> None
     for place, line in enumerate(table.lines):
         cell = line.cells[index]
         spoilt = table.columns[index].timed and LOADED in line.marks + cell.marks
-        sound = line.kind == "solver" and cell.row is not None and not cell.row.failures and not spoilt
+        sound = line.row.kind == "solver" and cell.row is not None and not cell.row.failures and not spoilt
         if sound and cell.value is not None and math.isfinite(cell.value):
             scores[place] = sign * cell.value
     if len(scores) < 2:
         return
     best, second = ([*sorted(set(scores.values())), math.inf])[:2]
-    idle = [line.cells[index].value for line in table.lines if line.kind == "baseline" and line.label == IDENTITY]
+    idle = [line.cells[index].value for line in table.lines if line.row.key == ("baseline", IDENTITY, "")]
     reach = best + _ROUNDING * abs(best)
     if against_nothing and any(value is not None and sign * value <= reach for value in idle):
         table.unranked.append(table.columns[index].label)

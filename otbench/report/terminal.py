@@ -73,16 +73,16 @@ def _grid(table: Table, chosen: Sequence[int]) -> Grid:
     for line, before in zip(table.lines, [*table.lines[:1], *table.lines], strict=False):
         if line.group != before.group:
             grid.add_section()
-        grid.add_row(*_cells(line, table, chosen), style="dim" if line.kind == "published" else None)
+        grid.add_row(*_cells(line, table, chosen), style="dim" if line.row.kind == "published" else None)
     return grid
 
 
 def _cells(line: Line, table: Table, chosen: Sequence[int]) -> list[Text]:
-    if line.kind == "published":  # of the harness's columns it can have none
+    if line.row.kind == "published":  # of the harness's columns it can have none
         values = [line.cells[index].text for index in chosen if table.columns[index].metric]
-        return [Text(f"{line.label} [{line.source}]"), *map(Text, values)]
-    name = Text(line.label + (f" {line.marks}" if line.marks else ""))
-    if line.row is not None and line.row.status:
+        return [Text(f"{line.row.label} [{line.source}]"), *map(Text, values)]
+    name = Text(line.row.label + (f" {line.marks}" if line.marks else ""))
+    if line.row.status:
         return [name, Text(line.row.status, style="red")]
     return [name, *(Text(line.cells[index].text) for index in chosen)]
 

@@ -63,6 +63,6 @@ def test_a_step_moves_the_potential_once_and_the_map_inner_times(kind: type[MM],
 @pytest.mark.parametrize("kind", [MM, MMReversed])
 def test_training_finds_both_maps(kind: type[MM], coupled: Make, make_run: Make) -> None:
     pair = coupled(2, n=4000)
-    forward, backward = pair.uvp(make_run(kind, pair.problem(torch.float32), steps=150, batch_size=512).train())
+    forward, backward = pair.uvp(make_run(kind, pair.problem(torch.float32), steps=120, batch_size=256).train())
     assert forward < pair.identity() / 20
     assert backward < pair.identity() / 20

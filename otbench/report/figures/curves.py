@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from otbench.records.record import Record
 from otbench.report.columns import metric_column
 from otbench.report.figures.canvas import Drawing, grid, legend_below, safe_text, save, theme
@@ -93,32 +95,24 @@ def _curves(family: Family, drawing: Drawing) -> Figure | None:
     members = [section for section in family.sections if section.metrics][:_PANELS]
     rows, drawing.left_out = _rows(family)
     drawing.left_out += max(0, len(family.sections) - _PANELS)
-    made: list[tuple[Section, list[_Line], list[_Line], list[list[tuple[float, float, float]]]]] = []
+    found = []
     for section in members:
-        metric = section.metrics[0]
-        lines, floors, bands = [], [], []
-        for row in section.rows:
-            if row.label not in rows or row.kind == "published":
-                continue
-            if row.kind == "baseline":
-                if metric.name in row.numbers and drawable(row.numbers[metric.name].mean):
-                    floors.append(_line(row.label, rows, [(0.0, row.numbers[metric.name].mean)]))
-                continue
-            curve = _mean_curve(row.good, metric.name)
-            lines.append(_line(row.label, rows, [(x, y) for x, y, _, _ in curve]))
-            bands.append([(x, low, high) for x, _, low, high in curve])
-        if any(line.points for line in lines):
-            made.append((section, lines, floors, bands))
-    if not made:
+        solvers = (row for row in section.rows if row.kind == "solver" and row.label in rows)
+        curves = {row.label: _mean_curve(row.good, section.metrics[0].name) for row in solvers}
+        if any(curves.values()):
+            found.append((section, curves))
+    if not found:
         return None
-    figure, axes = _figure(len(made))
-    for axis, (section, lines, floors, bands) in zip(axes, made, strict=True):
+    figure, axes = _figure(len(found))
+    for axis, (section, curves) in zip(axes, found, strict=True):
         metric = section.metrics[0]
-        log_y = _log([*lines, *floors]) and not metric.higher_is_better
-        for line, band in zip(lines, bands, strict=True):
-            xs, low, high = ([point[k] for point in band] for k in range(3))
+        lines = [_line(label, rows, [(x, y) for x, y, _, _ in curve]) for label, curve in curves.items()]
+        levels = {row.label: row.numbers.get(metric.name) for row in section.rows if row.kind == "baseline"}
+        floors = [_line(k, rows, [(0.0, n.mean)]) for k, n in levels.items() if n and k in rows and drawable(n.mean)]
+        for line, curve in zip(lines, curves.values(), strict=True):
+            xs, _, low, high = ([point[k] for point in curve] for k in range(4))
             axis.fill_between(xs, low, high, color=line.look.colour, alpha=0.18, linewidth=0)
-        _draw(axis, lines, log_x=True, log_y=log_y)
+        _draw(axis, lines, log_x=True, log_y=_log([*lines, *floors]) and not metric.higher_is_better)
         for floor in floors:
             axis.axhline(floor.points[0][1], color=floor.look.colour, linestyle=floor.dashes, linewidth=1.0, zorder=1)
         axis.set_xlabel("training time (s)")
@@ -136,22 +130,16 @@ def _time_to_target(family: Family, drawing: Drawing) -> Figure | None:
     rows = {label: row for label, row in rows.items() if row.kind == "solver"}
     panels: list[tuple[float, list[_Line], list[_Line]]] = []
     for part in FRACTIONS:
-        reached, missed = [], []
-        for label in rows:
-            points, crosses = [], []
-            for size, section in zip(family.sizes, family.sections, strict=True):
-                goal = target(section, part)
-                here = next((r for r in section.rows if r.kind == "solver" and r.label == label), None)
-                if goal is None or here is None or not here.good:
-                    continue
-                times = times_to(here, *goal)
-                if len(times) == len(here.good):
-                    points.append((size, number(times).mean))
-                else:
-                    ends = [record.times.train_s or 0.0 for record in here.good]
-                    crosses.append((size, number(ends).mean))
-            reached.append(_line(label, rows, points))
-            missed.append(_line(label, rows, crosses))
+        reached, missed = ([_line(label, rows, []) for label in rows] for _ in range(2))
+        for size, section in zip(family.sizes, family.sections, strict=True):
+            goal, solvers = target(section, part), {row.label: row for row in section.rows if row.kind == "solver"}
+            for label, line, crosses in zip(rows, reached, missed, strict=True):
+                here = solvers.get(label)
+                if goal is not None and here is not None and here.good:
+                    times = times_to(here, *goal)
+                    all_there = len(times) == len(here.good)
+                    times = times if all_there else [record.times.train_s or 0.0 for record in here.good]
+                    (line if all_there else crosses).points.append((size, number(times).mean))
         if any(line.points for line in [*reached, *missed]):
             panels.append((part, reached, missed))
     if not panels:
@@ -160,14 +148,8 @@ def _time_to_target(family: Family, drawing: Drawing) -> Figure | None:
     for axis, (part, reached, missed) in zip(axes, panels, strict=True):
         _draw(axis, reached, log_y=_log([*reached, *missed]))
         for line in missed:
-            axis.plot(
-                [x for x, y in line.points if drawable(y)],
-                [y for _, y in line.points if drawable(y)],
-                linestyle="none",
-                marker="x",
-                color=line.look.colour,
-                markersize=7,
-            )
+            shown = np.array([(x, y) for x, y in line.points if drawable(y)]).reshape(-1, 2)
+            axis.plot(*shown.T, linestyle="none", marker="x", color=line.look.colour, markersize=7)
         if axis.get_yscale() == "log":
             _ticks(axis.yaxis, axis.get_ylim())  # again, with the crosses
         _dimension_axis(axis, family)

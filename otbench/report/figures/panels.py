@@ -6,6 +6,7 @@ are pixels inside the vector formats, so that a page stays small.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,20 +67,18 @@ def pairs(shown: Sequence[Shown]) -> Figure | None:
     figure = _figure(2.4 * columns + 0.3, 1.9 * lines + 0.3)
     limits = [_limits(data[:, k]) for k in range(data.shape[1])]
     most = _ALL_POINTS // (len(clouds) * len(chosen))
-    for line, (label, colour, cloud) in enumerate(clouds):
-        for column, (i, j) in enumerate(chosen):
-            place = line if wrapped else line * columns + column
-            axis = figure.add_subplot(lines, columns, place + 1)
-            _scatter(axis, cloud[spaced(len(cloud), most)][:, [i, j]], colour, limits[i], limits[j])
-            _quiet(axis)
-            if wrapped or not column:
-                axis.set_title(safe_text(label, 24 if wrapped else 60), loc="left", fontweight="bold", parse_math=False)
-            if wrapped or line == lines - 1:
-                axis.set_xlabel(names[i], parse_math=False)
-            else:
-                axis.tick_params(labelbottom=False)
-            axis.set_ylabel(names[j], parse_math=False)
-            _outside(axis, cloud[:, [i, j]])
+    for place, ((label, colour, cloud), (i, j)) in enumerate(itertools.product(clouds, chosen)):
+        axis = figure.add_subplot(lines, columns, place + 1)
+        _scatter(axis, cloud[spaced(len(cloud), most)][:, [i, j]], colour, limits[i], limits[j])
+        _quiet(axis)
+        if place % len(chosen) == 0:
+            axis.set_title(safe_text(label, 24 if wrapped else 60), loc="left", fontweight="bold", parse_math=False)
+        if wrapped or place // columns == lines - 1:
+            axis.set_xlabel(names[i], parse_math=False)
+        else:
+            axis.tick_params(labelbottom=False)
+        axis.set_ylabel(names[j], parse_math=False)
+        _outside(axis, cloud[:, [i, j]])
     return figure
 
 
@@ -101,8 +100,9 @@ def marginals(shown: Sequence[Shown]) -> Figure | None:
     for place, k in enumerate(chosen):
         axis = figure.add_subplot(lines, columns, place + 1)
         edges = np.linspace(*_limits(data[:, k]), bins + 1)
-        axis.stairs(_density(data[:, k], edges), edges, fill=True, color="#d4d4d4")
-        top = most = _density(data[:, k], edges).max()
+        own = _density(data[:, k], edges)
+        axis.stairs(own, edges, fill=True, color="#d4d4d4")
+        top = most = own.max()
         for one, (look, dashes) in zip(shown, styles, strict=True):
             heights = _density(_float(one.picture.arrays["mapped"])[:, k], edges)
             axis.stairs(heights, edges, baseline=None, color=look.colour, linestyle=dashes, linewidth=1.1)
@@ -145,24 +145,22 @@ def arrows(shown: Sequence[Shown]) -> Figure | None:
     for place, one in enumerate(shown):
         arrays = one.picture.arrays
         source, mapped, target = (_float(arrays[name]) for name in ("source", "mapped", "target"))
-        label = arrays["label"].astype(np.int64) if "label" in arrays else np.full(len(source), -1)
-        some = spaced(len(source), most)
-        classes |= {int(k) for k in label[some]}
-        colours = [_class_colour(int(k)) for k in label]
+        some, dots = spaced(len(source), most), spaced(len(target), 3 * most)
+        label = arrays["label"].astype(np.int64)[some] if "label" in arrays else np.full(len(some), -1)
+        paths = np.stack([source[some], mapped[some], np.full((len(some), 2), np.nan)], axis=1)
         axis = figure.add_subplot(lines, columns, place + 1)
-        dots = spaced(len(target), 3 * most)
-        for k in sorted({int(label[n]) for n in some}):  # one path for each class: a fifth of the size
-            mine = np.array([n for n in some if label[n] == k])
-            ends = np.stack([source[mine], mapped[mine], np.full((len(mine), 2), np.nan)], axis=1).reshape(-1, 2)
-            axis.plot(ends[:, 0], ends[:, 1], color=_class_colour(k), alpha=0.45, linewidth=0.6, zorder=1)
-        shades, n = [colours[k] for k in some], len(some)
+        for k in np.unique(label).tolist():  # one path for each class: a fifth of the size
+            classes.add(k)
+            x, y = paths[label == k].reshape(-1, 2).T
+            axis.plot(x, y, color=_class_colour(k), alpha=0.45, linewidth=0.6, zorder=1)
+        shades, n, m = [_class_colour(k) for k in label.tolist()], len(some), len(dots)
         x, y = np.concatenate([target[dots], source[some], mapped[some]]).T
         axis.scatter(  # target, source, mapped in one: a single image
             x,
             y,
-            s=[5] * len(dots) + [7] * (2 * n),
-            facecolor=["#c9c9c9"] * len(dots) + ["white"] * n + shades,
-            edgecolor=["none"] * len(dots) + shades + ["none"] * n,
+            s=[5] * m + [7] * (2 * n),
+            facecolor=["#c9c9c9"] * m + ["white"] * n + shades,
+            edgecolor=["none"] * m + shades + ["none"] * n,
             linewidth=0.6,
             rasterized=True,
             zorder=2,
@@ -202,7 +200,7 @@ def images(shown: Sequence[Shown]) -> Figure | None:
     }
     lines: list[tuple[str, bool, NDArray[np.uint8]]] = []
     for key, name in zip(first.arrays, named, strict=True):
-        for one in shown[:1] if shared[key] and len(shown) > 1 else shown:
+        for one in shown[:1] if shared[key] else shown:
             alone = len(shown) == 1 or shared[key]
             label = plain(name, 40) if alone else one.row.label
             if not alone and sum(not same for same in shared.values()) > 1:

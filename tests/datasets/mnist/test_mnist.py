@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +20,15 @@ from otbench.datasets.mnist import MNIST, PAIRS, MNISTConfig, MNISTInstance, ima
 from otbench.datasets.mnist.images import Images, ImageSet, load
 from otbench.datasets.mnist.points import Side
 from otbench.datasets.mnist.pretrained import NetworkSource
-from otbench.errors import DataError, StoreError, UsageError
+from otbench.errors import DataError, UsageError
 from otbench.harness.evaluate import apply_maps, score
+from otbench.harness.execute import execute
+from otbench.harness.plan import Request, make_plan
 from otbench.metrics.inception import WEIGHTS
 from otbench.nets.vae import VAE
+from otbench.plugins.registry import Registry
 from otbench.problem import PoolMeasure
+from otbench.records.store import Store
 from otbench.registration import registrations
 from otbench.solver import Context, Solver
 from otbench.task import Outputs, Published
@@ -389,14 +395,6 @@ def test_wrong_inception_weights_are_one_message_before_any_run(tmp_path: Path, 
     assert sorted(cache.rglob("*")) == before
 
 
-@needs_data
-def test_no_room_to_unpack_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert DATA_DIR is not None
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
-    with pytest.raises(StoreError, match=r"cannot write '.*gone'.*unpacking MNIST .*set TMPDIR"):
-        load("MNIST", Path(DATA_DIR))
-
-
 def test_labels_that_do_not_fit_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(load("digits", None).test.label) == images.TEST_COUNT["digits"]
     pixels = torch.zeros(3, 8, 8, dtype=torch.uint8)
@@ -472,30 +470,20 @@ def test_values_out_of_range(values: dict[str, object]) -> None:
 
 
 def test_demo_from_the_command_line(cli: CLI, tmp_path: Path, latent: MNISTInstance) -> None:
-    """All control rows stand in the table of a run that asked for one method."""
-    out = tmp_path / "out"
-    words = (
-        "--solvers",
-        "identity",
-        "--task",
-        "mnist",
-        "--preset",
-        "smoke",
-        "--threads",
-        "1",
-        "--jobs",
-        "2",
-        "--out",
-        out,
-    )
-    code, text, _ = cli(*words)
+    """All control rows are planned beside the one method that was asked for; two of them are run and shown."""
+    words = ("--solvers", "identity", "--task", "mnist", "--preset", "smoke", "--threads", "1", "--out", tmp_path)
+    code, text, _ = cli(*words, "--dry-run")
     assert code == 0
-    for row in ("identity", "prior_sample", "class_mean", "reconstruction", "real_images"):
-        assert row in text
-    assert len(list(out.glob("mnist-*.json"))) >= 7
-    assert "demo: " in text
-    assert "450 test images" in text
-    assert "95 % from" in text
+    for row in ("identity", "prior_sample", "class_mean", "classwise_linear", "reconstruction", "real_images"):
+        assert re.search(rf"^{row} ", text, re.MULTILINE)
+    registry = Registry()
+    plan = make_plan(Request(solvers="identity", task="mnist", preset="smoke", device="cpu", threads=1), registry)
+    some = tuple(run for run in plan.runs if run.spec.solver in ("prior_sample", "real_images"))
+    execute(replace(plan, runs=some), Store(tmp_path))
+    code, text, _ = cli("table", tmp_path)
+    assert code == 0
+    for said in ("prior_sample", "real_images", "demo: ", "450 test images", "95 % from"):
+        assert said in text
 
 
 def test_reference_rows_are_skipped_where_a_task_has_none(cli: CLI, tmp_path: Path, toy: str) -> None:
