@@ -249,7 +249,8 @@ class W2OT(Solver[W2OTConfig]):
             return value + ((guess - guess.detach()) * (slope - y)).sum(1).mean()
         if not config.fine_tune:
             back = (amortiser(self.psi.gradient(x)) - x).square().sum(1).mean()
-            return config.cycle * ((self.psi.gradient(guess) - y).square().sum(1).mean() + back)
+            there = (self.psi.gradient(guess) - y).square().sum(1).mean()
+            return config.cycle * (there + back)  # type: ignore[no-any-return]
         at = guess.detach().requires_grad_()
         error = (self.psi.gradient(at) - y).square().sum(1).mean()
         (slope,) = torch.autograd.grad(error, at)

@@ -272,7 +272,7 @@ class Convex(Task[ConvexConfig]):
             "test_points": TEST_POINTS,
         }
         if setting.family == "product":
-            power = setting.cost.p if isinstance(setting.cost, PowerCost) else 2.0
+            power = setting.cost.exponent if isinstance(setting.cost, PowerCost) else 2.0
             facts |= {
                 "w2_squared": 2 * separable_cost(pair, 2.0),
                 "w2_squared_error": 0.0,
