@@ -193,12 +193,12 @@ def _problem(
     number = max((int(label.max()) + 1 for label in found if label is not None), default=0)
     draw = np.random.Generator(np.random.PCG64([seed, _SPLIT_STREAM]))
     units = _units(sides, where, dtype) if standardise and cost.name == "quadratic" else None
-    means = (0.0, 0.0) if units is None else (units.source_mean, units.target_mean)
     measures = []
-    for points, mean, label in zip(sides, means, found, strict=True):
+    for k, (points, label) in enumerate(zip(sides, found, strict=True)):
         x = points.to(where, dtype)
         if units is not None:
-            x = ((points.to(where).double() - mean) / units.source_scale).to(dtype)
+            mean, scale = ((units.source_mean, units.source_scale), (units.target_mean, units.target_scale))[k]
+            x = ((points.to(where).double() - mean) / scale).to(dtype)
         if not bool(x.isfinite().all()):
             raise UsageError(f"the points are too large for {str(dtype).removeprefix('torch.')}: scale them")
         if label is not None:
