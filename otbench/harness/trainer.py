@@ -159,7 +159,7 @@ class _Run:
         self.say("point", kept=self._kept(solver, point, _name(point)), settings=self.settings)
 
     def _kept(self, solver: Solver[Config], point: CurvePoint, name: str) -> Kept:
-        maps = solver.transport()
+        maps: object = solver.transport()
         if not isinstance(maps, Transport):
             owner = self.training.entry.name
             raise PluginError(f"{owner}: transport() must return a Transport; it returned a {type(maps).__name__}")
