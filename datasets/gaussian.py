@@ -254,12 +254,7 @@ class Gaussian(Task[GaussianConfig]):
             x = _draw(law, int(self.config.pool), seed).to(device, dtype)
             return PoolMeasure(x, is_standard_normal=standard)
         factor = torch.from_numpy(np.linalg.cholesky(cov)).to(device, dtype)
-        centre = torch.from_numpy(mean).to(device, dtype)
-
-        def sampler(n: int, generator: torch.Generator) -> Tensor:
-            z = torch.randn(n, len(centre), generator=generator, device=device, dtype=dtype)
-            return z @ factor.T + centre
-
+        sampler = functools.partial(_sample, factor, torch.from_numpy(mean).to(device, dtype))
         return FreshMeasure(mean.shape, sampler, is_standard_normal=standard)
 
 
@@ -292,6 +287,12 @@ def _draw(law: _Law, n: int, seed: int) -> Tensor:
         part = x[start : start + _CHUNK]
         part.copy_(torch.randn(part.shape, generator=generator, dtype=torch.float64) @ factor.T + mean)
     return x
+
+
+def _sample(factor: Tensor, mean: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """Return `n` points of N(mean, factor factor^T), shape (n, d), on the device of both."""
+    z = torch.randn(n, len(mean), generator=generator, device=mean.device, dtype=mean.dtype)
+    return z @ factor.T + mean
 
 
 def _affine(x: Tensor, matrix: _Array, offset: _Array) -> Tensor:

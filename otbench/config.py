@@ -87,6 +87,41 @@ def present_names(cls: type[Config], values: Mapping[str, ValueT], *, owner: str
     return found
 
 
+_BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameter:
+    """One parameter in words and with its default, for whoever wants to set it."""
+
+    name: str
+    type: str
+    default: Value
+    bounds: str
+    unit: str
+    meaning: str
+
+
+def parameters_of(cls: type[Config]) -> list[Parameter]:
+    """Return all parameters of `cls`, in their order."""
+    found = []
+    for name, field in cls.model_fields.items():
+        extra = field.json_schema_extra
+        kind = field.annotation.__name__ if isinstance(field.annotation, type) else str(field.annotation)
+        limits = ((sign, getattr(item, word, None)) for item in field.metadata for word, sign in _BOUNDS.items())
+        found.append(
+            Parameter(
+                name=name,
+                type=kind.replace("typing.", ""),
+                default=field.default,
+                bounds=", ".join(f"{sign} {value:g}" for sign, value in limits if value is not None),
+                unit=str(extra.get("unit", "")) if isinstance(extra, dict) else "",
+                meaning=field.description or "",
+            )
+        )
+    return found
+
+
 def settle(settings: SettingsT, config: Config) -> SettingsT:
     """Return `settings` with those parameters of `config` that are given, not None, in place of its fields.
 

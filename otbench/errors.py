@@ -1,4 +1,4 @@
-"""Errors that are shown to a user as one message, without a traceback.
+"""Errors that are shown to a user as one message, without a traceback; and warnings.
 
 Every message says what is wrong, where, and what to do next.
 """
@@ -28,3 +28,7 @@ class StoreError(OtbenchError):
 
 class DivergedError(OtbenchError):
     """Training left the finite numbers. The harness turns it into a row with status `diverged`."""
+
+
+class OtbenchWarning(UserWarning):
+    """What a user of the Python interface should know, and what the program says on standard error."""

@@ -8,7 +8,9 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
+from otbench._links import checkout_root
 from otbench.errors import DataError, StoreError, UsageError
 from otbench.names import hint, plain
 
@@ -63,6 +65,11 @@ def known_formats(names: Iterable[str], known: Sequence[str]) -> list[str]:
     return wanted
 
 
+def results_folder() -> Path:
+    """Return where records go unless the user says otherwise: results/local of the checkout, or of this folder."""
+    return (checkout_root() or Path()) / "results" / "local"
+
+
 def shown(path: Path | str) -> str:
     """Return `path` for a message: short enough, and on one line."""
     text = str(path) if str(path).isprintable() else repr(str(path))[1:-1]
@@ -85,7 +92,18 @@ def read_regular(path: Path, most: int) -> bytes:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write `content` to a temporary file beside `path`, sync it, and rename: readers see old or new, never a part.
+    """Write `content` to `path` as a whole, see `written`.
+
+    Raises:
+        OSError: no space, no permission; `path` is untouched.
+    """
+    with written(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def written(path: Path) -> Iterator[IO[bytes]]:
+    """Open a temporary file beside `path`; at the end sync and rename it: readers see old or new, never a part.
 
     Raises:
         OSError: no space, no permission; the temporary file is removed, `path` is untouched.
@@ -93,7 +111,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
@@ -112,11 +130,11 @@ def require_file(path: Path) -> None:
     """
     try:
         if path.is_dir():
-            raise DataError(f"{path}: is a folder, not a file; name the file itself")
+            raise DataError(f"{shown(path)}: is a folder, not a file; name the file itself")
         if not path.exists():
-            raise DataError(f"{path}: no such file; check the path")
+            raise DataError(f"{shown(path)}: no such file; check the path")
         if not path.is_file():
-            raise DataError(f"{path}: is not a regular file")
+            raise DataError(f"{shown(path)}: is not a regular file")
     except OSError as error:
         raise unreadable(path, error) from error
 

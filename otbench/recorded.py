@@ -6,23 +6,29 @@ executes what it says.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
 from otbench.errors import DataError
+from otbench.names import plain
 
 Description: TypeAlias = Mapping[str, Any]
 """A module as plain values: {"class": name, "arguments": {name: value}}."""
 
 MOST_MODULES = 10_000
-"""Modules in one description, at most."""
+"""Modules in one description, at most; and modules and parameters that are built of it."""
 _LEAST_BOUND = 4096
 """Whole numbers up to this are taken from any description; larger ones only where the tensors are as large."""
 _DTYPES = {
@@ -90,9 +96,26 @@ def build(description: Description, *, largest: int) -> nn.Module:
     Raises:
         DataError: it names an unknown class, or fits none.
     """
-    count = [0]
-    with torch.device("meta"):
-        return _module(description, max(largest, _LEAST_BOUND), count)
+    with torch.device("meta"), _bounded():
+        return _module(description, max(largest, _LEAST_BOUND), [0])
+
+
+@contextlib.contextmanager
+def _bounded() -> Iterator[None]:
+    """End what builds modules without end: one number of a description may ask for a million layers."""
+    built = [0]
+
+    def count(*_: object) -> None:
+        built[0] += 1
+        if built[0] > MOST_MODULES:
+            raise DataError(f"it describes more than {MOST_MODULES:,} modules and parameters")
+
+    hooks = (register_module_module_registration_hook(count), register_module_parameter_registration_hook(count))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 @dataclass(frozen=True)
@@ -150,22 +173,27 @@ def _module(description: object, largest: int, count: list[int]) -> nn.Module:
             raise DataError("the description of its modules cannot be read")
     cls = _CLASSES.get(name)
     if cls is None:
-        raise DataError(f"it names the module '{name[:80]}', which the solver's code does not have")
-    values = {str(key): _value(value, largest, count) for key, value in arguments.items()}
+        raise DataError(f"it names the module '{plain(name, 80)}', which the solver's code does not have")
+    values = {key: _value(value, largest, count) for key, value in arguments.items()}
     try:
         return cls(**values)
     except DataError:
         raise
     except Exception as error:  # arguments from a file can make a constructor fail in any way
-        why = f"{type(error).__name__}: {error}"
-        raise DataError(f"its module '{name}' cannot be built as described ({why[:200]})") from error
+        raise DataError(
+            f"its module '{name}' cannot be built as described ({type(error).__name__}: {_said(error)})"
+        ) from None
+
+
+def _said(error: Exception) -> str:
+    return plain(str(error)) or "no reason given"
 
 
 def _value(value: object, largest: int, count: list[int]) -> object:
     if isinstance(value, list):
         return [_value(item, largest, count) for item in value]
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) > largest:
-        raise DataError(f"it asks for modules larger than the file: {value}")
+        raise DataError("it asks for modules larger than the file")
     if not isinstance(value, dict):
         return value
     match value:

@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -31,6 +32,7 @@ from torch import Tensor
 
 from otbench.errors import DataError, PluginError, UsageError
 from otbench.mapfile import MapFile, write_map
+from otbench.names import plain
 from otbench.problem import Problem
 from otbench.recorded import Recorded, build, describe
 
@@ -42,6 +44,12 @@ ELEMENTS = 2**20
 """Coordinates mapped at a time: images pass through many channels of their size."""
 WRAPPED = ("forward", "backward", "log_prob", "velocity", "interpolate")
 """Methods of tensors that the base class opens to arrays."""
+_LONGEST_NAME = 300
+
+
+def rows_at_a_time(shape: Sequence[int]) -> int:
+    """Return how many points of a `shape` are mapped at a time."""
+    return max(1, min(CHUNK, ELEMENTS // max(1, math.prod(shape))))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +94,11 @@ class Origin:
         for field in fields(Origin):
             value = getattr(made, field.name)
             whole = not isinstance(value, tuple) or all(type(n) is int and n > 0 for n in value)
-            if type(value) is not type(getattr(default, field.name)) or not whole:
+            usual = not isinstance(value, str) or (value.isprintable() and len(value) <= _LONGEST_NAME)
+            if type(value) is not type(getattr(default, field.name)) or not (whole and usual):
                 raise DataError(f"what it says of its origin cannot be read: {field.name}")
+        if made.kind not in ("solver", "baseline") or made.classes < 0:
+            raise DataError("what it says of its origin cannot be read: kind, or number of classes")
         return made
 
 
@@ -152,8 +163,7 @@ class Transport(Recorded):
 
         Nothing is checked: neither `x` nor what comes back.
         """
-        method = getattr(type(self), name).__wrapped__
-        size = max(1, min(CHUNK, ELEMENTS // max(1, x[:1].numel())))
+        method, size = getattr(type(self), name).__wrapped__, rows_at_a_time(x.shape[1:])
         for begin in range(0, len(x), size):
             points = x[begin : begin + size]
             with self.inside(), torch.no_grad():
@@ -200,9 +210,11 @@ class Transport(Recorded):
         if not isinstance(made, Transport):
             raise DataError("what it describes is no Transport")
         wanted = made.state_dict()
-        odd = sorted(wanted.keys() ^ numbers.keys()) or [n for n, t in wanted.items() if t.shape != numbers[n].shape]
+        odd = sorted(wanted.keys() ^ numbers.keys()) or [n for n, t in wanted.items() if not _alike(t, numbers[n])]
         if odd:
-            raise DataError(f"its tensors do not fit the modules that it describes, first '{odd[0][:80]}'")
+            raise DataError(f"its tensors do not fit the modules that it describes, first '{plain(odd[0], 80)}'")
+        if len({numbers[name].dtype for name, _ in made.named_parameters()}) > 1:
+            raise DataError("its tensors do not fit the modules that it describes: they mix types of numbers")
         # the order in memory is not in the file, and decides how a convolution rounds
         numbers = {n: torch.empty_like(wanted[n], dtype=t.dtype, device="cpu").copy_(t) for n, t in numbers.items()}
         made.load_state_dict(numbers, assign=True)
@@ -225,6 +237,12 @@ class Transport(Recorded):
     def _tensors(self) -> Iterator[Tensor]:
         yield from self.parameters()
         yield from self.buffers()
+
+
+def _alike(wanted: Tensor, found: Tensor) -> bool:
+    """Say whether `found` can stand for `wanted`; the floating type is not fixed by the modules."""
+    floating = wanted.is_floating_point() and found.is_floating_point()
+    return wanted.shape == found.shape and (floating or wanted.dtype == found.dtype)
 
 
 def _opened(name: str, method: Callable[..., Tensor]) -> Callable[..., Any]:

@@ -195,14 +195,11 @@ class UCI(Task[UCIConfig]):
         def tensor(array: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> Tensor:
             return torch.from_numpy(array).to(device, dtype)
 
-        def normal(n: int, generator: torch.Generator) -> Tensor:
-            return torch.randn(n, dim, generator=generator, device=device, dtype=dtype)
-
         held_out = _thinned(test, number)
         points = min(SOURCE_POINTS, max(4 * len(held_out), 1000))
         noise = np.random.Generator(np.random.PCG64([_SOURCE, number])).standard_normal((points, dim))
         x = torch.from_numpy(noise).to(device, dtype)
-        source = FreshMeasure((dim,), normal, is_standard_normal=True)
+        source = FreshMeasure((dim,), functools.partial(_normal, dim, device, dtype), is_standard_normal=True)
         target = PoolMeasure(tensor(train), validation=tensor(validation))
         facts: dict[str, Value] = {
             "set": self.config.set,
@@ -246,6 +243,11 @@ class UCI(Task[UCIConfig]):
             return files.load(name, scaling, self.data_dir)
         splits = demo(name, scaling)
         return Prepared({k: x.astype(np.float32) for k, x in splits.arrays.items()}, {}, splits.names)
+
+
+def _normal(dim: int, device: torch.device, dtype: torch.dtype, n: int, generator: torch.Generator) -> Tensor:
+    """Return `n` points of N(0, I), shape (n, dim)."""
+    return torch.randn(n, dim, generator=generator, device=device, dtype=dtype)
 
 
 def _thinned(

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from otbench._links import checkout_root
 from otbench.files import typed_path
 
 if TYPE_CHECKING:
@@ -55,8 +54,3 @@ def warn(lines: Sequence[str]) -> None:
     """Say `lines` on standard error."""
     for line in lines:
         sys.stderr.write(f"otbench: {line}\n")
-
-
-def default_out() -> Path:
-    """Return where records go unless the user says otherwise: results/local of the checkout, or of this folder."""
-    return (checkout_root() or Path()) / "results" / "local"

@@ -13,14 +13,13 @@ from otbench.cli.common import (
     EXIT_FAILED_ROWS,
     EXIT_NOTHING_COMPARED,
     AddCommand,
-    default_out,
     program_name,
     registry_of,
     warn,
 )
 from otbench.cli.console import console, say
 from otbench.errors import UsageError
-from otbench.files import typed_path
+from otbench.files import results_folder, typed_path
 from otbench.names import hint, listed
 
 if TYPE_CHECKING:
@@ -130,7 +129,7 @@ def _known_names(option: str, typed: str, have: Sequence[str], why: str, *, most
 
 
 def _folders(options: argparse.Namespace) -> list[Path]:
-    return [typed_path(folder, "FOLDER") for folder in options.folders] or [default_out()]
+    return [typed_path(folder, "FOLDER") for folder in options.folders] or [results_folder()]
 
 
 def _typed(text: str | None, option: str) -> Path | None:
@@ -142,7 +141,7 @@ def report(options: argparse.Namespace) -> int:
     from otbench.report.build import FORMATS, build, parse_formats
 
     formats = parse_formats(options.format) if options.format is not None else list(FORMATS)
-    out = _typed(options.out, "--out") or default_out().parent.parent / "reports"
+    out = _typed(options.out, "--out") or results_folder().parent.parent / "reports"
     words = [*program_name().split(), "report", *options.folders]
     for name in ("solvers", "task", "preset"):  # formats and place do not change what a table holds
         if (typed := getattr(options, name)) is not None:
@@ -207,7 +206,7 @@ def accept(options: argparse.Namespace) -> int:
     from otbench.records.store import Store
 
     new = Store(typed_path(options.new, "NEW"))
-    into = Store(_typed(options.into, "--into") or default_out().parent / "reference" / "ci")
+    into = Store(_typed(options.into, "--into") or results_folder().parent / "reference" / "ci")
     done = accept(new, into, prune=options.prune)
     warn([*new.passed_over, *into.passed_over])
     say(

@@ -12,8 +12,6 @@ from otbench.cli.common import (
     EXIT_INTERRUPTED,
     AddCommand,
     data_folder,
-    default_out,
-    plugin_files,
     program_name,
     registry_of,
     warn,
@@ -21,7 +19,7 @@ from otbench.cli.common import (
 from otbench.cli.console import console, plain_table, say
 from otbench.cli.results import print_records
 from otbench.errors import UsageError
-from otbench.files import shown, typed_path
+from otbench.files import results_folder, shown, typed_path
 from otbench.names import hint
 
 if TYPE_CHECKING:
@@ -97,7 +95,6 @@ def _execute(plan: Plan, store: Store, request: Request, options: argparse.Names
             jobs=request.jobs,
             force=options.force,
             data_dir=request.data_dir,
-            plugins=plugin_files(options),
             listen=display.show,
         )
     warn(store.passed_over)
@@ -122,7 +119,7 @@ def _request(options: argparse.Namespace) -> tuple[Request, Path]:
     for name in ("solvers", "task"):
         if name not in values:
             raise UsageError(f"--{name} is missing; example: {program_name()} --solvers ncf,fixedpoint --task gaussian")
-    out = typed_path(str(values.pop("out", default_out())), "--out")
+    out = typed_path(str(values.pop("out", results_folder())), "--out")
     typed_folder = values.pop("data-dir", None)
     folder = data_folder(None if typed_folder is None else str(typed_folder))
     fields = {name.replace("-", "_"): value for name, value in values.items()}
@@ -184,7 +181,7 @@ def _dry_run(plan: Plan, store: Store, request: Request, registry: Registry) -> 
     from otbench.harness.execute import settled
 
     have = settled(plan, store) if store.folder.is_dir() else {}
-    known = estimates(plan.runs, recorded([store.folder, default_out().parent / "reference"]))
+    known = estimates(plan.runs, recorded([store.folder, results_folder().parent / "reference"]))
     waiting = [run for run in plan.runs if run.id not in have]
     refused = refusals(waiting, registry, request.data_dir)
     table = plain_table("run", "task", "seed", "budget", "expected")

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Sequence
 
 from rich.console import Console
 from rich.text import Text
 
 from otbench.cli.console import plain_table
-from otbench.config import Config
+from otbench.config import Config, parameters_of
 from otbench.plugins.registry import Entry
 from otbench.registration import Registration
 
-_BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 _ABILITIES = {
     "backward": "inverse map",
     "validate": "early stopping on a validation pool",
@@ -51,19 +49,10 @@ def _parameters(out: Console, config: type[Config]) -> None:
         out.print("\nno parameters")
         return
     table = plain_table("name", "type", "default", "bounds", "unit", "meaning", title="\nparameters")
-    for name, field in config.model_fields.items():
-        extra = field.json_schema_extra
-        unit = str(extra.get("unit", "")) if isinstance(extra, dict) else ""
-        kind = field.annotation.__name__ if isinstance(field.annotation, type) else str(field.annotation)
-        kind = kind.replace("typing.", "")
-        words = (name, kind, _plain(field.default), _bounds(field.metadata), unit, field.description or "")
+    for found in parameters_of(config):
+        words = (found.name, found.type, _plain(found.default), found.bounds, found.unit, found.meaning)
         table.add_row(*map(Text, words))
     out.print(table)
-
-
-def _bounds(metadata: Sequence[object]) -> str:
-    found = ((sign, getattr(item, name, None)) for item in metadata for name, sign in _BOUNDS.items())
-    return ", ".join(f"{sign} {value:g}" for sign, value in found if value is not None)
 
 
 def _presets(out: Console, registration: Registration) -> None:

@@ -1,4 +1,4 @@
-"""The process that applies kept maps to test points, in one direction. It has no truth, and sees rows in an odd order."""
+"""The process that applies kept maps to test points, in one direction. It has no truth; rows come in mixed order."""
 
 from __future__ import annotations
 

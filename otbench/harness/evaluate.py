@@ -70,7 +70,8 @@ class Applier:
         """
         if hasattr(self.transport, "log_prob"):
             return self._mapped("log_prob", target, None)
-        if not (normal and has_density(self.transport, target.x.shape[1:])):
+        shape = tuple(target.x.shape[1:])
+        if not has_density(self.transport, is_standard_normal=normal, source_shape=shape, target_shape=shape):
             return None
         return pushforward_log_prob(self.transport, rows.x, self._label(rows))
 

@@ -93,7 +93,6 @@ def execute(
     jobs: int = 1,
     force: bool = False,
     data_dir: Path | None = None,
-    plugins: Sequence[Path] = (),
     listen: Listener = lambda run, event: None,
     until_step: int | None = None,
     keep_maps: bool = False,
@@ -106,7 +105,6 @@ def execute(
         jobs: runs at a time; with more than one, records say that the device was shared.
         force: repeat runs that have a final record.
         data_dir: the user's own data.
-        plugins: files given by `--plugin`.
         listen: told of every event.
         until_step: stop solvers at this step of the same budget, as if they were looked at on the way: the last point
             of the curve is that of this step, and nothing is evaluated beyond it. Such records have the names of whole
@@ -126,7 +124,7 @@ def execute(
     random.Random(ORDER_SEED).shuffle(groups)
     with tempfile.TemporaryDirectory(prefix="otbench-", ignore_cleanup_errors=True) as spool:
         executor = _Executor(
-            store, jobs, data_dir, tuple(plugins), listen, until_step, keep_maps, Path(spool).resolve()
+            store, jobs, data_dir, listen, until_step, keep_maps, Path(spool).resolve()
         )
         interrupted = executor.run(groups)
     records = [r for run in plan.runs if (r := have.get(run.id) or executor.records.get(run.id)) is not None]
@@ -259,7 +257,6 @@ class _Executor:
     store: Store
     jobs: int
     data_dir: Path | None
-    plugins: tuple[Path, ...]
     listen: Listener
     until_step: int | None
     keep_maps: bool
@@ -332,7 +329,6 @@ class _Executor:
                 runs=runs,
                 folder=self.store.folder.resolve(),
                 data_dir=self.data_dir.resolve() if self.data_dir else None,
-                plugins=list(self.plugins),
                 shared_device=self.jobs > 1,
                 spool=spool,
                 until_step=self.until_step,

@@ -8,7 +8,8 @@ import torch
 
 from otbench.errors import DivergedError, OtbenchError
 from otbench.harness.messages import Failure
-from otbench.records.record import Status
+from otbench.names import plain, plain_lines
+from otbench.records.record import LONGEST_REASON, Status
 
 
 def failure(error: BaseException) -> Failure:
@@ -16,18 +17,20 @@ def failure(error: BaseException) -> Failure:
 
     Called where the error is handled: errors of plugins come with their traceback.
     """
+    status, reason, trace = Status.ERROR, message(error), ""
     if isinstance(error, DivergedError):
-        return Failure(status=Status.DIVERGED, reason=message(error))
-    if isinstance(error, OtbenchError):
-        return Failure(status=Status.ERROR, reason=message(error))
-    trace = traceback.format_exc()
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return Failure(status=Status.OOM, reason=first_line(error), traceback=trace)
-    # torch reports the host's lack of memory as a RuntimeError
-    reason = first_line(error).partition("DefaultCPUAllocator: ")[2] or first_line(error)
-    if isinstance(error, RuntimeError) and "t allocate memory" in message(error):
-        return Failure(status=Status.OOM, reason=reason, traceback=trace)
-    return Failure(status=Status.ERROR, reason=f"{type(error).__name__}: {reason}", traceback=trace)
+        status = Status.DIVERGED
+    elif not isinstance(error, OtbenchError):
+        trace = traceback.format_exc()
+        # torch reports the host's lack of memory as a RuntimeError
+        reason = first_line(error).partition("DefaultCPUAllocator: ")[2] or first_line(error)
+        full = isinstance(error, RuntimeError) and "t allocate memory" in message(error)
+        if full or isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+            status = Status.OOM
+        else:
+            reason = f"{type(error).__name__}: {reason}"
+    # messages can be a plugin's: no process hands on what another cannot read
+    return Failure(status=status, reason=plain(reason, LONGEST_REASON), traceback=plain_lines(trace))
 
 
 def message(error: BaseException) -> str:

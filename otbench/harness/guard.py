@@ -16,10 +16,11 @@ import gc
 import importlib
 import os
 import selectors
+import shutil
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -31,8 +32,6 @@ ORPHAN_GRACE_SECONDS = 20.0
 """How long a run may take to write its checkpoint when the parent is gone."""
 TICK = 0.2
 """Seconds between two looks at limits."""
-PRELOADED = ("ot", "scipy.stats")
-"""Packages of others that tasks and solvers import and that take long to load."""
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 1, 4, 36
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
 
@@ -60,13 +59,26 @@ def main(accounts: int) -> NoReturn:
 
 
 def _preload() -> None:
-    """Load what the processes of runs would each load otherwise."""
+    """Load what every process of a run would load otherwise."""
     import torch
 
+    from otbench.harness import applier, judge, trainer  # noqa: F401
+
     torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])  # loads what torch puts off until then
-    for name in (*PRELOADED, *(f"otbench.harness.{role}" for role in ("judge", "trainer", "applier"))):
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
+    _freeze()
+
+
+def _load(names: Iterable[str]) -> None:
+    """Load packages by the names of their modules, or of what is in these; what is missing the runs themselves find."""
+    for name in names:
+        while name and name not in sys.modules:
+            try:
+                importlib.import_module(name)
+            except Exception:  # a name inside a module, or not installed
+                name = name.rpartition(".")[0]
+
+
+def _freeze() -> None:
     gc.collect()
     gc.freeze()  # collections in the children leave these pages shared
 
@@ -106,6 +118,7 @@ class _Guard:
         self._events = events
         self._commands = _Lines(_STDIN)
         self._heard: list[Command] = []
+        self._loaded: set[str] = set()
         self._wake, wake = os.pipe()
         os.set_blocking(self._wake, False)
         os.set_blocking(wake, False)
@@ -122,8 +135,15 @@ class _Guard:
             command = self._heard.pop(0)
             if command.what == "end":
                 return
-            if command.job is not None and not self._do(command.job):
-                return
+            if command.job is not None:
+                if wanted := {name for run in command.job.runs for name in run.packages} - self._loaded:
+                    _load(sorted(wanted))
+                    _freeze()
+                    self._loaded |= wanted
+                go_on = self._do(command.job)
+                shutil.rmtree(command.job.spool, ignore_errors=True)
+                if not go_on:
+                    return
 
     def _listen(self) -> None:
         self._heard += [Command.model_validate_json(line) for line in self._commands.read()]

@@ -12,13 +12,14 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 
 from otbench._links import TARGETS
 from otbench.errors import UsageError
-from otbench.harness.syntax import code_digest, digest, imported
+from otbench.plugins.code import PACKAGE
+from otbench.plugins.code import modules_of as plugin_modules
 from otbench.plugins.registry import Entry, Registry
+from otbench.plugins.syntax import code_digest, digest, imported
 from otbench.records.record import Record
 from otbench.records.verified import Outcome, Verification
 
@@ -29,19 +30,18 @@ ROOTS = tuple(
 """What every run goes through: it seeds and draws, trains and ends the budget, applies maps and scores, reads clocks.
 `problem`, `samplers`, `solver`, `task` and the like come in because these or a plugin import them."""
 
-BEYOND = re.compile(
-    r"otbench\.(cli|compare|plugins|records|report|harness\.(failures|guard|identity|messages|syntax))(\.|$)"
-)
+BEYOND = re.compile(r"otbench\.(cli|compare|plugins|records|report|harness\.(failures|guard|identity|messages))(\.|$)")
 """Where the search stops. The processes of a run find plugins, hear jobs and write records by these modules: they carry
 numbers and make none, and a change of how results are found, kept or shown must not rename every run."""
+
+HEAVY = ("ot", "pytorch_optimizer", "scipy", "sklearn", "torchdiffeq")
+"""Packages of others that take long to import, and are safe to have where processes are forked from."""
 
 INPUT = "input "
 """What a record's source names begin with that are data, not code."""
 
-_PACKAGE = Path(__file__).parents[1]
 
-
-def code_of(solver: Entry, task: Entry, *, package: Path = _PACKAGE) -> dict[str, str]:
+def code_of(solver: Entry, task: Entry, *, package: Path = PACKAGE) -> dict[str, str]:
     """Return the digests of the code that makes the numbers of `solver` on `task`.
 
     Files of plugins have one each, by path; modules of this package have one for each room ("nets", "harness"), and
@@ -58,58 +58,18 @@ def code_of(solver: Entry, task: Entry, *, package: Path = _PACKAGE) -> dict[str
     return {part: digest("\n".join(lines).encode()) for part, lines in sorted(parts.items())}
 
 
-def solver_code(solver: Entry) -> str:
-    """Return one digest of the code that makes the maps of `solver`: its module, and what that imports in turn."""
-    found = sorted(_modules((solver,), ()).items())
-    return digest("\n".join(f"{name} {code_digest(path.read_bytes())}" for name, path in found).encode())
-
-
-def modules_of(solver: Entry, task: Entry, *, package: Path = _PACKAGE) -> dict[str, Path]:
+def modules_of(solver: Entry, task: Entry, *, package: Path = PACKAGE) -> dict[str, Path]:
     """Return the files of the modules that make the numbers of `solver` on `task`, by full name of the module."""
-    return _modules((solver, task), ROOTS, package=package)
+    return plugin_modules((solver, task), ROOTS, beyond=BEYOND, package=package)
 
 
-def _modules(entries: Sequence[Entry], roots: Sequence[str], *, package: Path = _PACKAGE) -> dict[str, Path]:
-    homes = {"otbench": package.parent}
-    found = {entry.module: entry.path for entry in entries if entry.origin == "plugin" and entry.path}
-    beside = [path.parent for path in found.values()]
-    for entry in entries:
-        if entry.origin not in ("plugin", "built in") and (home := _home(entry.module)) is not None:
-            homes[entry.module.partition(".")[0]] = home
-    waiting, seen = {*roots, *(entry.module for entry in entries)}, set()
-    while waiting:
-        name = waiting.pop()
-        seen.add(name)
-        path = found.get(name) or _file(name, homes, beside)
-        if path is None:  # a name inside a module, a folder without __init__.py, or somebody else's package
-            continue
-        found[name] = path
-        names = imported(path.read_bytes(), name, package=path.name == "__init__.py")
-        # a module is imported after the packages that it lies in
-        whole = {".".join(full.split(".")[:n]) for full in (name, *names) for n in range(1, full.count(".") + 2)}
-        waiting |= {part for part in whole - seen if not BEYOND.match(part)}
-    return found
-
-
-def _home(module: str) -> Path | None:
-    """Return the folder that holds the top-level package or module of an installed plugin, without importing it."""
-    spec = find_spec(module.partition(".")[0])
-    if spec is None:
-        return None
-    places = list(spec.submodule_search_locations or ()) or [spec.origin or ""]
-    return Path(places[0]).parent
-
-
-def _file(name: str, homes: Mapping[str, Path], beside: Sequence[Path]) -> Path | None:
-    top, *rest = name.split(".")
-    places = [homes[top].joinpath(top, *rest)] if top in homes else [folder.joinpath(top, *rest) for folder in beside]
-    if top == "otbench" and rest and rest[0] in TARGETS:  # a checkout without links
-        places.append(homes[top].joinpath(TARGETS[rest[0]], *rest[1:]))
-    for place in places:
-        for path in (place / "__init__.py", place.with_name(f"{place.name}.py")):
-            if path.is_file():
-                return path
-    return None
+def packages_of(solver: Entry, task: Entry) -> list[str]:
+    """Return what the modules of `solver` and `task` import of packages of others, by full name, without plugins'."""
+    found: set[str] = set()
+    built_in = [entry for entry in (solver, task) if entry.origin == "built in"]
+    for name, path in plugin_modules(built_in, beyond=BEYOND).items():
+        found |= imported(path.read_bytes(), name, package=path.name == "__init__.py")
+    return sorted(name for name in found if name.partition(".")[0] in HEAVY)
 
 
 def _part(name: str, path: Path) -> str:

@@ -22,12 +22,11 @@ from typing import Protocol
 import torch
 from pydantic import ValidationError
 
-from otbench import __version__, mapfile
+from otbench import mapfile
 from otbench.errors import DivergedError, StoreError
 from otbench.files import writing
 from otbench.harness import evaluate, train
 from otbench.harness.failures import failure, first_line
-from otbench.harness.identity import solver_code
 from otbench.harness.images import Images
 from otbench.harness.measure import environment, synchronize, timed
 from otbench.harness.messages import (
@@ -44,11 +43,11 @@ from otbench.harness.messages import (
     Training,
 )
 from otbench.harness.spool import file_digest, write_problem
-from otbench.plugins.registry import Registry
+from otbench.plugins.kept import origin_of
+from otbench.plugins.registry import load_entry
 from otbench.records.record import Status, Times
 from otbench.records.store import Store
 from otbench.task import Instance, Outputs
-from otbench.transport import Origin
 
 EXIT_INTERRUPTED = 3
 SHORT = 0.1
@@ -146,7 +145,6 @@ class _Instances:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._built: _Built | None = None
-        self.registry = Registry(job.plugins)
 
     def built(self, planned: Planned) -> _Built:
         """Load the task and make the instance, and write the problem for trainers."""
@@ -155,7 +153,7 @@ class _Instances:
         spec = planned.spec
         device = torch.device(spec.device)
         torch.set_num_threads(spec.threads)
-        entry = self.registry.load(self.registry.find(spec.task, "task"))
+        entry = load_entry(planned.task)
         facts = environment(device, spec.threads)
         train.seed_everything(spec.seed)
         if device.type == "cuda":
@@ -222,7 +220,7 @@ class _Run:
         self._stop = stop
         self._times = Times()  # of this process and of appliers
         self._size: tuple[int | None, int | None] = None, None
-        self._entry = instances.registry.find(planned.spec.solver, "solver", "baseline")
+        self._entry = planned.solver
         self._record = planned.blank()
         self._record.shared_device = job.shared_device
         self._store = Store(job.folder)
@@ -309,6 +307,7 @@ class _Run:
         training = Training(
             spec=spec,
             entry=self._entry,
+            task=self._planned.task,
             problem=built.problem,
             maps=self._maps,
             checkpoint=self._store.checkpoint(record.id) if self._resumable else None,
@@ -419,17 +418,7 @@ class _Run:
     def _keep(self, path: Path, instance: Instance) -> None:
         """Keep the final maps beside the record, with where they come from."""
         found, record, problem = mapfile.read_map(path), self._record, instance.problem
-        origin = Origin(
-            solver=self._spec.solver,
-            kind=self._spec.kind,
-            plugin=str(self._entry.path) if self._entry.origin == "plugin" else "",
-            code=solver_code(self._entry),
-            version=__version__,
-            run=record.id,
-            source_shape=problem.source.shape,
-            target_shape=problem.target.shape,
-            classes=problem.classes,
-        )
+        origin = origin_of(self._entry, problem, run=record.id)
         record.map_digest = mapfile.write_map(
             self._store.map_path(record.id),
             origin=asdict(origin),

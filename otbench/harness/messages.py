@@ -24,7 +24,10 @@ class Planned(BaseModel):
     """One run of a job: its spec, and what the parent already knows of its record.
 
     Attributes:
+        solver: where the solver is.
+        task: where the task is.
         scored_by_task: whether the row is no method, but the task's own (`otbench.registration.register_task_row`).
+        packages: what it imports of packages that take long to load.
     """
 
     id: str
@@ -32,7 +35,10 @@ class Planned(BaseModel):
     label: str
     source: dict[str, str]
     command: str
+    solver: Entry
+    task: Entry
     scored_by_task: bool = False
+    packages: list[str] = []
 
     def blank(self) -> Record:
         """Return the record of this run before anything is known of it."""
@@ -54,7 +60,6 @@ class Job(BaseModel):
         runs: one run, or several closed-form baselines of one instance.
         folder: where records go.
         data_dir: the user's own data, if any.
-        plugins: files given by `--plugin`.
         shared_device: True if other runs may use the device at the same time.
         spool: folder for what the processes of this job hand each other; it exists, and is removed by the parent.
         until_step: where solvers stop, under the same budget; None = at its end.
@@ -64,7 +69,6 @@ class Job(BaseModel):
     runs: list[Planned]
     folder: Path
     data_dir: Path | None
-    plugins: list[Path]
     shared_device: bool
     spool: Path
     until_step: int | None = None
@@ -95,6 +99,7 @@ class Training(BaseModel):
     Attributes:
         spec: the run; the trainer reads the solver's side of it.
         entry: where the solver is.
+        task: where the task is, whose code is loaded only where the problem is made of it.
         problem: the file of the problem.
         maps: folder for the maps at each point of the curve.
         checkpoint: where to keep the state of an unfinished run; None = nowhere.
@@ -103,6 +108,7 @@ class Training(BaseModel):
 
     spec: RunSpec
     entry: Entry
+    task: Entry
     problem: Path
     maps: Path
     checkpoint: Path | None = None

@@ -16,12 +16,12 @@ from pathlib import Path
 from otbench.config import Config, Value, build_config, present_names
 from otbench.errors import PluginError, UsageError
 from otbench.files import file_digest
-from otbench.harness.identity import INPUT, code_of
+from otbench.harness.identity import INPUT, code_of, packages_of
 from otbench.harness.messages import Planned
 from otbench.harness.selection import Selection, as_grid, check_number, integers, parse
-from otbench.harness.syntax import digest
 from otbench.names import hint
 from otbench.plugins.registry import Entry, Registry
+from otbench.plugins.syntax import digest
 from otbench.records.record import RunSpec
 from otbench.registration import MAX_STEPS, PRESETS, Registration
 from otbench.task import Task
@@ -81,7 +81,7 @@ def make_plan(request: Request, registry: Registry) -> Plan:
         PluginError: a file asked for by name cannot be imported.
         DataError: a task's input is missing or wrong.
     """
-    _check_numbers(request)
+    check_numbers(request)
     notes = [f"{problem.where}: left out: {problem.reason}" for problem in registry.problems]
     seeds = integers(request.seeds, option="--seeds")
     tasks = parse(request.task, option="--task")
@@ -107,7 +107,7 @@ def make_plan(request: Request, registry: Registry) -> Plan:
             for solver in rows:
                 source = code_of(solver.entry, task_entry) | inputs
                 for typed in solver.grids:
-                    solver_config, steps = _solver_config(solver, typed, request)
+                    solver_config, steps = settings_of(solver.registration, typed, request)
                     for seed in seeds:
                         spec = RunSpec(
                             kind="baseline" if solver.registration.kind == "baseline" else "solver",
@@ -132,7 +132,10 @@ def make_plan(request: Request, registry: Registry) -> Plan:
                             label=label,
                             source=source,
                             command=command,
+                            solver=solver.entry,
+                            task=task_entry,
                             scored_by_task=solver.registration.scored_by_task,
+                            packages=packages_of(solver.entry, task_entry),
                         )
     has_full = all("full" in solver.registration.presets for solver in chosen if solver.registration.kind == "solver")
     return Plan(tuple(runs.values()), frozenset(closed_form), has_full, tuple(notes))
@@ -158,7 +161,15 @@ def plan_again(spec: RunSpec, registry: Registry, *, data_dir: Path | None) -> P
     again = spec.model_copy(update=values)
     run_id = again.run_id(source_hash(source), device_class)
     return Planned(
-        id=run_id, spec=again, label=spec.solver, source=source, command="", scored_by_task=row.scored_by_task
+        id=run_id,
+        spec=again,
+        label=spec.solver,
+        source=source,
+        command="",
+        solver=solver,
+        task=task_entry,
+        scored_by_task=row.scored_by_task,
+        packages=packages_of(solver, task_entry),
     )
 
 
@@ -179,7 +190,12 @@ def _check_size(runs: int) -> None:
         raise UsageError(f"the grid has more than {MAX_RUNS} runs; make it smaller")
 
 
-def _check_numbers(request: Request) -> None:
+def check_numbers(request: Request) -> None:
+    """Look at the numbers and the preset of `request`.
+
+    Raises:
+        UsageError: one is out of range, or there is no such preset.
+    """
     if request.preset not in PRESETS:
         raise UsageError(f"unknown preset '{request.preset}'{hint(request.preset, PRESETS, 'presets')}")
     for option, value, most in (
@@ -193,6 +209,11 @@ def _check_numbers(request: Request) -> None:
             raise UsageError(f"{option} {limit:g}: must be a positive number of seconds")
 
 
+def _check_preset(note: Registration, preset: str) -> None:
+    if note.kind == "solver" and preset not in note.presets:
+        raise UsageError(f"{note.name} declares no preset '{preset}'; it has: {', '.join(note.presets)}")
+
+
 def _chosen_solvers(request: Request, registry: Registry, notes: list[str]) -> list[_Solver]:
     """Return the solvers asked for, then the baselines that always stand beside them."""
     chosen: dict[str, _Solver] = {}
@@ -200,10 +221,7 @@ def _chosen_solvers(request: Request, registry: Registry, notes: list[str]) -> l
     def add(entry: Entry, typed: Sequence[Mapping[str, str]], *, required: bool) -> None:
         try:
             note = registry.load(entry)
-            if note.kind == "solver" and request.preset not in note.presets:
-                raise UsageError(
-                    f"{entry.name} declares no preset '{request.preset}'; it has: {', '.join(note.presets)}"
-                )
+            _check_preset(note, request.preset)
             typed = [present_names(note.config, point, owner=f"{entry.kind} {entry.name}") for point in typed]
         except (PluginError, UsageError) as error:
             if required:
@@ -254,17 +272,28 @@ def _task_class(note: Registration) -> type[Task[Config]]:
     return note.cls
 
 
-def _solver_config(solver: _Solver, typed: Mapping[str, str], request: Request) -> tuple[Config, int | None]:
+def settings_of(note: Registration, given: Mapping[str, Value], request: Request) -> tuple[Config, int | None]:
+    """Return the parameters of a solver or baseline, and its training length in steps; None = no such limit.
+
+    Args:
+        note: the solver or baseline.
+        given: parameters that the user sets, typed text or values.
+        request: for preset, steps and time limit.
+
+    Raises:
+        UsageError: it has no such preset or parameter, or a value is refused.
+        PluginError: its preset holds a grid.
+    """
+    owner = f"{note.kind} {note.name}"
+    _check_preset(note, request.preset)
     preset: dict[str, Value] = {}
-    for key, value in solver.registration.presets.get(request.preset, {}).items():
+    for key, value in note.presets.get(request.preset, {}).items():
         if isinstance(value, Sequence) and not isinstance(value, str):
-            raise PluginError(f"{solver.registration.name}: preset '{request.preset}' holds a list for '{key}'")
+            raise PluginError(f"{note.name}: preset '{request.preset}' holds a list for '{key}'")
         preset[key] = value
     steps = preset.pop("steps", None)
-    config = build_config(
-        solver.registration.config, preset | dict(typed), owner=f"{solver.registration.kind} {solver.registration.name}"
-    )
-    if solver.registration.kind == "baseline":
+    config = build_config(note.config, preset | present_names(note.config, given, owner=owner), owner=owner)
+    if note.kind == "baseline":
         return config, None
     if request.steps is not None:
         return config, request.steps

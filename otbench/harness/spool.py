@@ -9,7 +9,7 @@ import hashlib
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from otbench.errors import OtbenchError, PluginError
 from otbench.files import writing
+from otbench.plugins.registry import Entry, load_entry
 from otbench.problem import Problem
 
 
@@ -40,10 +41,15 @@ def write_problem(path: Path, problem: Problem, *, task: str) -> None:
             ) from error
 
 
-def read_problem(path: Path) -> Problem:
-    """Return the problem that `write_problem` wrote, its tensors on their device."""
+def read_problem(path: Path, task: Entry) -> Problem:
+    """Return the problem that `write_problem` wrote, its tensors on their device.
+
+    Args:
+        path: the file.
+        task: where its task is; it is imported only where the problem is made of its classes.
+    """
     with path.open("rb") as stream:
-        found = pickle.load(stream)
+        found = _Unpickler(stream, task).load()
     assert isinstance(found, Problem)
     return found
 
@@ -54,6 +60,19 @@ class _Pickler(pickle.Pickler):
         if type(thing) is Tensor:
             return _tensor, (thing.detach().cpu().numpy(), str(thing.device))
         return NotImplemented
+
+
+class _Unpickler(pickle.Unpickler):
+    """Finds classes of a file given by `--plugin`, too, which is no module that can be imported by its name."""
+
+    def __init__(self, stream: IO[bytes], task: Entry) -> None:
+        super().__init__(stream)
+        self._task = task
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == self._task.module:
+            load_entry(self._task)
+        return super().find_class(module, name)
 
 
 def _tensor(array: np.ndarray[Any, Any], device: str) -> Tensor:

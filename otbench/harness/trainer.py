@@ -82,7 +82,7 @@ class _Run:
             if device.type == "cuda":  # the first call makes the context, which is nobody's training time or memory
                 torch.zeros(1, device=device)
                 synchronize(device)
-            problem = read_problem(self.training.problem)
+            problem = read_problem(self.training.problem, self.training.task)
             row = load_entry(self.training.entry)
             assert issubclass(row.cls, Solver)
             train.seed_everything(spec.seed)
@@ -159,7 +159,7 @@ class _Run:
         self.say("point", kept=self._kept(solver, point, _name(point)), settings=self.settings)
 
     def _kept(self, solver: Solver[Config], point: CurvePoint, name: str) -> Kept:
-        maps = solver.transport()
+        maps: object = solver.transport()
         if not isinstance(maps, Transport):
             owner = self.training.entry.name
             raise PluginError(f"{owner}: transport() must return a Transport; it returned a {type(maps).__name__}")

@@ -143,7 +143,6 @@ class Verifier:
                 Plan((planned,), frozenset(), has_full=False),
                 Store(Path(folder)),
                 data_dir=self._data_dir,
-                plugins=self._registry.plugins,
                 # one step more: the last one of a run is scored in another way than those on the way
                 until_step=None if self._until is None else self._until + 1,
             )

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from otbench.cli import main
-from otbench.cli.common import default_out
 from otbench.errors import UsageError
+from otbench.files import results_folder
 from otbench.harness.plan import Plan, Request, make_plan
 from otbench.plugins.registry import Registry
 from otbench.records.record import Status
@@ -273,7 +273,7 @@ def test_a_file_may_give_one_seed_or_many(cli: Cli, toy: str, tmp_path: Path) ->
 
 
 def test_records_go_to_the_checkout_unless_said_otherwise(root: Path) -> None:
-    assert default_out() == root / "results" / "local"
+    assert results_folder() == root / "results" / "local"
 
 
 # ------------------------------------------------------------------------------------------------ runs, tables, exits

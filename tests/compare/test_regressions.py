@@ -52,7 +52,7 @@ def repeat(plugin: Path, folder: Path) -> list[Record]:
     request = Request(solvers="toyshift", task="toy", preset="smoke", seeds=SEEDS, device="cpu", threads=1)
     plan = make_plan(request, Registry([plugin]))
     only = tuple(run for run in plan.runs if run.spec.kind == "solver")
-    return execute(type(plan)(only, plan.closed_form, plan.has_full), Store(folder), plugins=[plugin]).records
+    return execute(type(plan)(only, plan.closed_form, plan.has_full), Store(folder)).records
 
 
 @pytest.mark.parametrize("plant", [name for name in PLANTS if name != "unchanged"])

@@ -1,57 +1,42 @@
-"""Evaluation of stochastic maps: single draws, and the mean over draws, each from the evaluation's own generator."""
+"""Evaluation of maps: single draws and the mean over draws, in pieces, and nothing of another form than promised."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from otbench import task
 from otbench.datasets.gaussian import Gaussian, GaussianConfig
 from otbench.errors import OtbenchError
 from otbench.harness.evaluate import DRAWS, apply_maps, score
-from otbench.problem import Batch, PoolMeasure, Problem, QuadraticCost
-from otbench.solver import Config, Context, Solver, StepInfo
+from otbench.problem import Batch
+from otbench.transport import Transport
 
 CPU = torch.device("cpu")
 
 
-class Noisy(Solver[Config]):
+class Noisy(Transport):
     """x plus standard normal noise."""
 
     stochastic = True
 
-    def step(self) -> StepInfo:
-        return StepInfo(0.0, done=True)
-
-    def forward_map(
-        self, x: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
         return x + torch.randn(x.shape, generator=generator, dtype=x.dtype)
-
-    def stored_modules(self) -> Mapping[str, nn.Module]:
-        return {}
-
-
-def noisy(problem: Problem) -> Noisy:
-    return Noisy(problem, Config(), Context(CPU, problem.dtype, torch.Generator().manual_seed(1), lambda: 1.0))
 
 
 def test_the_mean_over_draws_stands_beside_a_single_draw() -> None:
     x = torch.zeros(20_000, 2)
-    solver = noisy(Problem(PoolMeasure(x), PoolMeasure(x), QuadraticCost(), CPU, torch.float32))
-    before = solver.context.generator.get_state()
-    test = task.TestData(Batch(x), Batch(x))
-    found = apply_maps(solver, test, seed=5)
+    maps, test = Noisy(), task.TestData(Batch(x), Batch(x))
+    before = torch.get_rng_state()
+    found = apply_maps(maps, test, seed=5)
     assert found.forward_mean is not None
     assert abs(float(found.forward.var()) - 1) < 0.05
     assert abs(float(found.forward_mean.var()) * DRAWS - 1) < 0.05
-    assert torch.equal(found.forward, apply_maps(solver, test, seed=5).forward)
-    assert not torch.equal(found.forward, apply_maps(solver, test, seed=6).forward)
-    assert torch.equal(before, solver.context.generator.get_state())
-    alone = apply_maps(solver, test, seed=5, mean=False)
+    assert torch.equal(found.forward, apply_maps(maps, test, seed=5).forward)
+    assert not torch.equal(found.forward, apply_maps(maps, test, seed=6).forward)
+    assert torch.equal(before, torch.get_rng_state())
+    alone = apply_maps(maps, test, seed=5, mean=False)
     assert alone.forward_mean is None
     assert torch.equal(found.forward, alone.forward)
 
@@ -60,43 +45,31 @@ def test_points_are_mapped_in_pieces_by_their_size_and_in_order() -> None:
     """Images pass through many channels: a piece is bounded by coordinates, and by points."""
     sizes: list[int] = []
 
-    class Watched(Noisy):
-        stochastic = False
+    class Watched(Transport):
+        reads_label = True
 
-        def forward_map(
-            self, x: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
-        ) -> Tensor:
+        def forward(self, x: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
             sizes.append(len(x))
             return x if label is None else x + label.view(-1, 1, 1, 1)
 
     x, label = torch.arange(2500.0).view(-1, 1, 1, 1).expand(-1, 1, 32, 32), torch.arange(2500) % 2
-    side = PoolMeasure(x[:4])
-    solver = Watched(
-        Problem(side, side, QuadraticCost(), CPU, torch.float32),
-        Config(),
-        Context(CPU, torch.float32, torch.Generator(), lambda: 1.0),
-    )
-    moved = apply_maps(solver, task.TestData(Batch(x, label), Batch(x, label)), seed=0).forward
+    moved = apply_maps(Watched(), task.TestData(Batch(x, label), Batch(x, label)), seed=0).forward
     assert sizes == [1024, 1024, 452]
     assert torch.equal(moved, x + label.view(-1, 1, 1, 1))
 
 
-@pytest.mark.parametrize("name", ["backward_map", "log_prob"])
+@pytest.mark.parametrize("name", ["backward", "log_prob"])
 def test_backward_maps_and_densities_of_another_form_are_refused(name: str) -> None:
     class TwoWay(Noisy):
-        def backward_map(
-            self, y: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
-        ) -> Tensor:
-            return y[:, :1] if name == "backward_map" else y
+        def backward(self, y: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+            return y[:, :1] if name == "backward" else y
 
-        def log_prob(self, y: Tensor, label: Tensor | None = None) -> Tensor:
+        def log_prob(self, y: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
             return y[:, :1] if name == "log_prob" else y.double().sum(1)
 
     x = torch.zeros(30, 2)
-    problem = Problem(PoolMeasure(x), PoolMeasure(x), QuadraticCost(), CPU, torch.float32)
-    solver = TwoWay(problem, Config(), Context(CPU, torch.float32, torch.Generator(), lambda: 1.0))
     with pytest.raises(OtbenchError) as error:
-        apply_maps(solver, task.TestData(Batch(x), Batch(x)), seed=0)
+        apply_maps(TwoWay(), task.TestData(Batch(x), Batch(x)), seed=0)
     wanted = "(30,)" if name == "log_prob" else "(30, 2)"
     assert str(error.value) == (
         f"TwoWay: {name} must return shape {wanted}, float32, on cpu here; it returned shape (30, 1), float32, on cpu"
@@ -106,7 +79,7 @@ def test_backward_maps_and_densities_of_another_form_are_refused(name: str) -> N
 def test_the_gaussian_task_scores_both() -> None:
     instance = Gaussian(GaussianConfig(dim=2)).build(seed=100, device=CPU, dtype=torch.float64)
     assert instance.scores_mean
-    found = score(instance, apply_maps(noisy(instance.problem), instance.test, seed=5))
+    found = score(instance, apply_maps(Noisy(), instance.test, seed=5))
     trace = float(instance.facts["trace1"])
     identity = found["uvp_mean"] - 100 * 2 / DRAWS / trace
     assert abs(found["uvp_fwd"] - identity - 100 * 2 / trace) < 0.05 * found["uvp_fwd"]

@@ -34,7 +34,7 @@ def plan(solvers: str, **options: object) -> Plan:
 
 
 def run(folder: Path, solvers: str, *, force: bool = False, jobs: int = 1, **options: object) -> Outcome:
-    return execute(plan(solvers, **options), Store(folder), plugins=[TOY], force=force, jobs=jobs)
+    return execute(plan(solvers, **options), Store(folder), force=force, jobs=jobs)
 
 
 def by_solver(outcome: Outcome) -> dict[str, Record]:
@@ -123,7 +123,7 @@ def test_the_same_command_again_does_nothing_and_force_repeats_to_the_same_bits(
     assert forced.times != first.times
 
 
-def test_an_error_is_tried_again_and_a_killed_worker_leaves_a_row(
+def test_an_error_is_tried_again_and_a_killed_trainer_leaves_a_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TOY_KILLED", str(tmp_path / "killed"))
@@ -174,8 +174,8 @@ def program(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     process.wait()
 
 
-def workers_of(parent: int) -> list[int]:
-    """Return the process ids of the workers that `parent` started."""
+def guards_of(parent: int) -> list[int]:
+    """Return the process ids of the guards that `parent` started."""
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         try:
@@ -197,7 +197,7 @@ def alive(process: int) -> bool:
 def finish(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Record]:
     monkeypatch.setenv("TOY_NAP_SCALE", "0")
     made = plan("toyshift,toyshift[nap=0.5]", steps=100)
-    outcome = execute(made, Store(folder), plugins=[TOY])
+    outcome = execute(made, Store(folder))
     assert all(record.status is Status.OK for record in outcome.records)
     return {record.label: record for record in outcome.records}
 
@@ -218,12 +218,12 @@ def test_ctrl_c_keeps_what_is_finished_prints_it_and_goes_on_from_there(
     assert not list((tmp_path / "out" / "checkpoints").glob("*.pt"))
 
 
-def test_kill_9_of_the_parent_ends_the_worker_and_loses_no_record(
+def test_kill_9_of_the_parent_ends_the_runs_and_loses_no_record(
     program: subprocess.Popen[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {path: path.read_bytes() for path in (tmp_path / "out").glob("*.json")}
     assert before
-    started = workers_of(program.pid)
+    started = guards_of(program.pid)
     assert started
     program.kill()
     program.communicate()
@@ -240,7 +240,7 @@ def test_a_truncated_record_is_passed_over_and_its_run_done_again(alone: tuple[P
     folder, first = alone
     store = Store(tmp_path)
     store.path(first.id).write_text(Store(folder).path(first.id).read_text()[:200])
-    outcome = execute(plan("toyshift", steps=50), store, plugins=[TOY])
+    outcome = execute(plan("toyshift", steps=50), store)
     assert by_solver(outcome)["toyshift"].metrics == first.metrics
     assert any(first.id in note for note in store.passed_over)
 
@@ -288,7 +288,7 @@ def test_a_full_disk_is_one_message_and_loses_no_record(
 def test_a_folder_that_goes_away_during_a_run_is_one_message(
     tmp_path: Path, cli: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The worker cannot write its record: the folder is replaced by a file while it trains."""
+    """The judge cannot write its record: the folder is replaced by a file while it trains."""
     out, started = tmp_path / "out", tmp_path / "started"
     monkeypatch.setenv("TOY_STARTED", str(started))
 

@@ -12,8 +12,8 @@ import pytest
 
 from otbench.harness.identity import BEYOND, Standing, code_hash, code_of, modules_of, standing
 from otbench.harness.plan import Request, make_plan
-from otbench.harness.syntax import imported
 from otbench.plugins.registry import Entry, Registry
+from otbench.plugins.syntax import imported
 from otbench.records.record import Record, RunSpec, Status
 from otbench.records.verified import Outcome, Verification
 
@@ -60,7 +60,14 @@ def test_comments_layout_and_docstrings_change_no_run(package: Path) -> None:
     [
         ("harness/train.py", RUNS),
         ("harness/evaluate.py", RUNS),
-        ("harness/worker.py", RUNS),
+        ("harness/judge.py", RUNS),
+        ("harness/trainer.py", RUNS),
+        ("harness/applier.py", RUNS),
+        ("harness/images.py", RUNS),
+        ("harness/spool.py", RUNS),
+        ("transport.py", RUNS),
+        ("harness/guard.py", []),
+        ("harness/execute.py", []),
         ("harness/measure.py", RUNS),
         ("problem.py", RUNS),
         ("samplers.py", RUNS[:2] + RUNS[3:]),
@@ -90,7 +97,7 @@ def test_who_is_hit_by_a_change(package: Path, file: str, runs: list[tuple[str, 
 
 def test_all_that_is_really_imported_is_in_the_identity(root: Path) -> None:
     program = (
-        "import sys, otbench.harness.worker, otbench.harness.train, otbench.harness.evaluate, otbench.solvers.gnot, "
+        "import sys, otbench.harness.judge, otbench.harness.trainer, otbench.harness.applier, otbench.solvers.gnot, "
         "otbench.datasets.mnist; print(*(f'{name}={module.__file__}' for name, module in sys.modules.items() "
         "if name.startswith('otbench') and getattr(module, '__file__', None)))"
     )

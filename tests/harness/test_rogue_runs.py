@@ -12,7 +12,7 @@ import torch
 
 from otbench.config import build_config
 from otbench.errors import OtbenchError
-from otbench.harness.evaluate import apply_maps, time_inference
+from otbench.harness.evaluate import Applier, apply_maps
 from otbench.harness.execute import execute
 from otbench.harness.plan import Request, make_plan
 from otbench.plugins.registry import Registry
@@ -40,7 +40,7 @@ class Ran:
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    """All in one plan, which none of them may end; most of them only wait for the import of torch."""
+    """All in one plan, which none of them may end."""
     folder = tmp_path_factory.mktemp("rogue")
     (folder / "started").mkdir()
     solvers = f"rogue[how={'|'.join(HOWS)},nap=0.1],rogue[how=clock|slowclock,nap=1.0]"
@@ -50,7 +50,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ROGUE_FOLDER", str(folder / "started"))
         patch.setattr("otbench.harness.execute.STOP_SECONDS", 2.0)
-        outcome = execute(made, Store(folder / "out"), plugins=PLUGINS, jobs=3)
+        outcome = execute(made, Store(folder / "out"), jobs=3)
     assert len(outcome.records) == len(made.runs) == len(HOWS) + 2
     rows = {str(record.spec.solver_config["how"]): record for record in outcome.records}
     return Ran(folder / "out", rows, [int(path.name) for path in (folder / "started").iterdir()])
@@ -68,7 +68,9 @@ def test_exit_codes_of_a_plugin_are_quoted_and_end_no_plan(ran: Ran) -> None:
     for how in ("exit3", "exit4"):
         record = ran.rows[how]
         assert record.status is Status.ERROR
-        assert record.reason == f"the worker ended with code {how[4:]} and no record"
+        assert record.reason == f"the process of training ended with code {how[4:]} and no result"
+        assert [point.step for point in record.curve] == [0, 1]
+        assert record.start == {"error_fwd": pytest.approx(1.0)}
         assert Store(ran.folder).read(record.id) == record
 
 
@@ -152,17 +154,21 @@ def test_maps_of_another_form_are_refused(how: str, found: str) -> None:
     rogue = registry.load(registry.find("rogue", "solver"))
     context = Context(torch.device("cpu"), torch.float32, torch.Generator(), lambda: 0.0)
     solver = rogue.cls(instance.problem, build_config(rogue.config, {"how": how}, owner="solver rogue"), context)
-    for use in (apply_maps, time_inference):
+    maps = solver.transport()
+    for use in (
+        lambda: apply_maps(maps, instance.test, seed=0, owner="rogue"),
+        lambda: Applier(maps, "rogue", 0).seconds("forward", instance.test.source),
+    ):
         with pytest.raises(OtbenchError) as error:
-            use(solver, instance.test, seed=0)
+            use()
         wanted = "shape (100, 2), float32, on cpu"
-        assert str(error.value) == f"rogue: forward_map must return {wanted} here; it returned {found}"
+        assert str(error.value) == f"rogue: forward must return {wanted} here; it returned {found}"
 
 
 def test_a_map_of_another_form_is_an_error_row(ran: Ran) -> None:
     record = ran.rows["column"]
     assert record.status is Status.ERROR
-    assert "rogue: forward_map must return shape" in record.reason
+    assert "rogue: forward must return shape" in record.reason
     assert record.metrics == {}
 
 
@@ -175,7 +181,9 @@ def test_a_patched_clock_changes_no_time_and_times_that_do_not_add_up_are_refuse
     assert times.train_s + times.warmup_s >= 5.0
     assert account.wall_s is not None
     assert account.cpu_s is not None
-    assert account.wall_s - account.startup_s >= times.total_s - 0.1 >= 4.9
+    assert account.trainer_s is not None
+    assert account.wall_s - account.startup_s >= account.trainer_s >= 4.9
+    assert account.wall_s - account.startup_s >= times.total_s - 0.1
     assert account.cpu_s > 0
     assert rows["slowclock"].status is Status.ERROR
     assert "its clock cannot be believed: it reports" in rows["slowclock"].reason
@@ -186,10 +194,10 @@ def test_a_run_until_a_step_has_that_point_and_leaves_no_checkpoint(tmp_path: Pa
     store = Store(tmp_path / "cut")
     made = make_plan(Request(solvers="toyshift", task="toy", device="cpu", threads=1, steps=40), Registry(PLUGINS))
     made = replace(made, runs=tuple(one for one in made.runs if one.spec.kind == "solver"))
-    (whole,) = execute(made, Store(tmp_path / "whole"), plugins=PLUGINS).records
+    (whole,) = execute(made, Store(tmp_path / "whole")).records
     store.checkpoint(whole.id).parent.mkdir(parents=True)
     store.checkpoint(whole.id).write_bytes(b"of the whole run")
-    (part,) = execute(made, store, plugins=PLUGINS, until_step=12).records
+    (part,) = execute(made, store, until_step=12).records
     assert part.status is Status.OK
     assert part.id == whole.id
     assert part.counts.steps == part.curve[-1].step == 12

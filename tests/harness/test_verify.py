@@ -33,7 +33,7 @@ def made(toy: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Reco
     request = Request(solvers="toyshift", task="toy", device="cpu", threads=1, steps=20, seeds="0-1")
     plans = [make_plan(request, registry), make_plan(replace(request, seeds="0", time_limit=60.0), registry)]
     runs = tuple(run for plan in plans for run in plan.runs if run.spec.kind == "solver")
-    done = execute(replace(plans[0], runs=runs), Store(folder), plugins=[Path(toy)], jobs=2).records
+    done = execute(replace(plans[0], runs=runs), Store(folder), jobs=2).records
     assert [record.status for record in done] == [Status.OK] * 3
     return folder, {"timed" if record.spec.time_limit else str(record.spec.seed): record for record in done}
 

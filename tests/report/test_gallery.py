@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import errno
-import io
 import json
 import math
 import os
 import re
-import threading
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,8 +19,10 @@ from hypothesis import strategies as st
 
 from otbench.compare.accept import accept
 from otbench.errors import DataError, StoreError
-from otbench.harness.worker import Job, Planned, _Run
+from otbench.harness.judge import work
+from otbench.harness.messages import Job, Planned
 from otbench.picture import MAX_BYTES, POINTS, Picture
+from otbench.plugins.registry import Registry
 from otbench.records.record import PictureInfo, Record, RunSpec, Status
 from otbench.records.store import Store, read_pictures
 from otbench.report.build import build
@@ -31,6 +32,7 @@ from otbench.report.files import Slugs
 from otbench.report.rows import Section, sections
 from otbench.report.tables import families, tables
 
+from ..helpers.in_this_process import InThisProcess
 from ..helpers.picture_records import KINDS, ROWS, confusion, fill, moons
 from ..helpers.report_records import HOSTILE, record, spec
 
@@ -227,20 +229,33 @@ def test_a_record_that_names_thousands_of_arrays_is_refused(tmp_path: Path) -> N
 # ------------------------------------------------------------------------------------------------------------ the runs
 
 
-def work(folder: Path, *mistakes: bool) -> None:
-    """Do the task `drawn` as a worker does, without a process of its own and without baselines."""
+def run(folder: Path, *mistakes: bool) -> None:
+    """Do the task `drawn`, all roles in this process, without baselines."""
+    registry = Registry([DRAWN])
+    solver, task = registry.find("stay"), registry.find("drawn")
     for mistake in mistakes:
         values = spec("stay", 0, 0, task="drawn", task_config={"mistake": mistake}, steps=1, preset="smoke")
-        run = Planned(id=f"run-{mistake}", spec=RunSpec.model_validate(values), label="stay", source={}, command="")
-        job = Job(runs=[run], folder=folder, data_dir=None, plugins=[DRAWN], shared_device=False)
-        _Run(job, run, io.StringIO(), threading.Event()).execute()
+        planned = Planned(
+            id=f"run-{mistake}",
+            spec=RunSpec.model_validate(values),
+            label="stay",
+            source={},
+            command="",
+            solver=solver,
+            task=task,
+        )
+        spool = folder / "spool"
+        spool.mkdir()
+        job = Job(runs=[planned], folder=folder, data_dir=None, shared_device=False, spool=spool)
+        work(job, InThisProcess(), lambda event: None)
+        shutil.rmtree(spool)
 
 
 def test_a_run_keeps_its_pictures_and_a_failure_of_them_costs_no_number(tmp_path: Path) -> None:
     store = Store(tmp_path)
     tmp_path.joinpath("run-True.npz").write_bytes(b"of an older run")
     tmp_path.joinpath("run-False.npz").write_bytes(b"torn")
-    work(tmp_path, False, True)
+    run(tmp_path, False, True)
     good, bad = store.all()
     assert (good.status, bad.status) == (Status.OK, Status.OK)
     assert (good.reads_label, good.stderr, [info.arrays for info in good.pictures]) == (True, "", [["data", "mapped"]])

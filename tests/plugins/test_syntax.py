@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from otbench.harness.syntax import code_digest, imported
+from otbench.plugins.syntax import code_digest, imported
 
 SAMPLE = Path(__file__).parents[1] / "helpers" / "every_construct.txt"
 GOLDEN = "32dd39811f24d165"
@@ -18,7 +18,7 @@ OTHERS = [version for version in ("python3.12", "python3.13", "python3.14") if n
 PROGRAM = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from otbench.harness.syntax import code_digest
+from otbench.plugins.syntax import code_digest
 print(*(code_digest(open(path, "rb").read()) for path in sys.argv[2:]))
 """
 

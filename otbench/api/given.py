@@ -1,0 +1,221 @@
+"""What a user of the Python interface gives: arrays, labels, devices, numbers; checked, with one sentence if wrong."""
+
+from __future__ import annotations
+
+import functools
+import re
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from otbench.errors import OtbenchError, OtbenchWarning, UsageError
+from otbench.files import typed_path
+
+PathLike: TypeAlias = str | Path
+"""A path, as text or as an object."""
+Points: TypeAlias = ArrayLike | Tensor
+"""Points or labels, one a row."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def public(function: Callable[P, R]) -> Callable[P, R]:
+    """Let a function raise the program's errors with its arguments called as in Python: `time_limit`, not an option."""
+
+    @functools.wraps(function)
+    def called(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except OtbenchError as error:
+            said = str(error)
+            plain = re.sub(r"^--([a-z]+(?:-[a-z]+)*)", lambda found: found[1].replace("-", "_"), said)
+            if plain == said:
+                raise
+            raise type(error)(plain) from error.__cause__
+
+    return called
+
+
+def warn(lines: Iterable[str]) -> None:
+    """Say `lines` to the caller of a public function."""
+    for line in lines:
+        warnings.warn(line, OtbenchWarning, stacklevel=4)  # this function, the public one, its wrapper
+
+
+def points(name: str, value: Points) -> Tensor:
+    """Return a copy of points as a tensor, shape (n, *shape), in the type and on the device that they came in.
+
+    Raises:
+        UsageError: they are no array of finite numbers with at least two rows.
+    """
+    form = f"{name} must be an array of numbers, one point a row, shape (n, *shape)"
+    try:
+        found = value.detach().clone() if isinstance(value, Tensor) else torch.from_numpy(_native(value))
+    except (ValueError, TypeError):
+        raise UsageError(form) from None
+    if found.is_complex() or found.ndim < 2 or not found[:1].numel():
+        raise UsageError(f"{form}; its shape is {tuple(found.shape)}" if not found.is_complex() else form)
+    if len(found) < 2:
+        raise UsageError(f"{name} holds one point; two are the least")
+    if not bool(found.isfinite().all()):
+        raise UsageError(f"{name} must hold finite numbers; there is a NaN or an infinity among them")
+    return found
+
+
+def labels(name: str, value: Points | None, count: int) -> Tensor | None:
+    """Return the classes of `count` points as a tensor, shape (count,), int64; None if none are given.
+
+    Raises:
+        UsageError: they are no whole numbers from -1 up, one for each point.
+    """
+    if value is None:
+        return None
+    form = f"{name} must hold one whole number for each of {count} points: its class, 0, 1, ..., or -1 for none"
+    try:
+        found = value.detach().clone() if isinstance(value, Tensor) else torch.from_numpy(_native(value))
+    except (ValueError, TypeError):
+        raise UsageError(form) from None
+    whole = not (found.is_floating_point() or found.is_complex() or found.dtype is torch.bool)
+    if not whole or found.shape != (count,) or int(found.min()) < -1 or int(found.max()) >= count:
+        raise UsageError(form)
+    return found.long()
+
+
+def device_of(value: str | torch.device, *near: Tensor) -> torch.device:
+    """Return a device by name; `auto` is that of a tensor `near` on a GPU, else the first GPU, else the CPU.
+
+    Raises:
+        UsageError: it is not of a known kind, or not there.
+    """
+    text = str(value)
+    if not re.fullmatch("auto|cpu|cuda(:[0-9]{1,3})?", text):
+        raise UsageError(f"--device {text[:40]!r}: use cpu, cuda, cuda:N or auto")
+    if text == "cpu":
+        return torch.device("cpu")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if text == "auto":
+        beside = next((tensor.device for tensor in near if tensor.device.type == "cuda"), None)
+        return beside or torch.device("cuda:0" if count else "cpu")
+    number = int(text[5:]) if ":" in text else 0
+    if number >= count:
+        have = f"this machine has {count} GPU(s)" if count else "no CUDA GPU can be used here"
+        raise UsageError(f"--device {text}: {have}; use cpu, or install a driver and a CUDA build of torch")
+    return torch.device("cuda", number)
+
+
+def dtype_of(value: object) -> torch.dtype:
+    """Return a floating type of torch, given as its own or NumPy's type, or by name.
+
+    Raises:
+        UsageError: it is not single or double precision.
+    """
+    known = {"float32": torch.float32, "float64": torch.float64}
+    try:
+        name = (
+            str(value).removeprefix("torch.") if isinstance(value, torch.dtype) else np.dtype(cast("Any", value)).name
+        )
+    except TypeError:
+        name = ""
+    if name not in known:
+        raise UsageError(f"--dtype {str(value)[:40]!r}: use float32 or float64")
+    return known[name]
+
+
+def text(name: str, value: object) -> str:
+    """Return `value`, which must be text.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if not isinstance(value, str):
+        raise UsageError(f"--{name}: must be text, not {_kind(value)}")
+    return value
+
+
+def listed(name: str, value: object) -> str:
+    """Return a text, a number or a list of these as the command line has it, separated by commas.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    items = [value] if isinstance(value, (str, int, np.integer)) else value
+    if not isinstance(items, Iterable) or isinstance(items, (bytes, dict)):
+        raise UsageError(f"--{name}: must be text, a number or a list of them, not {_kind(value)}")
+    found = list(items)
+    for item in found:
+        if not isinstance(item, (str, int, np.integer)) or isinstance(item, bool):
+            raise UsageError(f"--{name}: must be text, a number or a list of them, not a list with {_kind(item)}")
+    return ",".join(map(str, found))
+
+
+def number(name: str, value: object) -> float | None:
+    """Return `value` if it is a number or None.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    if value is None or (isinstance(value, (int, float, np.number)) and not isinstance(value, bool)):
+        return None if value is None else float(value)
+    raise UsageError(f"--{name}: must be a number, not {_kind(value)}")
+
+
+def whole(name: str, value: object) -> int | None:
+    """Return `value` if it is a whole number or None.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    if value is None or (isinstance(value, (int, np.integer)) and not isinstance(value, bool)):
+        return None if value is None else int(value)
+    raise UsageError(f"--{name}: must be a whole number, not {_kind(value)}")
+
+
+def path_of(name: str, value: object, *, folder: bool = False) -> Path:
+    """Return a path given as text or as an object.
+
+    Raises:
+        UsageError: it is none, or not the `folder` that is asked for.
+    """
+    if not isinstance(value, (str, Path)):
+        raise UsageError(f"{name}: must be a path, not {_kind(value)}")
+    return typed_path(str(value), name, folder=folder)
+
+
+def plugin_files(value: PathLike | Sequence[PathLike]) -> list[Path]:
+    """Return the files of `plugins`.
+
+    Raises:
+        UsageError: they are no paths.
+    """
+    files = [value] if isinstance(value, (str, Path)) else value
+    if not isinstance(files, Sequence):
+        raise UsageError(f"plugins: must be a list of paths, not {_kind(files)}")
+    return [path_of("plugins", path) for path in files]
+
+
+def plain_value(value: Any) -> Any:
+    """Return the value of a parameter without the types of NumPy and torch around it."""
+    return value.item() if isinstance(value, (np.generic, Tensor)) and value.ndim == 0 else value
+
+
+def _native(value: ArrayLike) -> np.ndarray[Any, Any]:
+    """Return a copy of an array of numbers in this machine's byte order.
+
+    Raises:
+        ValueError: it holds something else, or rows of several lengths.
+    """
+    found = np.asarray(value)
+    if found.dtype.kind not in "fiub":
+        raise ValueError
+    return found.astype(found.dtype.newbyteorder("="), order="C", copy=True)
+
+
+def _kind(value: object) -> str:
+    return f"a {type(value).__name__}"

@@ -1,0 +1,117 @@
+"""Maps applied from file to file, a chunk at a time: the files may be larger than the memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from otbench.data.arrays import map_npy
+from otbench.errors import DataError, OtbenchError, UsageError
+from otbench.files import shown, writing, written
+from otbench.names import plain
+from otbench.transport import Transport, rows_at_a_time
+
+
+def apply_file(
+    transport: Transport,
+    source: Path,
+    result: Path,
+    *,
+    backward: bool = False,
+    label: Path | None = None,
+    seed: int = 0,
+    listen: Callable[[int, int], None] = lambda done, count: None,
+) -> int:
+    """Write the images of the points in one .npy file to another; return how many there are.
+
+    They are, bit for bit, what `transport.forward` makes of all points at once with a generator of this seed.
+
+    Args:
+        transport: the maps.
+        source: the points, shape (n, *shape).
+        result: where their images go: the same shape, and the same floating type (that of the map for whole numbers).
+        backward: whether they go back.
+        label: their classes, shape (n,), for maps that go class by class.
+        seed: of maps that draw noise.
+        listen: told how many of how many points are done.
+
+    Raises:
+        UsageError: the map does not take these points, or the result would overwrite what it is made of.
+        DataError: a file cannot be read as an array of numbers.
+        StoreError: the result cannot be written.
+        OtbenchError: the map fails.
+    """
+    method = "backward" if backward else "forward"
+    if backward and not transport.two_way:
+        who = "this map" if transport.origin is None else f"the map of {transport.origin.solver}"
+        raise UsageError(f"--backward: {who} goes forward only")
+    points = map_npy(source)
+    if points.ndim == 0:
+        raise DataError(f"{shown(source)}: holds a single number; points have the shape (n, *shape)")
+    classes = None
+    if transport.reads_label:
+        if label is None:
+            raise UsageError("this map goes class by class: give the class of each point, --labels FILE.npy")
+        classes = _classes(label, len(points))
+    _check_result(result, source, label)
+    generator = torch.Generator(transport.device).manual_seed(seed)
+    size = rows_at_a_time(points.shape[1:])
+    form: tuple[object, ...] = ()
+    with writing(result):
+        result.parent.mkdir(parents=True, exist_ok=True)
+        with written(result) as file:
+            for begin in range(0, max(1, len(points)), size):  # once where there is no point: that has its type, too
+                rows = slice(begin, begin + size)
+                image = _image(transport, method, points[rows], None if classes is None else classes[rows], generator)
+                if begin == 0:
+                    form = image.dtype, image.shape[1:]
+                    head = {"descr": np.lib.format.dtype_to_descr(image.dtype), "fortran_order": False}
+                    np.lib.format.write_array_header_1_0(file, head | {"shape": (len(points), *image.shape[1:])})
+                if form != (image.dtype, image.shape[1:]) or len(image) != len(points[rows]):
+                    raise OtbenchError(f"{method} failed: its images have the shape {image.shape} at point {begin}")
+                file.write(image.tobytes())
+                listen(min(begin + size, len(points)), len(points))
+    return len(points)
+
+
+def _check_result(result: Path, *read: Path | None) -> None:
+    """Refuse to write over what is read, or what is no file.
+
+    Raises:
+        UsageError: that was asked for.
+    """
+    try:
+        if result.exists() and not result.is_file():
+            raise UsageError(f"--output {shown(result)}: is not a regular file; name a new one")
+        if result.exists() and any(path is not None and path.samefile(result) for path in read):
+            raise UsageError(f"--output {shown(result)}: is a file that is read; choose another name")
+    except OSError:  # no permission to look: writing says so
+        return
+
+
+def _image(
+    transport: Transport, method: str, points: NDArray[Any], label: NDArray[Any] | None, generator: torch.Generator
+) -> NDArray[Any]:
+    x = points.astype(points.dtype.newbyteorder("="))  # a copy, out of the file
+    try:
+        found = getattr(transport, method)(x, label, generator)
+    except OtbenchError:
+        raise
+    except Exception as error:  # what the code of a solver raises where a file does not quite fit it
+        raise OtbenchError(f"{method} failed: {type(error).__name__}: {plain(str(error))}") from error
+    return cast("NDArray[Any]", found)
+
+
+def _classes(path: Path, count: int) -> NDArray[Any]:
+    found = map_npy(path)
+    if found.dtype.kind not in "iu" or found.shape != (count,):
+        raise UsageError(
+            f"--labels {shown(path)}: must hold one whole number for each of {count} points, shape ({count},), not "
+            f"{found.dtype} of shape {found.shape}"
+        )
+    return np.asarray(found, dtype=np.int64)
