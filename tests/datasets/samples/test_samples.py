@@ -168,7 +168,7 @@ def test_without_truth_distances_tell_bad_maps_from_good_ones(tmp_path: Path) ->
     def exact(x: Array) -> Array:
         return np.exp(x) + 2 * x  # monotone by coordinate, hence optimal
 
-    instance = build(task(tmp_path, random(5000, 2), exact(random(5000, 2, seed=1))))
+    instance = build(task(tmp_path, random(3000, 2), exact(random(3000, 2, seed=1))))
     best = instance.score(Outputs(torch.from_numpy(exact(instance.test.source.x.double().numpy())).float()))
     copies = scores(Copies, instance)
     for control in (Identity, Constant, Linear):
@@ -177,7 +177,7 @@ def test_without_truth_distances_tell_bad_maps_from_good_ones(tmp_path: Path) ->
     assert not apart(copies, best)
     assert best["novelty"] == pytest.approx(1, abs=0.2)
     assert copies["novelty"] == 0
-    assert best["cost_gap"] < 5 < copies["cost_gap"]
+    assert best["cost_gap"] < 10 < copies["cost_gap"]
     assert "uvp_fwd" not in best
     assert set(best) | set(copies) <= {metric.name for metric in Samples.metrics}
 
@@ -228,18 +228,17 @@ def test_the_identity_does_nothing_in_the_units_of_the_user(tmp_path: Path) -> N
     assert torch.equal(trained(Identity, instance)(x), x)
 
 
-def test_from_two_tables_to_records_of_maps_in_the_users_units(
-    tmp_path: Path, run_cli: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_from_two_tables_to_records_of_maps_in_the_users_units(tmp_path: Path, run_cli: Cli) -> None:
     for name, array in (("x", random(200, 3)), ("y", 100 + 2 * random(200, 3, seed=1))):
         np.savetxt(tmp_path / f"{name}.csv", array, delimiter=",", header="a,b,c", comments="")
-    words = ("--solvers", "fixedpoint", "--task", "samples[source=x.csv,target=y.csv]", "--steps", "3")
-    code, out, err = run_cli(*words, "--device", "cpu", "--threads", "1", "--out", "out", cwd=tmp_path)
+    words = ("--solvers", "linear", "--task", "samples[source=x.csv,target=y.csv]", "--device", "cpu", "--threads", "1")
+    code, out, err = run_cli(*words, "--out", "out", cwd=tmp_path)
     assert code == 0, out + err
     records = {record.spec.solver: record for record in Store(tmp_path / "out").all()}
-    assert set(records) == {"identity", "constant", "linear", "copies", "fixedpoint"}
+    assert set(records) == {"identity", "constant", "linear", "copies"}
     assert all(record.status == "ok" for record in records.values())
     assert records["identity"].metrics["cost"] == 0
     assert records["constant"].metrics["cost"] == pytest.approx(3 * 100**2 / 2, rel=0.1)
-    assert records["fixedpoint"].metrics["cost"] == pytest.approx(3 * 100**2 / 2, rel=0.1)  # one shift, learnt at once
+    assert records["linear"].metrics["mmd_low_fwd"] < 0 < records["linear"].metrics["mmd_high_fwd"]
+    assert records["copies"].keeps_rows == 2 * records["copies"].facts["source_training_rows"]  # type: ignore[operator]
     assert "copies: training rows drawn at random" in " ".join(out.split())
