@@ -285,7 +285,7 @@ def _points(transport: Transport, name: str, x: Tensor | Array) -> Tensor:
             x = np.asarray(x)
             if x.dtype.kind not in "fiub":
                 raise ValueError  # objects, text, complex numbers
-            x = torch.from_numpy(np.ascontiguousarray(x))
+            x = torch.from_numpy(np.ascontiguousarray(x, x.dtype.newbyteorder("=")))
         except (ValueError, TypeError):
             raise UsageError(f"{name}: points must be an array of numbers, shape (n, *shape)") from None
     elif x.is_complex():
@@ -329,7 +329,7 @@ def _like(x: Any, image: Tensor) -> Any:
     if isinstance(x, Tensor):
         return image.to(x.device, x.dtype if x.is_floating_point() else image.dtype)
     kind, found = np.asarray(x).dtype, image.cpu().numpy()
-    return found.astype(kind, copy=False) if kind.kind == "f" else found
+    return found.astype(kind.newbyteorder("="), copy=False) if kind.kind == "f" else found
 
 
 class Standardised(Transport):

@@ -59,6 +59,9 @@ def add_commands(add: AddCommand) -> None:
         parser.add_argument(f"--{name}", metavar=metavar, type=kind, help=text)
     parser.add_argument("--config", metavar="FILE", help="TOML file with any of these options; the command line wins")
     parser.add_argument("--force", action="store_true", help="repeat runs that are already recorded")
+    parser.add_argument(
+        "--keep-maps", action="store_true", help="leave the trained maps beside the records (for `apply`)"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the planned runs and what they will cost")
 
 
@@ -74,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
     plan = make_plan(request, registry)
     warn(plan.notes)
     if options.dry_run:
-        return _dry_run(plan, store, request, registry)
+        return _dry_run(plan, store, request, registry, keep_maps=options.keep_maps)
     store.prepare()
     return _execute(plan, store, request, options)
 
@@ -84,7 +87,7 @@ def _execute(plan: Plan, store: Store, request: Request, options: argparse.Names
     from otbench.harness.execute import execute, settled
     from otbench.records.record import Status
 
-    have = {} if options.force else settled(plan, store)
+    have = {} if options.force else settled(plan, store, keep_maps=options.keep_maps)
     waiting = [run for run in plan.runs if run.id not in have]
     known = f", {len(have)} already recorded (--force repeats them)" if have else ""
     say(f"{len(waiting)} run{'' if len(waiting) == 1 else 's'} to do{known}; records in {store.folder}")
@@ -96,6 +99,7 @@ def _execute(plan: Plan, store: Store, request: Request, options: argparse.Names
             force=options.force,
             data_dir=request.data_dir,
             listen=display.show,
+            keep_maps=options.keep_maps,
         )
     warn(store.passed_over)
     print_records(outcome.records, full_command=_full_command(plan, request, options))
@@ -172,7 +176,7 @@ def _full_command(plan: Plan, request: Request, options: argparse.Namespace) -> 
     return shlex.join(words)
 
 
-def _dry_run(plan: Plan, store: Store, request: Request, registry: Registry) -> int:
+def _dry_run(plan: Plan, store: Store, request: Request, registry: Registry, *, keep_maps: bool) -> int:
     from datetime import datetime, timedelta
 
     from rich.text import Text
@@ -180,7 +184,8 @@ def _dry_run(plan: Plan, store: Store, request: Request, registry: Registry) -> 
     from otbench.cli.estimate import estimates, recorded, refusals
     from otbench.harness.execute import settled
 
-    have = settled(plan, store) if store.folder.is_dir() else {}
+    recorded_runs = settled(plan, store) if store.folder.is_dir() else {}
+    have = settled(plan, store, keep_maps=keep_maps) if recorded_runs else {}
     known = estimates(plan.runs, recorded([store.folder, results_folder().parent / "reference"]))
     waiting = [run for run in plan.runs if run.id not in have]
     refused = refusals(waiting, registry, request.data_dir)
@@ -200,6 +205,8 @@ def _dry_run(plan: Plan, store: Store, request: Request, registry: Registry) -> 
             cost, unknown = f"not known, at most {spec.hard_limit:g} s", unknown + 1
         else:
             cost, total = f"{'about' if same else 'roughly'} {seconds:.0f} s", total + seconds
+        if run.id in recorded_runs and run.id not in have:
+            cost = f"recorded without its maps, repeated to keep them: {cost}"
         config = ",".join(f"{key}={value}" for key, value in spec.task_config.items() if value is not None)
         table.add_row(Text(run.label), Text(f"{spec.task}[{config}]"), str(spec.seed), budget, Text(cost))
     console().print(table)

@@ -2,7 +2,7 @@
 
 Runs a solver through the contract on a tiny problem and says in words what does not hold: construction, shapes,
 device, dtype, kept files, gradients, determinism, bit-equal resume, evaluation without side effects, no access to
-truth, and one short run. A solver that defines `build_potential` and `exact_potential(matrix, shift)` (the potential
+truth, to tasks or to files, and one short run. A solver that defines `build_potential` and `exact_potential(matrix, shift)` (the potential
 whose map is x -> x + matrix x + shift) also gets that one put in.
 """
 
@@ -28,6 +28,7 @@ from torch import Tensor
 from otbench.config import Config, build_config
 from otbench.errors import PluginError
 from otbench.mapfile import ENDING, read_map
+from otbench.plugins.audit import task_imports, watched
 from otbench.plugins.registry import located
 from otbench.problem import Batch, PoolMeasure, Problem, QuadraticCost
 from otbench.registration import Registration
@@ -398,6 +399,22 @@ def _short_run(kit: _Kit) -> str:
     return verdict
 
 
+def _nothing_else(kit: _Kit) -> str:
+    plugin = Path(inspect.getsourcefile(kit.registration.cls) or "")
+    named = task_imports(plugin) if plugin.is_file() else []
+    _require(not named, f"imports {', '.join(named)}: a solver has no business with tasks")
+    with watched(plugin) as found:
+        solver = kit.solver(kit.problem())
+        for _ in range(STEPS):
+            if solver.step().done:
+                break
+        for name in _maps(maps := solver.transport()):
+            kit.mapped(maps, kit.points(), by=name)
+    shown = sorted(found)[:3] + ([f"and {len(found) - 3} more"] if len(found) > 3 else [])
+    _require(not found, f"{'; '.join(shown)}: what a solver needs is in its problem (docs/rules.md)")
+    return ""
+
+
 _STEPS, _MAPS = ("contract",), ("contract", "shapes, dtype, device")
 _CHECKS: dict[str, tuple[Callable[[_Kit], str], tuple[str, ...], str]] = {
     # name: function, the checks without which it says nothing new, the method that it is about
@@ -411,6 +428,7 @@ _CHECKS: dict[str, tuple[Callable[[_Kit], str], tuple[str, ...], str]] = {
     "evaluation leaves no trace": (_evaluation_leaves_no_trace, (*_MAPS, "deterministic"), "transport"),
     "resume is bit-equal": (_resume, (*_MAPS, "deterministic"), "state_dict"),
     "no access to truth": (_no_truth, _STEPS, "__init__"),
+    "nothing but the problem": (_nothing_else, _STEPS, "step"),
     "training pool untouched": (_pool_untouched, _STEPS, "step"),
     "exact potential": (_exact_potential, _MAPS, "exact_potential"),
     "short run": (_short_run, _MAPS, "step"),

@@ -235,6 +235,7 @@ def _import(entry: Entry) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(package := entry.module.partition(".")[0], ModuleType(package))  # pickle asks for it
     sys.modules[entry.module] = module
     try:
         spec.loader.exec_module(module)

@@ -45,7 +45,7 @@ def cheats(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Record]:
 def test_the_judge_imports_no_solver(cheats: dict[str, Record]) -> None:
     record = cheats["ls"]
     assert record.status is Status.OK, record.reason
-    assert [(point.metrics["solvers"], point.metrics["cheats"]) for point in record.curve] == [(0, 0)] * 5
+    assert [(point.metrics["solvers"], point.metrics["cheats"]) for point in record.curve] == [(0, 0)] * 6
     assert cheats["remember"].metrics["cheats"] == 0
 
 
