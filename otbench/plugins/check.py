@@ -94,9 +94,10 @@ class _Kit:
         solver = self.solver(self.problem())
         for _ in range(STEPS):
             done = solver.step().done
-            transport = solver.transport()
-            for name in _maps(transport) if evaluate else ():
-                self.mapped(transport, self.points(), by=name)
+            if evaluate:
+                transport = solver.transport()
+                for name in _maps(transport):
+                    self.mapped(transport, self.points(), by=name)
             if done:
                 break
         return self.mapped(solver.transport(), self.points())
