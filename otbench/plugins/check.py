@@ -2,8 +2,8 @@
 
 Runs a solver through the contract on a tiny problem and says in words what does not hold: construction, shapes,
 device, dtype, kept files, gradients, determinism, bit-equal resume, evaluation without side effects, no access to
-truth, to tasks or to files, and one short run. A solver that defines `build_potential` and `exact_potential(matrix, shift)` (the potential
-whose map is x -> x + matrix x + shift) also gets that one put in.
+truth, tasks or files, and one short run. A solver that defines `build_potential` and `exact_potential(matrix, shift)`
+(the potential whose map is x -> x + matrix x + shift) also gets that one put in.
 """
 
 from __future__ import annotations
