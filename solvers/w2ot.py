@@ -248,9 +248,10 @@ class W2OT(Solver[W2OTConfig]):
             # grad psi(H(y)) - y at H(y) is the loss's derivative: psi needs no graph
             return value + ((guess - guess.detach()) * (slope - y)).sum(1).mean()
         if not config.fine_tune:
-            back = (amortiser(self.psi.gradient(x)) - x).square().sum(1).mean()
-            there = (self.psi.gradient(guess) - y).square().sum(1).mean()
-            return config.cycle * (there + back)  # type: ignore[no-any-return]
+            back: Tensor = amortiser(self.psi.gradient(x))
+            return config.cycle * (
+                (self.psi.gradient(guess) - y).square().sum(1).mean() + (back - x).square().sum(1).mean()
+            )
         at = guess.detach().requires_grad_()
         error = (self.psi.gradient(at) - y).square().sum(1).mean()
         (slope,) = torch.autograd.grad(error, at)

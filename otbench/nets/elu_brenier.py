@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from otbench.nets.activation import elu, elu_and_slope
 from otbench.nets.start import Start, constant, normal
 from otbench.recorded import Recorded
 
@@ -84,13 +85,13 @@ class ELUBrenier(Recorded):
     def _normalise(self, x: Tensor) -> None:
         """Set scales and biases of hidden layers from the second on such that z_k has mean 0 and variance 1 at `x`."""
         first, *layers = self._layers()
-        h = functional.elu(_affine(x, x, first))
+        h = elu(_affine(x, x, first))
         for layer, scale, bias in zip(layers, self.scales, self.biases[1:], strict=False):
             z = _affine(x, h, layer)
             std, mean = torch.std_mean(z, 0)
             scale.copy_(-std.log())
             bias.copy_(-mean / std)
-            h = functional.elu((z - mean) / std)
+            h = elu((z - mean) / std)
 
     def _layers(self) -> list[_Layer]:
         layers: list[_Layer] = [(None, self.outer[0], self.biases[0])]
@@ -130,8 +131,8 @@ class ELUBrenier(Recorded):
         """Return psi, shape (n,), and the slopes of all activations."""
         h, slopes = x, []
         for layer in layers:
-            h = functional.elu(_affine(x, h, layer))
-            slopes.append(h.clamp(max=0) + 1)  # ELU'(z) is 1 above zero and e^z = ELU(z) + 1 below
+            h, slope = elu_and_slope(_affine(x, h, layer))
+            slopes.append(slope)
         return h.squeeze(1) + x.square().sum(1) * (self.log_alpha.exp() / 2), slopes
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from otbench.nets.activation import elu
 from otbench.nets.potential import AutogradPotential
 from otbench.nets.start import Start, normal, uniform
 from otbench.recorded import Recorded
@@ -23,7 +24,7 @@ Activation = Literal["silu", "relu", "elu"]
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": functional.silu,
     "relu": functional.relu,
-    "elu": functional.elu,
+    "elu": elu,
 }
 
 
