@@ -29,6 +29,7 @@ from otbench.data.sources import DataSource
 from otbench.datasets._draws import FRESH, as_text, pool_in_words, pool_size, stream_seed
 from otbench.datasets.w2bench.files import DIMS, PotentialSource, load_pair, potential_files
 from otbench.datasets.w2bench.pair import Mixture, Pair, Pushed, official_pair
+from otbench.errors import UsageError
 from otbench.metrics.known_map import KNOWN_MAP_METRICS, KnownMaps
 from otbench.problem import Batch, FreshMeasure, Measure, PoolMeasure, Problem, QuadraticCost
 from otbench.task import Config, Field, Instance, Metric, Outputs, Published, Task, TestData, register_task
@@ -106,9 +107,16 @@ class W2Bench(Task[W2BenchConfig]):
         """Read the potentials, and compute the moments that the exact map is scaled by, unless they are kept.
 
         Raises:
+            UsageError: the pool has no more points than these have coordinates.
             DataError: a file is missing and cannot be downloaded, or is not what it should be.
             StoreError: the moments cannot be kept.
         """
+        dim, pool = self.config.dim, self.config.pool
+        if pool != FRESH and int(pool) <= dim:
+            raise UsageError(
+                f"task w2bench: pool={pool} is too small for dim={dim}: covariances need more points than coordinates; "
+                f"use {dim + 1} or more, or 'fresh'"
+            )
         _ = self._pair
 
     def build(self, *, seed: int, device: torch.device, dtype: torch.dtype) -> W2BenchInstance:

@@ -336,6 +336,7 @@ def refused(
         ("w2bench[dim=0]", "dim='0'"),
         ("w2bench[pool=1]", "pool='1': use 'fresh' or a whole number from 2"),
         ("w2bench[pool=few]", "pool='few'"),
+        ("w2bench[dim=16,pool=16]", "pool=16 is too small for dim=16: covariances need more points than coordinates"),
         ("w2bench[dim=2|3]", "dim='3'"),
         ("w2bench[dim=8]", "8_v1.pt (no network here). Put 8_v1.pt into a folder and pass --data-dir"),
     ],
