@@ -42,6 +42,7 @@ class TwoModules(Transport):
         """Hold both modules, each from (n, *shape) to (n, *shape); where `reads_label`, they take the classes, too."""
         super().__init__()
         self.there, self.back, self.reads_label = there, back, reads_label
+        self.keeps_rows = sum(getattr(module, "keeps_rows", 0) for module in (there, back))
 
     def forward(self, x: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
         """Return T(x), same shape as `x` (n, *shape)."""

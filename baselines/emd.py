@@ -41,6 +41,7 @@ class NearestShift(Recorded):
     def __init__(self, points: Tensor) -> None:
         """Hold `points`, shape (n, d), not moved yet."""
         super().__init__()
+        self.keeps_rows = len(points)
         self.register_buffer("points", points)
         self.register_buffer("shifts", torch.zeros_like(points))
 

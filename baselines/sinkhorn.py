@@ -44,6 +44,7 @@ class SoftmaxMap(Recorded):
     def __init__(self, points: Tensor) -> None:
         """Hold `points`, shape (m, d), all of the same weight as yet."""
         super().__init__()
+        self.keeps_rows = len(points)
         self.register_buffer("points", points)
         self.register_buffer("log_scaling", points.new_zeros(len(points)))
         self.register_buffer("reg", points.new_ones(()))

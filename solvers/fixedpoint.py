@@ -63,6 +63,7 @@ from otbench.solver import Config, Context, Field, No, Problem, Solver, StepInfo
 
 _ANCHORS = 4096
 """Points from which the maps of an instance without warm start solve: a finer choice than a batch, and still cheap."""
+_SEED = 20_230
 _MAP_ITERATIONS = 200
 _VALIDATION_POINTS = 2000
 """Most points of either side on which the dual is validated."""
@@ -97,6 +98,7 @@ class FixedPointConfig(Config):
     convex: bool = Field(False, "clamp the network to be convex after each step, as the released code does")
     activation: Literal["softplus", "celu"] = Field("softplus", "activation of the network")
     class_width: int = Field(25, "least hidden width per class, if any; 0 = the published width", unit="units", ge=0)
+    anchors: Literal["rows", "images"] = Field("rows", "maps start from training rows, or from images of fresh points")
     validate_every: int = Field(50, "steps between looks at validation rows, if any; 0 = never", unit="steps", ge=0)
 
 
@@ -138,6 +140,7 @@ class FixedPoint(Solver[FixedPointConfig]):
         watch: the best network so far by validation; None where there are no validation rows.
         validate_every: steps between validations; 0 = there are none.
         anchors: points of the potential's own side from which the maps solve; None where they start from z.
+        fresh: points of the other side whose images take their place in the maps that are kept; None where they do not.
             Points are followed by their class, (n, d + K), in all but the maps; K = 0 without classes.
     """
 
@@ -183,6 +186,10 @@ class FixedPoint(Solver[FixedPointConfig]):
         )
         anchored = config.warm_start and config.inner == "anderson" and pool is None and not problem.classes
         self.anchors = _anchors(near, context.generator) if anchored else None
+        self.fresh: Tensor | None = None
+        if anchored and near.pool is not None and config.anchors == "images":
+            own = torch.Generator(problem.device).manual_seed(_SEED)
+            self.fresh = far.sample(_ANCHORS, generator=own).x.flatten(1)
         self.watch: Watch | None = None
         self.validate_every = config.validate_every if validated else 0
         if validated:
@@ -242,16 +249,24 @@ class FixedPoint(Solver[FixedPointConfig]):
 
     def transport(self) -> FixedPointMaps:
         """Return both maps, by the best network by validation, else the latest."""
-        return self._maps(self.average.module if self.watch is None else self.watch.module)  # type: ignore[arg-type]
+        network: DenseICNN = self.average.module if self.watch is None else self.watch.module  # type: ignore[assignment]
+        maps = self._maps(network)
+        if self.fresh is None:
+            return maps
+        with torch.no_grad():
+            return self._maps(network, maps.implicit(self.fresh))
 
-    def _maps(self, network: DenseICNN) -> FixedPointMaps:
+    def _maps(self, network: DenseICNN, images: Tensor | None = None) -> FixedPointMaps:
+        near = self.problem.target if self.reverse else self.problem.source
+        rows = self.anchors if images is None else None
         return FixedPointMaps(
             network,
             dim=self.problem.dim,
             classes=self.problem.classes,
             reverse=self.reverse,
             tolerance=self.config.tol / 10,
-            anchors=self.anchors,
+            anchors=images if rows is None else rows,
+            keeps_rows=0 if rows is None or near.pool is None else len(rows),
         )
 
     def solve_batch(self, x: Tensor, z: Tensor, index: Tensor | None = None) -> ProxResult:
@@ -274,7 +289,15 @@ class FixedPointMaps(Transport):
     anchors: Tensor | None
 
     def __init__(
-        self, potential: DenseICNN, *, dim: int, classes: int, reverse: bool, tolerance: float, anchors: Tensor | None
+        self,
+        potential: DenseICNN,
+        *,
+        dim: int,
+        classes: int,
+        reverse: bool,
+        tolerance: float,
+        anchors: Tensor | None,
+        keeps_rows: int,
     ) -> None:
         """Hold g and the anchors.
 
@@ -285,11 +308,12 @@ class FixedPointMaps(Transport):
             reverse: whether g lives on the target's side.
             tolerance: of the residual of the inverse.
             anchors: points of the side of g, shape (m, d), without classes.
+            keeps_rows: how many of these are training rows.
         """
         super().__init__()
         self.potential, self.dim, self.classes, self.tolerance = potential, dim, classes, tolerance
         self.register_buffer("anchors", anchors)
-        self.reads_label, self.solves_forward = classes > 0, reverse
+        self.reads_label, self.solves_forward, self.keeps_rows = classes > 0, reverse, keeps_rows
 
     def forward(self, x: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
         """Return T(x), same shape as `x` (n, *shape); where it is solved for, only vectors have a graph."""

@@ -206,7 +206,7 @@ def _dry_run(plan: Plan, store: Store, request: Request, registry: Registry, *, 
         else:
             cost, total = f"{'about' if same else 'roughly'} {seconds:.0f} s", total + seconds
         if run.id in recorded_runs and run.id not in have:
-            cost = f"recorded without its maps, repeated to keep them: {cost}"
+            cost = f"recorded without maps, {cost}"
         config = ",".join(f"{key}={value}" for key, value in spec.task_config.items() if value is not None)
         table.add_row(Text(run.label), Text(f"{spec.task}[{config}]"), str(spec.seed), budget, Text(cost))
     console().print(table)

@@ -123,9 +123,7 @@ def execute(
     groups = _grouped(pending, plan.closed_form)
     random.Random(ORDER_SEED).shuffle(groups)
     with tempfile.TemporaryDirectory(prefix="otbench-", ignore_cleanup_errors=True) as spool:
-        executor = _Executor(
-            store, jobs, data_dir, listen, until_step, keep_maps, Path(spool).resolve()
-        )
+        executor = _Executor(store, jobs, data_dir, listen, until_step, keep_maps, Path(spool).resolve())
         interrupted = executor.run(groups)
     records = [r for run in plan.runs if (r := have.get(run.id) or executor.records.get(run.id)) is not None]
     return Outcome(records, interrupted)
@@ -392,7 +390,10 @@ class _Executor:
             raise StoreError(plain_lines(work.cannot_write))
         for run in work.runs:
             if run.id in work.done:
-                self._keep(work, run, work.done[run.id])
+                record = work.done[run.id]
+                if record.status is Status.ERROR and not record.traceback:  # what a process said when it was killed
+                    record.stderr = record.stderr or plain_lines(tail)
+                self._keep(work, run, record)
         victim = work.current
         if victim is None or interrupted:
             return []

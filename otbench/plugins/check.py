@@ -2,8 +2,8 @@
 
 Runs a solver through the contract on a tiny problem and says in words what does not hold: construction, shapes,
 device, dtype, kept files, gradients, determinism, bit-equal resume, evaluation without side effects, no access to
-truth, to tasks or to files, and one short run. A solver that defines `build_potential` and `exact_potential(matrix, shift)` (the potential
-whose map is x -> x + matrix x + shift) also gets that one put in.
+truth, tasks or files, and one short run. A solver that defines `build_potential` and `exact_potential(matrix, shift)`
+(the potential whose map is x -> x + matrix x + shift) also gets that one put in.
 """
 
 from __future__ import annotations
@@ -94,9 +94,10 @@ class _Kit:
         solver = self.solver(self.problem())
         for _ in range(STEPS):
             done = solver.step().done
-            transport = solver.transport()
-            for name in _maps(transport) if evaluate else ():
-                self.mapped(transport, self.points(), by=name)
+            if evaluate:
+                transport = solver.transport()
+                for name in _maps(transport):
+                    self.mapped(transport, self.points(), by=name)
             if done:
                 break
         return self.mapped(solver.transport(), self.points())

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from otbench.report.rows import READS, Number
+from otbench.report.rows import KEEPS, READS, Number
 from otbench.reporting import Metric
 
 
@@ -69,6 +69,8 @@ HARNESS = (
 )
 READS_LABEL = Column(READS, "reads label", interval=False, words=True)
 """Shown where one row of a section has maps that are given the class of the point that they move."""
+KEEPS_ROWS = _harness(KEEPS, "training rows kept")
+"""Shown where the maps of one row of a section keep training rows."""
 EXPLAINED = (
     "at step 0: the same score before training. samples: drawn, both sides. dirs: trainings side by side, 2 where each"
     " direction has its own.",

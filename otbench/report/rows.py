@@ -45,6 +45,8 @@ START = "start"
 """Column: the solver's own score at step 0, in the section's first metric."""
 READS = "reads_label"
 """Column: 1 where the maps are given the class of the point that they move, else 0."""
+KEEPS = "keeps_rows"
+"""Column: training rows that the maps keep."""
 
 
 @dataclass(frozen=True)
@@ -192,9 +194,10 @@ def _section(records: Sequence[Record]) -> Section:
     identity = _identity([record for (_, label), group in rows.items() if label == IDENTITY for record in group])
     made = [_row(label, kind, group, first.metric_info, identity) for (kind, label), group in rows.items()]
     made.sort(key=lambda row: (row.kind != "baseline", row.label))
-    if any(record.reads_label for row in made for record in row.records):  # else nobody asks
-        for row in (row for row in made if row.numbers):
-            row.numbers[READS] = number([float(record.reads_label) for record in row.good])
+    for name in (READS, KEEPS):
+        if any(getattr(record, name) for row in made for record in row.records):  # else nobody asks
+            for row in (row for row in made if row.numbers):
+                row.numbers[name] = number([float(getattr(record, name)) for record in row.good])
     section = Section(
         task=plain(first.spec.task),
         instance=plain(series_of(first).instance),

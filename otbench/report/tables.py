@@ -14,9 +14,9 @@ from typing import TypeAlias
 
 from otbench.names import few
 from otbench.records.record import Record
-from otbench.report.columns import HARNESS, READS_LABEL, Column, metric_column, written
+from otbench.report.columns import HARNESS, KEEPS_ROWS, READS_LABEL, Column, metric_column, written
 from otbench.report.files import Slugs
-from otbench.report.rows import IDENTITY, LEGEND, LOADED, READS, STALE, Number, Row, Section, number
+from otbench.report.rows import IDENTITY, LEGEND, LOADED, STALE, Number, Row, Section, number
 from otbench.reporting import Metric
 
 SIZE = "dim"
@@ -188,7 +188,8 @@ def accuracy(section: Section, context: str, slugs: Slugs, *, everything: bool =
     """Return the table of a section: its metrics and the score at step 0, with `everything` the harness's columns."""
     metrics = [*section.metrics, section.start] if section.start else []
     columns = [metric_column(metric) for metric in metrics]
-    columns += [READS_LABEL] if any(READS in row.numbers for row in section.rows) else []
+    own = (READS_LABEL, KEEPS_ROWS)
+    columns += [column for column in own if any(column.key in row.numbers for row in section.rows)]
     if everything:
         columns += [column for column in HARNESS if any(column.key in row.numbers for row in section.rows)]
     title = "all columns" if everything else "accuracy"

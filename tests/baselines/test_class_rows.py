@@ -14,6 +14,7 @@ from otbench.baselines.emd_class import EMDClass
 from otbench.baselines.linear import LinearConfig
 from otbench.baselines.sinkhorn_lpl1 import SinkhornLpL1, SinkhornLpL1Config, grouped_plan
 from otbench.config import Config
+from otbench.errors import UsageError
 from otbench.problem import PoolMeasure, Problem, QuadraticCost
 from otbench.registration import registrations
 from otbench.solver import Context, Solver
@@ -84,15 +85,15 @@ def test_classes_change_places_both_ways(cls: type[Solver[Config]], config: Conf
     assert isinstance(problem.source, PoolMeasure)
     x, label = problem.source.pool, problem.source.pool_label
     assert label is not None
-    image = solver.forward_map(x, label)
+    image = solver.transport().forward(x, label)
     assert image.dtype == x.dtype
     assert torch.equal(image[:, 0] > 0, label == 0)
-    assert solver.reads_label == (cls is ClasswiseLinear)
-    back = solver.backward_map(image, label)  # type: ignore[attr-defined]
+    assert solver.transport().reads_label == (cls is ClasswiseLinear)
+    back = solver.transport().backward(image, label)  # type: ignore[attr-defined]
     assert torch.equal(back[:, 0] < 0, label == 0)
     fresh = cls(problem, config, Context(CPU, problem.dtype, torch.Generator().manual_seed(9), lambda: 0.0))
     fresh.load_state_dict(solver.state_dict())
-    assert torch.equal(fresh.forward_map(x, label), image)
+    assert torch.equal(fresh.transport().forward(x, label), image)
 
 
 def test_classwise_linear_is_the_bures_map_of_each_class() -> None:
@@ -102,15 +103,15 @@ def test_classwise_linear_is_the_bures_map_of_each_class() -> None:
     assert isinstance(problem.target, PoolMeasure)
     x, label = problem.source.pool, problem.source.pool_label
     assert label is not None
-    image = solver.forward_map(x, label)
+    image = solver.transport().forward(x, label)
     for k in (0, 1):
         aim, found = problem.target.pool[problem.target.members(k)], image[label == k]
         torch.testing.assert_close(found.mean(0), aim.mean(0))
         torch.testing.assert_close(found.T.cov(correction=0), aim.T.cov(correction=0))
-    unlabelled = solver.forward_map(x, torch.full_like(label, -1))
+    unlabelled = solver.transport().forward(x, torch.full_like(label, -1))
     assert torch.equal(unlabelled, x)
-    with pytest.raises(ValueError, match="class of each point"):
-        solver.forward_map(x)
+    with pytest.raises(UsageError, match="class of each point"):
+        solver.transport().forward(x)
 
 
 def test_class_plans_cost_what_the_plan_of_each_class_costs() -> None:
@@ -152,5 +153,5 @@ def test_labelled_pairs_of_two_classes_are_avoided() -> None:
     y = problem.target.pool
     for k in (0, 1):  # labelled target points come from their own class; the others, from the nearer one
         known = problem.target.members(k)
-        back = solver.backward_map(y[known])  # type: ignore[attr-defined]
+        back = solver.transport().backward(y[known])  # type: ignore[attr-defined]
         assert float((back[:, 0] * (2 * k - 1)).min()) > 0

@@ -130,6 +130,8 @@ def test_an_error_is_tried_again_and_a_killed_trainer_leaves_a_row(
     first = by_solver(run(tmp_path / "out", "toykill,toyshift", jobs=2))
     assert first["toykill"].status is Status.ERROR
     assert "SIGKILL" in first["toykill"].reason
+    assert [point.step for point in first["toykill"].curve] == [0, 1, 2, 4, 8]
+    assert all("error_fwd" in point.metrics for point in first["toykill"].curve)
     assert first["toyshift"].status is Status.OK
     second = by_solver(run(tmp_path / "out", "toykill,toyshift"))
     assert second["toykill"].status is Status.OK
@@ -144,6 +146,8 @@ def test_a_step_that_hangs_is_ended_at_the_hard_limit_with_its_curve(faults: tup
     assert record.status is Status.TIMEOUT
     assert "hard limit of 12 s" in record.reason
     assert [point.step for point in record.curve][:3] == [0, 1, 2]
+    assert all("error_fwd" in point.metrics for point in record.curve)  # judged on the maps that it left
+    assert record.metrics == {}
     # settled under this limit, tried again under another
     assert by_solver(run(folder, "toyhang[nap=0.1]", hard_limit=HARD_LIMIT))["toyhang"] == record
 
@@ -214,8 +218,11 @@ def test_ctrl_c_keeps_what_is_finished_prints_it_and_goes_on_from_there(
     assert list((tmp_path / "out" / "checkpoints").glob("*.pt"))
     rows = finish(tmp_path / "out", monkeypatch)
     assert rows["toyshift[nap=0.5]"].counts.resumed == 1
-    assert rows["toyshift[nap=0.5]"].metrics == rows["toyshift"].metrics  # bit-equal: the nap changes nothing else
-    assert not list((tmp_path / "out" / "checkpoints").glob("*.pt"))
+    curves = [
+        [(p.step, p.metrics, p.digest) for p in row.curve] for row in (rows["toyshift[nap=0.5]"], rows["toyshift"])
+    ]
+    assert curves[0] == curves[1]  # bit-equal, with the points before the break: the nap changes nothing else
+    assert not list((tmp_path / "out" / "checkpoints").iterdir())
 
 
 def test_kill_9_of_the_parent_ends_the_runs_and_loses_no_record(

@@ -25,7 +25,7 @@ PLUGINS = [Path(__file__).parents[1] / "helpers" / "plugins" / name for name in 
 
 HOWS = (
     *("exit3", "exit4", "interrupt", "sysexit", "generator", "broken", "long", "escape"),
-    *("fork", "forkaway", "spawn", "forkhang", "bytes", "thread", "column"),
+    *("fork", "forkaway", "spawn", "forkhang", "bytes", "thread", "column", "guard"),
 )
 
 
@@ -163,6 +163,13 @@ def test_maps_of_another_form_are_refused(how: str, found: str) -> None:
             use()
         wanted = "shape (100, 2), float32, on cpu"
         assert str(error.value) == f"rogue: forward must return {wanted} here; it returned {found}"
+
+
+def test_a_run_that_ends_the_process_above_it_is_an_error_row_and_others_go_on(ran: Ran) -> None:
+    record = ran.rows["guard"]
+    assert record.status is Status.ERROR
+    assert "the process that starts the others was ended" in record.reason
+    assert [point.step for point in record.curve] == [0, 1]
 
 
 def test_a_map_of_another_form_is_an_error_row(ran: Ran) -> None:

@@ -80,13 +80,22 @@ def single(array: np.ndarray) -> np.ndarray:
     return array.astype(np.float32)
 
 
-def fill(folder: Path, *, seeds: int = 1, reads_label: bool = False, kinds: tuple[str, ...] = tuple(KINDS)) -> Store:
+def fill(
+    folder: Path,
+    *,
+    seeds: int = 1,
+    reads_label: bool = False,
+    keeps_rows: int = 0,
+    kinds: tuple[str, ...] = tuple(KINDS),
+) -> Store:
     """Write records of `ROWS` with pictures of `kinds` for each seed."""
     store = Store(folder)
     for row in ROWS:
         for seed in range(seeds):
             base = record(row, 6, seed, 0.5, curve=[], spec=spec(row, 6, seed, preset="quick"))
-            made = Record.model_validate(base | {"reads_label": reads_label and row == "ncf"})
+            made = Record.model_validate(base)
+            if row == "ncf":
+                made.reads_label, made.keeps_rows = reads_label, keeps_rows
             made.pictures = store.write_pictures(made.id, [KINDS[kind](row) for kind in kinds])
             store.write(made)
     return store

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from otbench import task
+from otbench.baselines.constant import Constant
 from otbench.baselines.linear import Linear, LinearConfig
 from otbench.config import Config
-from otbench.harness.evaluate import apply_maps
 from otbench.metrics.density import (
-    DENSITY_POINTS,
     has_density,
     mean_nll,
     pushforward_log_prob,
 )
 from otbench.nets.potential import QuadraticPotential
 from otbench.ops.jacobian import jacobian
-from otbench.problem import Batch, FreshMeasure, Measure, PoolMeasure, Problem, QuadraticCost
-from otbench.solver import Context, HasForwardGradient, Solver, StepInfo
+from otbench.problem import FreshMeasure, Measure, PoolMeasure, Problem, QuadraticCost
+from otbench.solver import Context, Solver, Transport
 from otbench.solvers.fixedpoint import FixedPoint, FixedPointConfig
 from otbench.solvers.hjpinn import HJPINN
 from otbench.solvers.ls import LS, LSConfig
@@ -79,16 +76,16 @@ def test_jacobians_are_those_of_the_forward_map(cls: type[Solver], config: Confi
     solver = make(cls, config)
     for _ in range(1 if cls is Linear else 3):
         solver.step()
-    assert isinstance(solver, HasForwardGradient)
+    assert solver.transport().differentiable
     x, h = points(6, seed=4), 1e-5
-    moved, found = jacobian(solver.forward_map_with_grad, x)
-    torch.testing.assert_close(moved, solver.forward_map(x).detach(), rtol=1e-12, atol=1e-12)
+    moved, found = jacobian(solver.transport().forward, x)
+    torch.testing.assert_close(moved, solver.transport().forward(x).detach(), rtol=1e-12, atol=1e-12)
     for j in range(D):
         move = h * torch.eye(D, dtype=DOUBLE)[j]
-        difference = (solver.forward_map(x + move) - solver.forward_map(x - move)) / (2 * h)
+        difference = (solver.transport().forward(x + move) - solver.transport().forward(x - move)) / (2 * h)
         torch.testing.assert_close(found[:, :, j], difference, rtol=1e-6, atol=1e-6)
     # brute force: one point at a time, by torch's own Jacobian
-    alone = [torch.autograd.functional.jacobian(lambda z: solver.forward_map_with_grad(z[None])[0], p) for p in x]
+    alone = [torch.autograd.functional.jacobian(lambda z: solver.transport().forward(z[None])[0], p) for p in x]
     torch.testing.assert_close(found, torch.stack(alone), rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(
         torch.linalg.slogdet(found).logabsdet, torch.stack([a.det().abs().log() for a in alone]), rtol=1e-9, atol=1e-9
@@ -126,9 +123,8 @@ def test_the_exact_potential_gives_the_density_of_the_gaussian(
 ) -> None:
     solver = with_exact_potential(cls, config, dtype)
     y = (points(200) @ MATRIX + SHIFT).to(dtype)
-    assert has_density(solver)
-    assert isinstance(solver, HasForwardGradient)
-    found = pushforward_log_prob(solver, y)
+    assert has_density(solver.transport(), is_standard_normal=True, source_shape=(D,), target_shape=(D,))
+    found = pushforward_log_prob(solver.transport(), y)
     assert found.dtype == DOUBLE
     torch.testing.assert_close(found, exact(y.double()), rtol=0, atol=1e-9 if dtype == DOUBLE else 2e-3)
     nll = mean_nll(found)
@@ -136,47 +132,36 @@ def test_the_exact_potential_gives_the_density_of_the_gaussian(
     assert nll["nll"] == pytest.approx(-float(exact(y.double()).mean()), abs=1e-9 if dtype == DOUBLE else 1e-4)
 
 
-class Warp(Solver[Config]):
+class Warp(Transport):
     """T(x) = x + a sin(x) by coordinate: injective for |a| < 1. Its inverse map is far off, or not a number."""
 
-    amount = 0.9
-    guess = 0.0
+    differentiable = True
 
-    def step(self) -> StepInfo:
-        return StepInfo(0.0, done=True)
+    def __init__(self, *, amount: float = 0.9, guess: float = 0.0) -> None:
+        super().__init__()
+        self.amount, self.guess = amount, guess
 
-    def forward_map_with_grad(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
         moved = x + self.amount * x.sin()
         return moved if label is None else moved + label[:, None]
 
-    def forward_map(
-        self, x: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> Tensor:
-        return self.forward_map_with_grad(x, label).detach()
-
-    def backward_map(
-        self, y: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def backward(self, y: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
         return torch.full_like(y, self.guess)
-
-    def stored_modules(self) -> Mapping[str, nn.Module]:
-        return {}
 
 
 class Bounded(Warp):
     """T(x) = arctan(x): no x is sent beyond pi / 2."""
 
-    def forward_map_with_grad(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
         return x.atan()
 
 
 @pytest.mark.parametrize("guess", [0.0, 3.0, math.nan])
 def test_density_integrates_to_one_however_bad_the_inverse_map(guess: float) -> None:
-    solver = make(Warp, Config())
-    solver.guess = guess  # type: ignore[attr-defined]
+    warp = Warp(guess=guess)
     line = torch.linspace(-7, 7, 4001, dtype=DOUBLE)
     y = torch.stack((line, 0 * line, 0 * line), 1)
-    found = pushforward_log_prob(solver, y)
+    found = pushforward_log_prob(warp, y)
     assert not found.isnan().any()
     # T(0) = 0 with slope 1.9: the two other coordinates contribute the density of N(0, 1) at 0, over 1.9, each
     other = (2 * math.pi) ** -0.5 / 1.9
@@ -184,86 +169,64 @@ def test_density_integrates_to_one_however_bad_the_inverse_map(guess: float) -> 
 
 
 def test_labels_go_with_their_points() -> None:
-    solver = make(Warp, Config())
     y, label = points(50), torch.arange(50) % 3
-    found = pushforward_log_prob(solver, y + label[:, None], label)
-    torch.testing.assert_close(found, pushforward_log_prob(solver, y))
+    found = pushforward_log_prob(Warp(), y + label[:, None], label)
+    torch.testing.assert_close(found, pushforward_log_prob(Warp(), y))
 
 
 def test_points_out_of_reach_have_no_density() -> None:
-    solver = make(Bounded, Config())
+    bounded = Bounded()
     y = torch.zeros(100, D, dtype=DOUBLE)
     y[:, 0] = torch.linspace(-1.4, 1.4, 100)
-    found = pushforward_log_prob(solver, y)
+    found = pushforward_log_prob(bounded, y)
     x = y.tan()
     expected = (-x.square() / 2 - math.log(2 * math.pi) / 2 + (1 + x.square()).log()).sum(1)
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
     y[:2, 1] = 2.0
-    found = pushforward_log_prob(solver, y)
+    found = pushforward_log_prob(bounded, y)
     assert found.isnan().tolist() == [True, True] + [False] * 98
     assert mean_nll(found) == {"nll_missing": 0.02}
     assert mean_nll(found[1:101])["nll_missing"] == pytest.approx(1 / 99)
     assert set(mean_nll(torch.cat((found[1:], found[2:])))) == {"nll", "nll_missing"}
 
 
-def test_evaluation_makes_densities_at_the_end_where_they_apply() -> None:
-    source = normal()
-    x = points(DENSITY_POINTS + 100)
-    test = task.TestData(Batch(x), Batch(x @ MATRIX + SHIFT))
-    solver = with_exact_potential(MM, MMConfig(), DOUBLE)
-    found = apply_maps(solver, test, seed=0).log_prob
-    assert found is not None
-    assert len(found) == DENSITY_POINTS
-    assert float(found.mean()) == pytest.approx(float(exact(test.target.x).mean()), abs=0.1)
-    assert apply_maps(solver, test, seed=0, final=False).log_prob is None
-    source.is_standard_normal = False
-    assert apply_maps(make(MM, MMConfig(), source=source), test, seed=0).log_prob is None
-    assert apply_maps(make(NOT, NOTConfig()), test, seed=0).log_prob is None  # no way back
+def test_densities_are_made_of_two_way_maps_from_a_standard_normal_between_short_vectors() -> None:
+    def offered(solver: Solver[Config], *, normal: bool = True, shape: tuple[int, ...] = (D,)) -> bool:
+        return has_density(solver.transport(), is_standard_normal=normal, source_shape=shape, target_shape=shape)
 
-
-def test_a_solvers_own_densities_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Own(Warp):
-        def log_prob(self, y: Tensor, label: Tensor | None = None) -> Tensor:
-            return y.sum(1)
-
-    monkeypatch.setattr("otbench.harness.evaluate.CHUNK", 16)
-    x = points(50)
-    found = apply_maps(make(Own, Config()), task.TestData(Batch(x), Batch(x)), seed=0).log_prob
-    assert found is not None
-    torch.testing.assert_close(found, x.sum(1))
+    solver = make(MM, MMConfig())
+    assert offered(solver)
+    assert not offered(solver, normal=False)
+    assert not offered(solver, shape=(65,))
+    assert not offered(solver, shape=(1, 2, 2))
+    assert not offered(make(NOT, NOTConfig()))  # no way back
+    assert not offered(make(Constant, Config()))  # nothing to differentiate
 
 
 @pytest.mark.parametrize("n", [0, 1])
 def test_few_points_are_no_trouble(n: int) -> None:
-    solver: Callable[..., Tensor] = pushforward_log_prob
-    assert solver(make(Warp, Config()), points(n)).shape == (n,)
-
-
-class Folded(Warp):
-    """T(x) = x + 3 sin(x): it folds back on itself, so that Newton's method from a bad start may end at a fold."""
-
-    amount = 3.0
+    assert pushforward_log_prob(Warp(), points(n)).shape == (n,)
 
 
 def test_points_at_a_fold_start_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    solver = make(Folded, Config())
-    solver.guess = 2.2  # type: ignore[attr-defined]  # beside the first fold
+    # T(x) = x + 3 sin(x) folds back on itself, so that Newton's method from a bad start may end at a fold
+    folded = Warp(amount=3.0, guess=2.2)  # beside the first fold
     easy = torch.full((400, D), 2.2, dtype=DOUBLE)  # which the first guess is right for
-    y = solver.forward_map(torch.cat((points(100), easy)))
-    found = pushforward_log_prob(solver, y)
-    torch.testing.assert_close(found, pushforward_log_prob(solver, y), equal_nan=True)
+    y = folded.forward(torch.cat((points(100), easy)))
+    found = pushforward_log_prob(folded, y)
+    torch.testing.assert_close(found, pushforward_log_prob(folded, y), equal_nan=True)
     monkeypatch.setattr("otbench.metrics.density._RESTARTS", ())
-    once = pushforward_log_prob(solver, y)
+    once = pushforward_log_prob(folded, y)
     assert int(once.isnan().sum()) > 50
     assert int(found.isnan().sum()) < int(once.isnan().sum()) / 3
 
 
 def test_a_map_that_misses_most_points_is_not_searched_for_them_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    solver = make(Bounded, Config())
+    bounded = Bounded()
     y = 10 + points(100)
-    found = pushforward_log_prob(solver, y)
+    found = pushforward_log_prob(bounded, y)
     monkeypatch.setattr("otbench.metrics.density._RESTARTS", ())
-    torch.testing.assert_close(found, pushforward_log_prob(solver, y), equal_nan=True, rtol=0, atol=0)
+    torch.testing.assert_close(found, pushforward_log_prob(bounded, y), equal_nan=True, rtol=0, atol=0)
     assert bool(found.isnan().all())
 
 
@@ -275,4 +238,4 @@ def test_a_closed_form_inverse_needs_no_search() -> None:
 
     solver = make(Exact, FixedPointConfig(side="target", averaging=0.0, tol=1e-6))
     y = points(200) @ MATRIX + SHIFT
-    torch.testing.assert_close(pushforward_log_prob(solver, y), exact(y), rtol=0, atol=1e-9)
+    torch.testing.assert_close(pushforward_log_prob(solver.transport(), y), exact(y), rtol=0, atol=1e-9)

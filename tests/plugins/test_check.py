@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,11 +17,14 @@ from otbench.errors import PluginError
 from otbench.plugins.check import check
 from otbench.plugins.registry import Registry
 from otbench.registration import Registration
-from otbench.solver import StepInfo
+from otbench.solver import StepInfo, Transport
 
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATE = ROOT / "solvers" / "_template.py"
 TOY = ROOT / "tests" / "helpers" / "plugins" / "toy.py"
+
+
+Changes = dict[str, object]
 
 
 def run(note: Registration) -> tuple[bool, str]:
@@ -61,6 +66,37 @@ def test_exact_potentials_give_exact_maps(name: str) -> None:
     assert "offers no" not in out
 
 
+def mapping(forward: Callable[[Any, Tensor], object], *, own: float = 0.0, differentiable: bool = False) -> Changes:
+    """Let the maps of the solver be `forward`; `own` is an attribute that the constructor is not given."""
+
+    class Mapping(Transport):
+        def __init__(self, by: Tensor) -> None:
+            super().__init__()
+            self.by = torch.nn.Parameter(by)
+
+        def forward(self, x: Tensor, label: object = None, generator: object = None) -> Any:
+            return forward(self, x)
+
+    Mapping.differentiable = differentiable
+
+    def transport(self: Any) -> Transport:
+        made = Mapping(self.net.by.detach() + 0.01)
+        if own:
+            made.own = own  # type: ignore[assignment]
+        return made
+
+    return {"transport": transport}
+
+
+class Keeps(Transport):
+    def __init__(self, net: torch.nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor, label: object = None, generator: object = None) -> Tensor:
+        return x
+
+
 def _global_noise(self: object) -> StepInfo:
     self.net.by.data += torch.randn(2)  # type: ignore[attr-defined]
     return StepInfo(1.0)
@@ -92,17 +128,22 @@ def _hidden_counter(self: object) -> StepInfo:
         ({"step": lambda self: None}, "must return a StepInfo"),
         ({"step": lambda self: StepInfo(float("nan"))}, "'loss' is nan"),
         ({"step": lambda self: StepInfo(self.net.by.sum())}, "'loss' must be detached"),
-        ({"forward_map": lambda self, x, label=None, generator=None: x[:, :1]}, "the shape must be kept"),
-        ({"forward_map": lambda self, x, label=None, generator=None: x + self.net.by}, "carries a graph"),
-        ({"forward_map": lambda self, x, label=None, generator=None: x.add_(1)}, "changed its input in place"),
-        ({"forward_map": lambda self, x, label=None, generator=None: x.double()}, "became torch.float64"),
-        ({"forward_map": lambda self, x, label=None, generator=None: x.float()}, "context.dtype is float64"),
+        (mapping(lambda self, x: x[:, :1]), "the shape must be kept"),
+        (mapping(lambda self, x: x.tolist()), "must return a tensor, not a list"),
+        (mapping(lambda self, x: x.add_(1)), "changed its input in place"),
+        (mapping(lambda self, x: x.double()), "became torch.float64"),
+        (mapping(lambda self, x: x.float() + self.by.float()), "context.dtype is float64"),
+        (mapping(lambda self, x: x + self.by + x.mean(0)), "depends on the points beside it"),
+        (mapping(lambda self, x: x.detach() + self.by.detach(), differentiable=True), "has no graph where x requires"),
+        (mapping(lambda self, x: x + self.by * (1 + x.requires_grad), differentiable=True), "is another map where x"),
+        (mapping(lambda self, x: x + self.by + getattr(self, "own", 0), own=1.0), "gives other images"),
         ({"step": _global_noise}, "draw from context.generator"),
         ({"step": _hidden_counter}, "state_dict() misses something"),
         ({"step": _writes_into_the_pool}, "changed the training pool"),
         ({"step": _looks_around}, "truth or test data"),
         ({"step": lambda self: StepInfo(1.0)}, "no better than doing nothing"),
-        ({"stored_modules": lambda self: {"net": 1}}, "must map names to torch modules"),
+        ({"transport": lambda self: {"net": 1}}, "must return a Transport, not dict"),
+        ({"transport": lambda self: Keeps(torch.nn.Linear(2, 2))}, "Linear does not remember how it was built"),
     ],
 )
 def test_what_is_wrong_is_named(changes: dict[str, object], finding: str) -> None:
@@ -115,11 +156,11 @@ def test_what_is_wrong_is_named(changes: dict[str, object], finding: str) -> Non
 
 
 def test_evaluation_that_disturbs_training_is_named() -> None:
-    def forward_map(self: object, x: Tensor, label: object = None, generator: object = None) -> Tensor:
-        torch.rand(1, generator=self.context.generator)  # type: ignore[attr-defined]
-        return x + self.net.by.detach()  # type: ignore[attr-defined]
+    def transport(self: Any) -> Transport:
+        torch.rand(1, generator=self.context.generator)
+        return self.net  # type: ignore[no-any-return]
 
-    held, out = run(note("toyshift", forward_map=forward_map))
+    held, out = run(note("toyshift", transport=transport))
     assert not held
     assert "applying the maps changes how training goes on" in out
 
@@ -140,7 +181,7 @@ def _raises_later(self: object) -> StepInfo:
     [
         ({"__init__": _raises}, _raises),
         ({"step": _raises}, _raises),
-        ({"forward_map": _raises}, _raises),
+        ({"transport": _raises}, _raises),
         ({"step": _raises_later}, _raises_later),
     ],
 )

@@ -443,8 +443,20 @@ def test_a_column_says_who_reads_the_label_only_where_somebody_does(tmp_path: Pa
     assert "reads label" not in cli("table", tmp_path / "no")[1]
 
 
+def test_a_column_says_who_keeps_training_rows_only_where_somebody_does(tmp_path: Path, cli: Cli) -> None:
+    (section,) = sections(fill(tmp_path / "yes", keeps_rows=4096, kinds=()).all())
+    (family,) = families([section], Slugs())
+    table = tables(family, Slugs())[0]
+    assert table.columns[-1].label == "training rows kept"
+    assert {line.label: line.cells[-1].mean for line in table.lines} == dict.fromkeys(ROWS, "0") | {"ncf": "4096"}
+    assert not any(line.cells[-1].rank for line in table.lines)
+    fill(tmp_path / "no", kinds=())
+    for folder, shown in (("yes", True), ("no", False)):
+        assert ("rows kept" in " ".join(cli("table", tmp_path / folder)[1].split())) == shown
+
+
 def test_old_records_without_the_fields_still_load(tmp_path: Path) -> None:
     old = record("ncf", 6, 0, 0.5)
     (tmp_path / "old.json").write_text(json.dumps(old))
     (back,) = Store(tmp_path).all()
-    assert (back.reads_label, back.pictures) == (False, [])
+    assert (back.reads_label, back.keeps_rows, back.pictures) == (False, 0, [])

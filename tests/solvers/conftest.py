@@ -15,7 +15,7 @@ from torch import Tensor
 from otbench.config import Config, Value, build_config
 from otbench.problem import PoolMeasure, Problem, QuadraticCost
 from otbench.registration import registrations
-from otbench.solver import Context, HasBackward, Preset, Solver
+from otbench.solver import Context, Preset, Solver
 
 
 def _power(matrix: Tensor, exponent: float) -> Tensor:
@@ -44,9 +44,9 @@ class Coupled:
 
     def uvp(self, solver: Solver[Any]) -> tuple[float, float]:
         """Forward and backward UVP on these points, %."""
-        assert isinstance(solver, HasBackward)
+        assert solver.transport().two_way
         x, y = self.x.to(solver.context.dtype), self.y.to(solver.context.dtype)
-        pairs = ((solver.forward_map(x), y), (solver.backward_map(y), x))
+        pairs = ((solver.transport().forward(x), y), (solver.transport().backward(y), x))
         forward, backward = (100 * float((a - b).square().sum(1).mean() / b.square().sum(1).mean()) for a, b in pairs)
         return forward, backward
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from otbench.errors import UsageError
 from otbench.problem import Batch, PoolMeasure, Problem, QuadraticCost
 from otbench.registration import registrations
-from otbench.solver import HasBackward, Solver
+from otbench.solver import Solver
 from otbench.solvers.fixedpoint import FixedPoint
 from otbench.solvers.gnot import GNOT
 from otbench.solvers.hjpinn import HJPINN
@@ -65,7 +66,7 @@ def error(solver: Solver[Any], problem: Problem) -> float:
     assert isinstance(source, PoolMeasure)
     assert source.pool_label is not None
     shift = torch.stack([2.0 - 4.0 * source.pool_label, torch.zeros(len(source.pool))], 1)
-    return float((solver.forward_map(source.pool, source.pool_label) - source.pool - shift).norm(dim=1).mean())
+    return float((solver.transport().forward(source.pool, source.pool_label) - source.pool - shift).norm(dim=1).mean())
 
 
 @pytest.mark.parametrize(
@@ -83,12 +84,12 @@ def test_classes_change_places(
     problem = swap()
     solver = make_run(kind, problem, steps=steps, **values).train()
     assert error(solver, problem) < 0.1
-    assert solver.reads_label
-    assert isinstance(solver, HasBackward)
+    assert solver.transport().reads_label
+    assert solver.transport().two_way
     source = problem.source
     assert isinstance(source, PoolMeasure)
     label = source.pool_label
-    back = solver.backward_map(solver.forward_map(source.pool, label), label)
+    back = solver.transport().backward(solver.transport().forward(source.pool, label), label)
     assert float((back - source.pool).norm(dim=1).mean()) < 0.1
 
 
@@ -98,10 +99,10 @@ def test_the_papers_network_is_not_told_the_class(kind: type[Solver[Any]], make_
     run = make_run(kind, problem, steps=100, mmd_batch=64, hj_points=64, lr=1e-2, classes="loss")
     before = error(run.solver, problem)
     solver = run.train()
-    assert not solver.reads_label
+    assert not solver.transport().reads_label
     assert error(solver, problem) < before / 4  # each class arrives, though turned around
     x = torch.randn(5, 2)
-    assert torch.equal(solver.forward_map(x), solver.forward_map(x, torch.tensor([0, 1, 0, 1, -1])))
+    assert torch.equal(solver.transport().forward(x), solver.transport().forward(x, torch.tensor([0, 1, 0, 1, -1])))
 
 
 def test_gnot_takes_each_class_to_its_own(make_run: Callable[..., Any]) -> None:
@@ -109,23 +110,23 @@ def test_gnot_takes_each_class_to_its_own(make_run: Callable[..., Any]) -> None:
     solver = make_run(GNOT, problem, steps=40, batch_size=64).train()
     source = problem.source
     assert isinstance(source, PoolMeasure)
-    image = solver.forward_map(source.pool)
+    image = solver.transport().forward(source.pool)
     assert source.pool_label is not None
     assert bool((image[source.pool_label == 0, 0] > 0).float().mean() > 0.95)
     assert bool((image[source.pool_label == 1, 0] < 0).float().mean() > 0.95)
-    assert not solver.reads_label
+    assert not solver.transport().reads_label
 
 
 def test_gnot_with_noise_spreads_each_point_over_its_class(make_run: Callable[..., Any]) -> None:
     """At the solution T(x, z) is distributed as the class, whatever x: loss below that of any map without noise."""
     problem = swap()
     solver = make_run(GNOT, problem, steps=60, batch_size=64, noise=True).train()
-    assert solver.stochastic
+    assert solver.transport().stochastic
     x = torch.tensor([[-1.0, 0.0]]).expand(2000, 2)
-    image = solver.forward_map(x, generator=torch.Generator().manual_seed(1))
+    image = solver.transport().forward(x, generator=torch.Generator().manual_seed(1))
     assert (image.mean(0) - torch.tensor([1.0, 0.0])).norm() < 0.2
     assert float(image.std(0).min()) > 0.03
-    assert torch.equal(solver.forward_map(x), solver.forward_map(x))
+    assert torch.equal(solver.transport().forward(x), solver.transport().forward(x))
 
 
 def test_gnot_loss_is_the_class_wise_energy_distance(make_run: Callable[..., Any]) -> None:
@@ -135,7 +136,7 @@ def test_gnot_loss_is_the_class_wise_energy_distance(make_run: Callable[..., Any
     problem = swap(dtype=torch.float64)
     x, y = (torch.randn(n, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(n)) for n in (20, 30))
     solver = make_run(GNOT, problem, batch_size=64).solver
-    moved = solver.transport(solver.map, x, None)
+    moved = solver.moved(x)
     parts = [mean_distance(moved[k::2], y[k::2]) - mean_distance(m := moved[k::2], m) / 2 for k in (0, 1)]
     expected = sum(parts) / 2 - solver.potential(moved).mean()
     torch.testing.assert_close(solver.guided_loss(x, y), expected)
@@ -145,7 +146,7 @@ def test_gnot_loss_is_the_class_wise_energy_distance(make_run: Callable[..., Any
     state = generator.get_state()
     found = noisy.guided_loss(x, y)
     generator.set_state(state)
-    moved = noisy.transport(noisy.map, x.repeat(3, 1), generator)
+    moved = noisy.moved(x.repeat(3, 1))
     draws = moved.view(3, 20, 2)
     own = sum((draws[a] - draws[b]).norm(dim=1).mean() for a in range(3) for b in range(3) if a != b) / 6
     aim = sum(mean_distance(moved[k::2], y[k::2]) for k in (0, 1)) / 2
@@ -179,7 +180,8 @@ def test_gnot_uses_unlabelled_points_for_the_critic_only(make_run: Callable[...,
 def test_classical_methods_do_not_look_at_labels(kind: type[Solver[Any]], make_run: Callable[..., Any]) -> None:
     x = torch.randn(9, 2)
     images = [
-        make_run(kind, problem, steps=4, **SMALL[kind]).train().forward_map(x) for problem in (swap(), swap(plain=True))
+        make_run(kind, problem, steps=4, **SMALL[kind]).train().transport().forward(x)
+        for problem in (swap(), swap(plain=True))
     ]
     assert torch.equal(*images)
 
@@ -192,8 +194,8 @@ def test_labels_of_one_side_change_no_bit(kind: type[Solver[Any]], make_run: Cal
     images = []
     for problem in (half, plain):
         solver = make_run(kind, problem, steps=5, **SMALL[kind]).train()
-        assert not solver.reads_label
-        images.append(torch.cat([solver.forward_map(x), solver.backward_map(x)]))
+        assert not solver.transport().reads_label
+        images.append(torch.cat([solver.transport().forward(x), solver.transport().backward(x)]))
     assert torch.equal(*images)
 
 
@@ -208,7 +210,7 @@ def test_resumed_run_equals_an_unbroken_one(kind: type[Solver[Any]], make_run: C
     resumed.done = 3
     resumed.train(5)
     x, label = torch.randn(8, 2), torch.arange(8) % 2
-    assert torch.equal(unbroken.solver.forward_map(x, label), resumed.solver.forward_map(x, label))
+    assert torch.equal(unbroken.solver.transport().forward(x, label), resumed.solver.transport().forward(x, label))
 
 
 @pytest.mark.parametrize("kind", [FixedPoint, NCF])
@@ -217,11 +219,14 @@ def test_maps_of_a_solver_that_was_told_the_class_need_it(
 ) -> None:
     solver = make_run(kind, swap(), **SMALL[kind]).solver
     x = torch.randn(6, 2)
-    for image in (solver.forward_map(x, torch.arange(6) % 2), solver.backward_map(x, torch.arange(6) % 2)):
+    for image in (
+        solver.transport().forward(x, torch.arange(6) % 2),
+        solver.transport().backward(x, torch.arange(6) % 2),
+    ):
         assert image.shape == x.shape
         assert not image.requires_grad
-    with pytest.raises(ValueError, match="class of each point"):
-        solver.forward_map(x)
+    with pytest.raises(UsageError, match="class of each point"):
+        solver.transport().forward(x)
 
 
 class ClassBowl(nn.Module):
@@ -252,8 +257,8 @@ def test_exact_conditional_potential_gives_exact_maps(inner: str, make_run: Call
     x, label = torch.randn(40, 2, dtype=torch.float64), torch.arange(40) % 2
     scale, shift = (getattr(solver.potential, name).detach()[label, None] for name in ("scale", "shift"))
     image = (1 + scale) * x + shift * torch.tensor([1.0, 0.0], dtype=torch.float64)
-    torch.testing.assert_close(solver.forward_map(x, label).detach(), image)
-    torch.testing.assert_close(solver.backward_map(image, label).detach(), x, atol=1e-5, rtol=0)
+    torch.testing.assert_close(solver.transport().forward(x, label).detach(), image)
+    torch.testing.assert_close(solver.transport().backward(image, label).detach(), x, atol=1e-5, rtol=0)
     z = torch.cat([image, torch.eye(2, dtype=torch.float64)[label]], 1)
     inside = solver.solve_batch(z, z).y
     torch.testing.assert_close(inside[:, :2].detach(), x, atol=1e-4, rtol=0)

@@ -14,7 +14,7 @@ from otbench.nets.potential import QuadraticPotential
 from otbench.ops.jacobian import jacobian
 from otbench.problem import FreshMeasure, PoolMeasure, PowerCost, Problem, QuadraticCost
 from otbench.registration import registrations
-from otbench.solver import Context, HasBackward
+from otbench.solver import Context
 from otbench.solvers.fixedpoint import FixedPoint, FixedPointConfig
 
 CPU = torch.device("cpu")
@@ -59,8 +59,10 @@ class Pair:
         """Forward and backward unexplained variance on fresh points, %."""
         generator = torch.Generator().manual_seed(9)
         x, z = self.sample(0, 4096, generator), self.sample(1, 4096, generator)
-        forward = (solver.forward_map(x) - x @ self.gamma).square().sum(1).mean().item()
-        backward = (solver.backward_map(z) - torch.linalg.solve(self.gamma, z.t()).t()).square().sum(1).mean().item()
+        forward = (solver.transport().forward(x) - x @ self.gamma).square().sum(1).mean().item()
+        backward = (
+            (solver.transport().backward(z) - torch.linalg.solve(self.gamma, z.t()).t()).square().sum(1).mean().item()
+        )
         return 100 * forward / self.traces[1], 100 * backward / self.traces[0]
 
 
@@ -109,7 +111,7 @@ def test_exact_potential_gives_exact_maps_and_the_known_loss(dim: int) -> None:
 
     generator = torch.Generator().manual_seed(1)
     x, z = pair.sample(0, 50_000, generator), pair.sample(1, 50_000, generator)
-    y = solver.backward_map(z)
+    y = solver.transport().backward(z)
     loss = solver.loss(solver.potential, x, z, y)
     g = solver.potential
     spread = (g(x).var() / len(x) + (g(y) + (z - y).square().sum(1) / 2).var() / len(z)).sqrt().item()
@@ -172,11 +174,11 @@ def test_maps_keep_shapes_and_undo_each_other() -> None:
     run = Run(pair.problem(), steps=30, batch_size=256)
     run.go(30)
     x = pair.sample(0, 12, torch.Generator().manual_seed(0)).view(12, 2, 2)
-    assert run.solver.forward_map(x).shape == x.shape
-    assert not run.solver.forward_map(x).requires_grad
-    torch.testing.assert_close(run.solver.backward_map(run.solver.forward_map(x)), x, atol=1e-3, rtol=0)
-    assert isinstance(run.solver, HasBackward)
-    assert set(run.solver.stored_modules()) == {"potential"}
+    assert run.solver.transport().forward(x).shape == x.shape
+    assert not run.solver.transport().forward(x).requires_grad
+    torch.testing.assert_close(run.solver.transport().backward(run.solver.transport().forward(x)), x, atol=1e-3, rtol=0)
+    assert run.solver.transport().two_way
+    assert run.solver.transport().anchors is None
 
 
 @pytest.mark.parametrize("values", [{}, {"averaging": 0.0, "steps_per_batch": 3}, {"inner": "paper", "tol": 1e-2}])
@@ -194,7 +196,7 @@ def test_resumed_run_equals_an_unbroken_one_bit_for_bit(values: dict[str, Value]
     second.done = 4
     assert second.go(6) == expected[4:]
     x = pair.sample(0, 5, torch.Generator().manual_seed(0))
-    assert torch.equal(second.solver.forward_map(x), whole.solver.forward_map(x))
+    assert torch.equal(second.solver.transport().forward(x), whole.solver.transport().forward(x))
 
 
 def test_clamped_variant_stays_convex_and_cannot_shrink() -> None:
@@ -202,11 +204,11 @@ def test_clamped_variant_stays_convex_and_cannot_shrink() -> None:
     run = Run(pair.problem(), steps=40, batch_size=256, convex=True)
     for _ in range(40):
         run.go(1)
-        for net in (run.solver.potential, run.solver.stored_modules()["potential"]):
+        for net in (run.solver.potential, run.solver.transport().potential):
             assert all((p >= 0).all() for p in (*net.mixing, net.readout))
     generator = torch.Generator().manual_seed(0)
     x, y = pair.sample(0, 200, generator), pair.sample(0, 200, generator)
-    moved = run.solver.forward_map(x) - run.solver.forward_map(y)
+    moved = run.solver.transport().forward(x) - run.solver.transport().forward(y)
     assert (moved.norm(dim=1) >= (x - y).norm(dim=1) * (1 - 1e-4)).all()
 
 
@@ -291,17 +293,17 @@ def test_a_reversed_solver_learns_both_maps() -> None:
     solver = run.solver
     exact = root(pair.roots[1] @ pair.roots[1].t())
     x = torch.randn(2000, 2, generator=torch.Generator().manual_seed(5))
-    moved = solver.forward_map(x)
+    moved = solver.transport().forward(x)
     assert float((moved - x @ exact).square().sum(1).mean()) < 0.01 * pair.traces[1]
-    torch.testing.assert_close(solver.backward_map(moved), x, atol=1e-3, rtol=0)
-    assert "anchors" in solver.stored_modules()
+    torch.testing.assert_close(solver.transport().backward(moved), x, atol=1e-3, rtol=0)
+    assert solver.transport().anchors is not None
 
 
 def test_maps_use_the_network_that_is_best_on_points_set_aside() -> None:
     pair = Pair(8)
     run = from_normal(pair, pool=60, aside=1000, steps=400, batch_size=60, weight_decay=0.0, validate_every=20)
     solver, losses = run.solver, []
-    assert not solver.potential.state_dict().keys() - solver.stored_modules()["potential"].state_dict().keys()
+    assert not solver.potential.state_dict().keys() - solver.transport().potential.state_dict().keys()
     for _ in range(20):
         run.go(solver.validate_every)
         losses.append(float(solver.validate().loss))
@@ -311,7 +313,7 @@ def test_maps_use_the_network_that_is_best_on_points_set_aside() -> None:
     wanted = torch.linalg.solve(root(pair.roots[1] @ pair.roots[1].t()), y.t()).t()
 
     def error() -> float:
-        return float((solver.backward_map(y) - wanted).square().sum(1).mean())
+        return float((solver.transport().backward(y) - wanted).square().sum(1).mean())
 
     chosen = error()
     solver.watch = None
@@ -341,16 +343,16 @@ def test_a_resumed_run_remembers_the_best_network() -> None:
     assert whole.solver.watch is not None
     assert second.solver.watch is not None
     assert whole.solver.watch.loss == second.solver.watch.loss
-    assert torch.equal(second.solver.backward_map(x), whole.solver.backward_map(x))
+    assert torch.equal(second.solver.transport().backward(x), whole.solver.transport().backward(x))
 
 
 def test_the_gradient_of_a_solved_map_is_that_of_finite_differences() -> None:
     pair = Pair(3, dtype=torch.float64)
     solver = from_normal(pair, tol=1e-9).solver
     x = torch.randn(20, 3, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-    _, slope = jacobian(solver.forward_map_with_grad, x)
+    _, slope = jacobian(solver.transport().forward, x)
     h = 1e-5
     for k in range(3):
         step = h * torch.eye(3, dtype=torch.float64)[k]
-        difference = (solver.forward_map(x + step) - solver.forward_map(x - step)) / (2 * h)
+        difference = (solver.transport().forward(x + step) - solver.transport().forward(x - step)) / (2 * h)
         torch.testing.assert_close(slope[:, :, k], difference, atol=1e-5, rtol=0)

@@ -120,8 +120,8 @@ def test_exact_gaussian_potential_has_no_residual_and_gives_the_maps(d: int) -> 
     # the losses leave out the spread of their target
     assert float(mmd_fwd) - spread(y) < 0.02
     assert float(mmd_bwd) - spread(x) < 0.02
-    assert error(solver.forward_map(x), x @ gamma) < 1e-6
-    assert error(solver.backward_map(y), y @ torch.linalg.inv(gamma)) < 1e-6
+    assert error(solver.transport().forward(x), x @ gamma) < 1e-6
+    assert error(solver.transport().backward(y), y @ torch.linalg.inv(gamma)) < 1e-6
 
 
 @pytest.mark.parametrize("p", [1.5, 3.0])
@@ -143,8 +143,8 @@ def test_exact_affine_potential_under_a_power_cost(p: float) -> None:
     when = torch.rand(400, 1, generator=generator(3), dtype=F64)
     hj, *_ = solver.losses(x, y, 2 * normal(400, 2, 4), when)
     assert float(hj) < 1e-20
-    assert error(solver.forward_map(x), s * x + m) < 1e-10
-    assert error(solver.backward_map(y), (y - m) / s) < 1e-10
+    assert error(solver.transport().forward(x), s * x + m) < 1e-10
+    assert error(solver.transport().backward(y), (y - m) / s) < 1e-10
 
 
 @pytest.mark.parametrize("p", [1.5, 3.0])
@@ -160,9 +160,9 @@ def test_training_finds_the_monotone_rearrangement_under_a_power_cost(p: float) 
     solver = Run(problem, steps=250, lr=5e-3, mmd_batch=400, hj_points=400).train()
     test = normal(4000, 2, 5)
     truth = rearrange(test)
-    identity, trained = error(test, truth), error(solver.forward_map(test.float()).double(), truth)
+    identity, trained = error(test, truth), error(solver.transport().forward(test.float()).double(), truth)
     assert trained < identity / 10, (trained, identity)
-    back = error(solver.backward_map(truth.float()).double(), test)
+    back = error(solver.transport().backward(truth.float()).double(), test)
     assert back < error(truth, test) / 10, back
 
 
@@ -180,8 +180,8 @@ def test_short_training_beats_identity_both_ways(collocation: str) -> None:
     ).train()
     x, y = normal(2000, 4, 3) @ power(s0, 0.5), normal(2000, 4, 4) @ power(s1, 0.5)
     for found, start, truth in (
-        (solver.forward_map(x.float()), x, x @ gamma),
-        (solver.backward_map(y.float()), y, y @ torch.linalg.inv(gamma)),
+        (solver.transport().forward(x.float()), x, x @ gamma),
+        (solver.transport().backward(y.float()), y, y @ torch.linalg.inv(gamma)),
     ):
         assert error(found.double(), truth) < error(start, truth) / 3
 
@@ -207,15 +207,15 @@ def test_resumed_run_equals_an_unbroken_one(fresh: bool, optimiser: str) -> None
     resumed.done = 15
     resumed.train(15)
     x = normal(50, 2, 3).float()
-    assert torch.equal(unbroken.solver.forward_map(x), resumed.solver.forward_map(x))
-    assert torch.equal(unbroken.solver.backward_map(x), resumed.solver.backward_map(x))
+    assert torch.equal(unbroken.solver.transport().forward(x), resumed.solver.transport().forward(x))
+    assert torch.equal(unbroken.solver.transport().backward(x), resumed.solver.transport().backward(x))
     assert torch.equal(unbroken.solver.context.generator.get_state(), resumed.solver.context.generator.get_state())
 
 
 def test_maps_keep_shape_and_carry_no_graph() -> None:
     solver = Run(small_problem(), steps=1, mmd_batch=32, hj_points=32).train()
     x = normal(7, 2, 3).float()
-    for image in (solver.forward_map(x), solver.backward_map(x)):
+    for image in (solver.transport().forward(x), solver.transport().backward(x)):
         assert image.shape == x.shape
         assert not image.requires_grad
 
@@ -230,7 +230,7 @@ def test_loss_is_the_weighted_sum_of_its_parts() -> None:
 
 def test_without_averaging_the_trained_network_gives_the_maps() -> None:
     solver = Run(small_problem(), steps=1, mmd_batch=32, hj_points=32, averaging=0).solver
-    assert solver.stored_modules()["potential"] is solver.potential
+    assert solver.transport().potential is solver.potential
 
 
 def test_every_preset_is_a_valid_configuration() -> None:

@@ -14,7 +14,6 @@ from otbench.nets.mlp import MLP, MLPPotential
 from otbench.nets.potential import QuadraticPotential
 from otbench.problem import PowerCost, Problem
 from otbench.registration import registrations
-from otbench.solver import HasBackward
 from otbench.solvers.not_ import NOT, NOTConfig
 
 Make = Callable[..., Any]
@@ -48,7 +47,7 @@ def exact(gamma: Tensor) -> type[NOT]:
 
 def uvp(solver: NOT, pair: Any) -> float:
     x = pair.x.to(solver.context.dtype)
-    return 100 * float((solver.forward_map(x) - pair.y).square().sum(1).mean() / pair.y.square().sum(1).mean())
+    return 100 * float((solver.transport().forward(x) - pair.y).square().sum(1).mean() / pair.y.square().sum(1).mean())
 
 
 @pytest.mark.parametrize("d", [2, 8, 32])
@@ -113,10 +112,10 @@ def test_each_player_moves_in_its_own_steps_only(coupled: Make, make_run: Make) 
 def test_residual_map_starts_at_the_identity(coupled: Make, make_run: Make) -> None:
     pair = coupled(5)
     solver = make_run(NOT, pair.problem()).solver
-    assert torch.equal(solver.forward_map(pair.x), pair.x)
+    assert torch.equal(solver.transport().forward(pair.x), pair.x)
     assert uvp(solver, pair) == pytest.approx(pair.identity())
     plain = make_run(NOT, pair.problem(), residual=False).solver
-    assert not torch.equal(plain.forward_map(pair.x), pair.x)
+    assert not torch.equal(plain.transport().forward(pair.x), pair.x)
 
 
 def test_paper_networks_have_the_published_sizes(coupled: Make, make_run: Make) -> None:
@@ -127,7 +126,7 @@ def test_paper_networks_have_the_published_sizes(coupled: Make, make_run: Make) 
     assert isinstance(solver.potential, MLPPotential)
     assert sum(p.numel() for p in solver.map.parameters()) == 20_702
     assert sum(p.numel() for p in solver.potential.parameters()) == 20_601
-    assert solver.stored_modules()["map"] is solver.map  # no averaging
+    assert solver.transport().network is solver.map  # no averaging
 
 
 @pytest.mark.parametrize("critic", ["dense_icnn", "mlp"])
@@ -146,7 +145,7 @@ def test_resumed_run_equals_an_unbroken_one_bit_for_bit(coupled: Make, make_run:
     second.done = 3
     second.train(5)
     x = torch.randn(7, 3, generator=torch.Generator().manual_seed(1))
-    assert torch.equal(whole.solver.forward_map(x), second.solver.forward_map(x))
+    assert torch.equal(whole.solver.transport().forward(x), second.solver.transport().forward(x))
     for a, b in zip(whole.solver.potential.parameters(), second.solver.potential.parameters(), strict=True):
         assert torch.equal(a, b)
 
@@ -154,12 +153,12 @@ def test_resumed_run_equals_an_unbroken_one_bit_for_bit(coupled: Make, make_run:
 def test_map_keeps_the_shape_carries_no_graph_and_is_all_that_is_stored(coupled: Make, make_run: Make) -> None:
     solver = make_run(NOT, coupled(4).problem(), **SMALL).train()
     x = torch.randn(5, 2, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    moved = solver.forward_map(x)
+    moved = solver.transport().forward(x)
     assert moved.shape == x.shape
     assert not moved.requires_grad
-    assert list(solver.stored_modules()) == ["map"]
-    assert not isinstance(solver, HasBackward)
-    assert not solver.stochastic
+    assert all(name.startswith("network.") for name in solver.transport().state_dict())
+    assert not solver.transport().two_way
+    assert not solver.transport().stochastic
 
 
 def test_critic_moves_once_and_the_map_inner_times_per_step(coupled: Make, make_run: Make) -> None:

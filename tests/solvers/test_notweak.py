@@ -121,29 +121,29 @@ def test_gamma_rises_with_the_used_share_of_the_budget(coupled: Make, make_run: 
 def test_start_is_the_identity_whatever_the_noise(coupled: Make, make_run: Make) -> None:
     pair = coupled(5)
     solver = make_run(NOTWeak, pair.problem()).solver
-    assert torch.equal(solver.forward_map(pair.x, generator=generator()), pair.x)
+    assert torch.equal(solver.transport().forward(pair.x, generator=generator()), pair.x)
 
 
 def test_draws_follow_the_given_generator_alone(coupled: Make, make_run: Make) -> None:
     pair = coupled(2)
     solver = make_run(NOTWeak, pair.problem(), steps=3, residual=False, **SMALL).train()
     state = solver.context.generator.get_state()
-    one, same, other = (solver.forward_map(pair.x, generator=generator(seed)) for seed in (1, 1, 2))
+    one, same, other = (solver.transport().forward(pair.x, generator=generator(seed)) for seed in (1, 1, 2))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
-    assert torch.equal(solver.forward_map(pair.x), solver.forward_map(pair.x))
+    assert torch.equal(solver.transport().forward(pair.x), solver.transport().forward(pair.x))
     assert torch.equal(state, solver.context.generator.get_state())
     assert one.shape == pair.x.shape
     assert not one.requires_grad
-    assert solver.stochastic
-    assert list(solver.stored_modules()) == ["map"]
+    assert solver.transport().stochastic
+    assert all(name.startswith("network.") for name in solver.transport().state_dict())
 
 
 def test_short_run_beats_the_identity_in_single_draws(coupled: Make, make_run: Make) -> None:
     pair = coupled(2, n=4096, seed=101)
     assert float(torch.linalg.eigvalsh(pair.gamma).max()) < 1 / 0.66  # the strong map is the solution
     solver = make_run(NOTWeak, pair.problem(torch.float32), steps=60, batch_size=128).train()
-    moved = solver.forward_map(pair.x.float(), generator=generator())
+    moved = solver.transport().forward(pair.x.float(), generator=generator())
     found = 100 * float((moved - pair.y).square().sum(1).mean() / pair.y.square().sum(1).mean())
     assert found < 0.6 * pair.identity()
 
@@ -158,7 +158,8 @@ def test_resumed_run_equals_an_unbroken_one_bit_for_bit(coupled: Make, make_run:
     second.train(5)
     x = torch.randn(7, 3, generator=generator(1))
     assert torch.equal(
-        whole.solver.forward_map(x, generator=generator()), second.solver.forward_map(x, generator=generator())
+        whole.solver.transport().forward(x, generator=generator()),
+        second.solver.transport().forward(x, generator=generator()),
     )
 
 

@@ -48,11 +48,11 @@ def test_a_linear_potential_translates_and_costs_half_the_square(make_run: Make)
     potential.linear.data[-1] = shift.square().sum() / 2  # Phi_t = |grad Phi|^2 / 2
     y = sample(50, 3)
     solver = make_run(with_potential(potential), problem(y), nt_test=3).solver
-    torch.testing.assert_close(solver.forward_map(y), y + shift)
-    torch.testing.assert_close(solver.backward_map(y), y - shift)
+    torch.testing.assert_close(solver.transport().forward(y), y + shift)
+    torch.testing.assert_close(solver.transport().backward(y), y - shift)
     wanted = torch.distributions.Normal(shift, torch.ones_like(shift)).log_prob(y).sum(1)
-    torch.testing.assert_close(solver.log_prob(y), wanted)
-    torch.testing.assert_close(solver.velocity(y, 0.3), shift.expand_as(y))
+    torch.testing.assert_close(solver.transport().log_prob(y), wanted)
+    torch.testing.assert_close(solver.transport().velocity(y, 0.3), shift.expand_as(y))
     loss, nll, cost, residual = solver.losses(y, 2)
     torch.testing.assert_close(cost, shift.square().sum() / 2)
     assert float(residual.detach()) < 1e-12
@@ -65,9 +65,9 @@ def test_a_quadratic_potential_scales(make_run: Make) -> None:
     potential.quadratic.data[0, 0] = math.sqrt(0.8)  # x_1' = -0.8 x_1
     y = sample(40, 2)
     solver = make_run(with_potential(potential), problem(y), nt_test=20).solver
-    torch.testing.assert_close(solver.forward_map(y), y * rates.exp(), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(solver.transport().forward(y), y * rates.exp(), rtol=1e-6, atol=1e-6)
     wanted = torch.distributions.Normal(torch.zeros(2, dtype=F64), rates.exp()).log_prob(y).sum(1)
-    torch.testing.assert_close(solver.log_prob(y), wanted, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(solver.transport().log_prob(y), wanted, rtol=1e-6, atol=1e-6)
 
 
 def test_there_and_back_and_densities_are_exact_to_the_integrators_order(make_run: Make) -> None:
@@ -75,13 +75,13 @@ def test_there_and_back_and_densities_are_exact_to_the_integrators_order(make_ru
     gaps, errors = [], []
     for nt in (8, 16):
         solver = make_run(with_potential(rough(d)), problem(y), nt_test=nt).solver
-        gaps.append(float((solver.forward_map(solver.backward_map(y)) - y).abs().max()))
-        x = solver.backward_map(y)
-        moved = torch.autograd.functional.jacobian(solver.forward_map_with_grad, x)
+        gaps.append(float((solver.transport().forward(solver.transport().backward(y)) - y).abs().max()))
+        x = solver.transport().backward(y)
+        moved = torch.autograd.functional.jacobian(solver.transport().forward, x)
         jacobian = moved[torch.arange(len(x)), :, torch.arange(len(x))]
         base = torch.distributions.Normal(0.0, 1.0).log_prob(x).sum(1)
         brute = base - torch.linalg.slogdet(jacobian).logabsdet
-        errors.append(float((solver.log_prob(y) - brute).abs().max()))
+        errors.append(float((solver.transport().log_prob(y) - brute).abs().max()))
     for coarse, fine in (gaps, errors):
         assert fine < 1e-3
         assert fine < coarse / 6  # order four would be 16
@@ -93,15 +93,15 @@ def test_training_finds_a_gaussian_and_its_density(make_run: Make) -> None:
     run = make_run(
         OTFlow, problem(y, aside), steps=60, width=8, batch_size=256, lr=0.1, nt=2, nt_validate=4, schedule="cosine"
     )
-    before = -float(run.solver.log_prob(test).mean())
+    before = -float(run.solver.transport().log_prob(test).mean())
     for _ in range(6):
         run.train(10)
         run.solver.validate()
     exact = -float(torch.distributions.Normal(shift, scale).log_prob(test).sum(1).mean())
-    after = -float(run.solver.log_prob(test).mean())
+    after = -float(run.solver.transport().log_prob(test).mean())
     assert after < before - 0.3
     assert after - exact < 0.06
-    z = run.solver.backward_map(test)
+    z = run.solver.transport().backward(test)
     assert float(z.mean(0).abs().max()) < 0.15
     assert float((z.std(0) - 1).abs().max()) < 0.15
 
@@ -115,10 +115,10 @@ def test_narrow_data_are_learnt_from_the_identity_but_not_from_the_published_sta
             OTFlow, problem(y), start=start, steps=80, width=8, batch_size=64, nt=2, nt_validate=2, schedule="cosine"
         )
         if start == "identity":
-            assert float((run.solver.forward_map(y) - y).square().mean() / y.square().mean()) < 0.01
+            assert float((run.solver.transport().forward(y) - y).square().mean() / y.square().mean()) < 0.01
         run.train(80)
         run.solver.validate()
-        after[start] = -float(run.solver.log_prob(y).mean())
+        after[start] = -float(run.solver.transport().log_prob(y).mean())
     assert after["identity"] < at_identity - 10
     assert after["published"] > at_identity - 1
 
@@ -165,14 +165,14 @@ def test_a_resumed_run_is_the_unbroken_one(make_run: Make) -> None:
     for run in (unbroken, resumed):
         run.train(3)
         run.solver.validate()
-    assert torch.equal(unbroken.solver.log_prob(y), resumed.solver.log_prob(y))
+    assert torch.equal(unbroken.solver.transport().log_prob(y), resumed.solver.transport().log_prob(y))
     assert unbroken.solver.function_evaluations == resumed.solver.function_evaluations == 4 * 2 * 6
 
 
 @pytest.mark.parametrize(("dim", "count"), [(6, 17_721), (8, 126_791), (21, 72_179), (43, 78_053), (63, 297_153)])
 def test_the_published_row_has_the_published_parameter_count(dim: int, count: int, make_run: Make) -> None:
     solver = make_run(OTFlow, problem(sample(20, dim).float()), settings="auto").solver
-    assert sum(p.numel() for module in solver.stored_modules().values() for p in module.parameters()) == count
+    assert sum(p.numel() for p in solver.transport().parameters()) == count
 
 
 def test_other_dimensions_have_no_published_row(make_run: Make) -> None:

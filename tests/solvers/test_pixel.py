@@ -65,8 +65,8 @@ def test_images_get_a_unet_and_a_resnet_and_start_at_the_identity(kind: type[Sad
     assert isinstance(solver.map, ImageMap)
     assert isinstance(solver.potential, ImageCritic)
     x = problem.source.sample(5, generator=generator()).x
-    assert torch.equal(solver.forward_map(x, generator=generator(1)), x)
-    assert list(solver.stored_modules()) == ["map"]
+    assert torch.equal(solver.transport().forward(x, generator=generator(1)), x)
+    assert all(name.startswith("network.") for name in solver.transport().state_dict())
 
 
 @pytest.mark.parametrize(("kind", "more"), [(NOT, {}), (NOTWeak, {}), (GNOT, {}), (GNOT, {"noise": True})])
@@ -83,7 +83,7 @@ def test_every_weight_of_both_networks_moves(kind: type[Saddle[Any]], more: dict
         assert torch.isfinite(now).all()
         # a constant added to the critic changes nothing
         assert torch.equal(now, before) == (name == "critic net.last.bias"), name
-    assert solver.stochastic == (kind is NOTWeak or bool(more))
+    assert solver.transport().stochastic == (kind is NOTWeak or bool(more))
 
 
 @pytest.mark.parametrize("kind", [NOT, NOTWeak, GNOT])
@@ -96,7 +96,7 @@ def test_same_seed_same_bits_and_a_resumed_run_is_an_unbroken_one(kind: type[Sad
     second.done = 2
     second.train(2)
     x = pairs().source.sample(3, generator=generator(2)).x
-    one, other = (run.solver.forward_map(x, generator=generator(3)) for run in (whole, second))
+    one, other = (run.solver.transport().forward(x, generator=generator(3)) for run in (whole, second))
     assert torch.equal(one, other)
     assert one.shape == x.shape
     assert not one.requires_grad
@@ -106,7 +106,7 @@ def test_same_seed_same_bits_and_a_resumed_run_is_an_unbroken_one(kind: type[Sad
 def test_batch_norm_uses_its_running_means_outside_training(make_run: Make) -> None:
     solver = make_run(NOT, pairs(), steps=3, norm="batch", **SMALL).train()
     x = pairs().source.sample(6, generator=generator(2)).x
-    torch.testing.assert_close(solver.forward_map(x)[:1], solver.forward_map(x[:1]))
+    torch.testing.assert_close(solver.transport().forward(x)[:1], solver.transport().forward(x[:1]))
     assert not solver.average.module.training
 
 
@@ -134,7 +134,7 @@ def test_noise_changes_the_image_and_follows_the_given_generator(make_run: Make)
         solver = make_run(kind, pairs(), steps=4, **SMALL, **more, residual=False).train()
         assert solver.noise_dim() == coordinates
         x = pairs().source.sample(3, generator=generator(2)).x
-        one, same, other = (solver.forward_map(x, generator=generator(seed)) for seed in (1, 1, 2))
+        one, same, other = (solver.transport().forward(x, generator=generator(seed)) for seed in (1, 1, 2))
         assert torch.equal(one, same)
         assert not torch.equal(one, other)
 
@@ -149,12 +149,12 @@ def test_gnot_takes_images_of_each_class_to_their_own(make_run: Make) -> None:
     problem = pairs(unlabelled=0.5)
     solver = make_run(GNOT, problem, steps=12, **SMALL | {"batch_size": 8, "inner": 4}, lr=3e-2).train()
     batch = problem.source.sample(20, generator=generator(2))
-    image = solver.forward_map(batch.x)
+    image = solver.transport().forward(batch.x)
     left = image[:, 0, :, :16].mean((1, 2)) - image[:, 0, :, 16:].mean((1, 2))
     assert batch.label is not None
     assert bool((left[batch.label == 0] < 0).all())
     assert bool((left[batch.label == 1] > 0).all())
-    assert not solver.reads_label
+    assert not solver.transport().reads_label
 
 
 def test_target_labels_give_gnot_no_other_label(make_run: Make) -> None:
@@ -182,16 +182,16 @@ def test_target_labels_give_gnot_no_other_label(make_run: Make) -> None:
 def test_classes_told_to_map_and_critic_of_images(kind: type[NOT], make_run: Make) -> None:
     problem = pairs(unlabelled=0.9)
     solver = make_run(kind, problem, steps=3, classes="input", **SMALL).train()
-    assert solver.reads_label
+    assert solver.transport().reads_label
     assert solver.map.net.inputs == 1 + 2 + (kind is NOTWeak)
     assert solver.potential.net.shape == (3, 32, 32)
     assert seen(problem) == {0, 1}
     x = problem.source.sample(4, generator=generator(2)).x
-    zeros, ones = (solver.forward_map(x, torch.full((4,), k), generator=generator(1)) for k in (0, 1))
+    zeros, ones = (solver.transport().forward(x, torch.full((4,), k), generator=generator(1)) for k in (0, 1))
     assert zeros.shape == x.shape
     assert not torch.equal(zeros, ones)
-    with pytest.raises(ValueError, match="class of each point"):
-        solver.forward_map(x)
+    with pytest.raises(UsageError, match="class of each point"):
+        solver.transport().forward(x)
 
 
 class Steered(nn.Module):
@@ -263,10 +263,10 @@ def test_told_the_class_clusters_change_places(kind: type[NOT], make_run: Make) 
     assert x is not None
     assert label is not None
     wanted = x + torch.stack([2.0 - 4.0 * label, torch.zeros(len(x))], 1)
-    moved = solver.forward_map(x, label, generator=generator(1))
+    moved = solver.transport().forward(x, label, generator=generator(1))
     assert float((moved - wanted).norm(dim=1).mean()) < 0.2
     assert seen(problem) == {0, 1}
-    assert solver.reads_label
+    assert solver.transport().reads_label
 
 
 @pytest.mark.parametrize("kind", [NOT, NOTWeak])
@@ -275,7 +275,7 @@ def test_classes_of_one_side_are_nothing_to_tell(kind: type[NOT], make_run: Make
     assert isinstance(labelled.target, Spy)
     half = Problem(labelled.source, PoolMeasure(labelled.target.pool), labelled.cost, labelled.device, labelled.dtype)
     solver = make_run(kind, half, classes="input", batch_size=16).solver
-    assert not solver.reads_label
+    assert not solver.transport().reads_label
     assert solver.input_classes == 0
 
 

@@ -68,7 +68,7 @@ def pixel(cache: Path) -> MNISTInstance:
 def solve(cls: type[Solver[Config]], config: Config, given: MNISTInstance) -> dict[str, float]:
     solver = cls(given.problem, config, Context(CPU, torch.float32, torch.Generator().manual_seed(0), lambda: 0.0))
     assert solver.step().done
-    return score(given, apply_maps(solver, given.test, seed=0))
+    return score(given, apply_maps(solver.transport(), given.test, seed=0))
 
 
 def test_classes_are_paired_by_label(pixel: MNISTInstance) -> None:

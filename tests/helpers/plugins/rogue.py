@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -85,6 +86,9 @@ class Rogue(Solver[RogueConfig]):
             time.sleep(600)
         elif how == "forkhang":
             linger(folder, leave_group=True, fork=True)
+            time.sleep(600)
+        elif how == "guard":
+            os.kill(os.getppid(), signal.SIGKILL)
             time.sleep(600)
         elif how == "fork":
             linger(folder, leave_group=False, fork=True)

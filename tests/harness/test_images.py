@@ -1,0 +1,143 @@
+"""What the judge takes from appliers: rows in another order and back, numbers of the right form and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from otbench import task
+from otbench.errors import OtbenchError
+from otbench.harness.images import Images
+from otbench.harness.messages import Applying, Report
+from otbench.plugins.registry import Registry
+from otbench.problem import Batch, PoolMeasure, Problem, QuadraticCost
+from otbench.records.record import RunSpec
+
+CPU = torch.device("cpu")
+N = 50
+
+
+class Line(task.Instance):
+    """Points 0, 1, 2, ... with a class each; the target is ten times as far."""
+
+    scores_mean = True
+
+    def __init__(self) -> None:
+        x = torch.arange(float(N))[:, None]
+        label = torch.arange(N) % 3
+        self.problem = Problem(PoolMeasure(x), PoolMeasure(10 * x), QuadraticCost(), CPU, torch.float32)
+        self.test, self.facts = task.TestData(Batch(x, label), Batch(10 * x)), {}
+
+    def score(self, outputs: task.Outputs) -> dict[str, float]:
+        return {}
+
+
+def images(folder: Path, apply: Callable[[Applying], Report]) -> Images:
+    spec = RunSpec(
+        kind="solver",
+        solver="ls",
+        solver_config={},
+        task="gaussian",
+        task_config={},
+        preset="quick",
+        seed=0,
+        steps=1,
+        time_limit=None,
+        device="cpu",
+        threads=1,
+        hard_limit=1,
+    )
+    maps = [folder / "0.otmap", folder / "1.otmap"]
+    return Images(Line(), spec, Registry().find("ls"), maps, folder / "private", True, apply)
+
+
+def test_appliers_see_rows_in_orders_of_their_own_and_images_are_put_back(tmp_path: Path) -> None:
+    orders = {}
+
+    def apply(given: Applying) -> Report:
+        """The first map adds the class, the second adds 100; the way back takes that off again."""
+        for index, path in enumerate(given.points):
+            x = np.load(path)
+            if index == 0:
+                orders[given.direction] = x.ravel().tolist()
+            add = 100.0 if index else (0.0 if given.label is None else np.load(given.label)[:, None])
+            np.save(
+                given.images / f"{index:06}.npy", (x + add if given.direction == "forward" else x - add).astype("f4")
+            )
+            if given.mean and index:
+                np.save(given.images / f"mean-{index:06}.npy", x)
+        if given.densities is not None:
+            np.save(given.images / "log_prob.npy", np.load(given.points[0])[:, 0])
+        assert {path.name for path in (tmp_path / "private").iterdir()} == {given.direction}
+        return Report(kind="done", two_way=True, own_density=True)
+
+    made = images(tmp_path, apply)
+    assert made.take().kind == "done"
+    assert list((tmp_path / "private").iterdir()) == []
+    line = torch.arange(float(N))[:, None]
+    first, last = made.outputs(0), made.outputs(1)
+    assert torch.equal(first.forward, line + (torch.arange(N) % 3)[:, None])
+    assert torch.equal(last.forward, line + 100)
+    assert last.backward is not None
+    assert torch.equal(last.backward, 10 * line - 100)
+    assert first.roundtrip is not None
+    assert last.roundtrip is not None
+    assert torch.equal(first.roundtrip, line)
+    assert torch.equal(last.roundtrip, line)
+    assert (first.forward_mean, first.log_prob, first.final) == (None, None, False)
+    assert last.forward_mean is not None
+    assert torch.equal(last.forward_mean, line)
+    assert last.log_prob is not None
+    assert torch.equal(last.log_prob, 10 * line[:, 0])
+    assert last.final
+    straight = [float(n) for n in range(N)]
+    assert all(order != straight for order in orders.values())
+    there, again = orders["forward"], orders["roundtrip"]
+    assert sorted(there) == straight
+    assert there != again
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (np.zeros((N, 2), dtype="f4"), "have shape"),
+        (np.zeros((N, 1)), "torch.float64, not"),
+        (np.array([object()] * N), "cannot be read"),
+        (b"no numbers", "cannot be read"),
+        (None, "cannot be read"),
+    ],
+)
+def test_images_of_another_form_are_refused_and_never_unpickled(content: object, message: str, tmp_path: Path) -> None:
+    def apply(given: Applying) -> Report:
+        for index in range(2):
+            path = given.images / f"{index:06}.npy"
+            if isinstance(content, np.ndarray):
+                np.save(path, content, allow_pickle=True)
+            elif isinstance(content, bytes):
+                path.write_bytes(content)
+        return Report(kind="done")
+
+    made = images(tmp_path, apply)
+
+    def look() -> task.Outputs:
+        made.take()
+        return made.outputs(0)
+
+    with pytest.raises(OtbenchError, match=message) as error:
+        look()
+    assert "\n" not in str(error.value)
+
+
+def test_maps_that_were_applied_before_one_failed_are_known(tmp_path: Path) -> None:
+    def apply(given: Applying) -> Report:
+        np.save(given.images / f"{0:06}.npy", np.load(given.points[0]))
+        return Report(kind="failed", applied=1)
+
+    made = images(tmp_path, apply)
+    assert made.take().kind == "failed"
+    assert made.complete == 1
+    assert torch.equal(made.outputs(0).forward, torch.arange(float(N))[:, None])
