@@ -296,6 +296,7 @@ class _Run:
         def hear(report: Report) -> None:
             heard.last = report
             if report.kind == "point" and report.kept is not None:
+                report.kept.point.metrics = {}  # these are not the trainer's to say
                 heard.kept.append(report.kept)
                 record.curve.append(report.kept.point)
             record.settings = report.settings or record.settings

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from otbench.config import Value
 from otbench.plugins.registry import Entry
@@ -192,7 +192,7 @@ class Kept(BaseModel):
     """A point of the curve, without metrics, and the file of the maps at that point with its SHA-256."""
 
     point: CurvePoint
-    file: str
+    file: str = Field(pattern=r"^[0-9a-z]+\.otmap$")
     digest: str
 
 
