@@ -47,9 +47,9 @@ FIT: dict[str, tuple[Callable[[], object], type[OtbenchError], str]] = {
     "a solver for another problem": (fit(solver="otflow"), UsageError, "needs a source that is standard normal"),
     "an unknown preset": (fit(preset="fast"), UsageError, "unknown preset 'fast'"),
     "a preset that it lacks": (
-        fit(solver="template", preset="paper"),
+        fit(solver="toyshift", preset="paper", plugins=TOY),
         UsageError,
-        "template declares no preset 'paper'",
+        "toyshift declares no preset 'paper'",
     ),
     "an unknown parameter": (fit(solver="ncf", lrr=1), UsageError, "no parameter 'lrr'; did you mean 'lr'?"),
     "a parameter out of range": (fit(solver="ncf", lr=-1), UsageError, "solver ncf: lr=-1: input should be greater"),

@@ -78,7 +78,7 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def mine(plugin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("kept") / "mine.otmap"
     x = np.random.default_rng(0).standard_normal((20, 2))
-    otbench.fit(x, x, solver="mine", plugins=plugin, device="cpu").save(path)
+    otbench.fit(x, x, solver="mine", plugins=plugin, device="cpu", standardise=False).save(path)
     return path
 
 
