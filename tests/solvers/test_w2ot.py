@@ -109,7 +109,7 @@ def test_exact_potentials_give_both_maps_and_have_no_gradient(d: int, side: str,
     "values",
     [
         {},
-        {"potential": "icnn"},
+        {"potential": "icnn", "lr": 3e-2},
         {"amortisation": "objective"},
         {"amortisation": "objective", "fine_tune": False},
         {"amortisation": "cycle", "fine_tune": False},
@@ -119,7 +119,7 @@ def test_exact_potentials_give_both_maps_and_have_no_gradient(d: int, side: str,
 )
 def test_training_finds_both_maps(values: dict[str, Any], coupled: Make, make_run: Make) -> None:
     pair = coupled(2, n=4000)
-    run = make_run(W2OT, pair.problem(torch.float32), steps=150, batch_size=256, width=1, lr=1e-2, **values)
+    run = make_run(W2OT, pair.problem(torch.float32), steps=150, **{"batch_size": 256, "width": 1, "lr": 1e-2, **values})
     assert max(pair.uvp(run.train())) < pair.identity() / 10
 
 
