@@ -24,7 +24,7 @@ Deviations from the released code, all of them parameters (`paper` sets them bac
         warm-up. Both decay by a cosine.
     networks: the last layers of psi and H begin at zero, so that both maps begin at the identity, instead of 10 001
         steps of pre-training (`pretraining`); for the convex potential this holds about.
-    line search: its steps in three rounds, see `otbench.ops.lbfgs`; its result is that of the released code.
+    L-BFGS: what `otbench.ops.lbfgs` names: no search that succeeds takes another step, those that fail start again.
     iterations: fewer in training, where the few samples that need more would hold up all.
     maps: from a weighted average of the iterates, instead of the last ones; S to a smaller tolerance than in training.
     data: batches walk through the pool in shuffled epochs.
