@@ -24,7 +24,7 @@ Deviations from the released code, all of them parameters (`paper` sets them bac
         warm-up. Both decay by a cosine.
     networks: the last layers of psi and H begin at zero, so that both maps begin at the identity, instead of 10 001
         steps of pre-training (`pretraining`); for the convex potential this holds about.
-    line search: its steps in three rounds, see `otbench.ops.lbfgs`; its result is that of the released code.
+    L-BFGS: what `otbench.ops.lbfgs` names: no search that succeeds takes another step, those that fail start again.
     iterations: fewer in training, where the few samples that need more would hold up all.
     maps: from a weighted average of the iterates, instead of the last ones; S to a smaller tolerance than in training.
     data: batches walk through the pool in shuffled epochs.
@@ -140,21 +140,20 @@ class W2OT(Solver[W2OTConfig]):
         if not config.fine_tune and config.amortisation in ("regression", "none"):
             raise UsageError(f"amortisation={config.amortisation} needs fine_tune=true: it has no conjugate without")
         self.psi = self.build_potential()
-        widths = self._widths()
         self.amortiser = (
             None
             if config.amortisation == "none"
             else MLP(
                 problem.dim,
                 problem.dim,
-                widths=widths,
+                widths=self._widths(),
                 activation="elu",
                 residual=True,
                 zero_last=not config.pretraining,
                 **start_of(context),
             )
         )
-        networks = nn.ModuleList([self.psi, *([] if self.amortiser is None else [self.amortiser])])
+        networks = self._networks()
         self._pretrain(networks)
         self.average = Averaged(networks, config.averaging)
         self.optimiser = build_optimiser(
@@ -170,7 +169,7 @@ class W2OT(Solver[W2OTConfig]):
         self.near, self.far = (EpochSampler(side, config.batch_size, context.generator) for side in (near, far))
 
     def _widths(self) -> tuple[int, ...]:
-        return tuple(self.config.width * size for size in (dense_icnn_widths(self.problem.dim)))
+        return tuple(self.config.width * size for size in dense_icnn_widths(self.problem.dim))
 
     def build_potential(self) -> ELUBrenier:
         """Return psi as it begins; tests put an exact potential here."""

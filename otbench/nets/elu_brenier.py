@@ -29,8 +29,6 @@ from otbench.recorded import Recorded
 Kind = Literal["mlp", "icnn"]
 BOX, BATCH = 5.0, 1024
 """Half the side of the box, and points in it, on which the scales of the convex network begin."""
-_FLAT = -3.0
-"""Where U of a flat last layer begins: positive weights of 0.05."""
 _Layer: TypeAlias = tuple[Tensor | None, Tensor | None, Tensor]
 """Weights of the layer below and of x, where there are any, and the bias."""
 
@@ -55,7 +53,7 @@ class ELUBrenier(Recorded):
             dim: number of coordinates.
             widths: hidden widths, at least one.
             kind: plain, or convex.
-            flat: begin with the last layer at zero, or with small positive weights: the gradient is about the identity.
+            flat: begin with V, or U and W, of the last layer at zero: the gradient is the identity, or about that.
             start: see `Start`.
 
         Raises:
@@ -74,9 +72,8 @@ class ELUBrenier(Recorded):
         self.scales = nn.ParameterList(constant(0.0, size, **start) for size in scaled)
         self.log_alpha = constant(0.0, **start)
         if flat:
-            nn.init.constant_(self.inner[-1], _FLAT if self.convex else 0.0)
-            if self.convex:
-                nn.init.zeros_(self.outer[-1])
+            for last in (self.inner[-1], self.outer[-1]) if self.convex else (self.inner[-1],):
+                nn.init.zeros_(last)
         if self.scales:
             box = self.outer[0].new_empty(BATCH, dim)
             self._normalise(box.uniform_(-BOX, BOX, generator=start.get("generator")))

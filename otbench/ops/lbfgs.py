@@ -43,7 +43,7 @@ def solve_conjugate_lbfgs(
 ) -> ProxResult:
     r"""Minimise $\psi(w) - \langle w, y \rangle$ for each sample.
 
-    No sample ends above its start, up to rounding. The host reads two numbers from the device once per iteration.
+    No sample ends above its start, up to rounding. The host waits for the device a few times per iteration.
 
     Args:
         value_and_gradient: psi and grad psi, from (k, d) to (k,) and (k, d), for any points.

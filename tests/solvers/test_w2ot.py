@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,7 @@ def test_exact_potentials_give_both_maps_and_have_no_gradient(d: int, side: str,
     "values",
     [
         {},
-        {"potential": "icnn"},
+        {"potential": "icnn", "lr": 3e-2},
         {"amortisation": "objective"},
         {"amortisation": "objective", "fine_tune": False},
         {"amortisation": "cycle", "fine_tune": False},
@@ -119,7 +120,8 @@ def test_exact_potentials_give_both_maps_and_have_no_gradient(d: int, side: str,
 )
 def test_training_finds_both_maps(values: dict[str, Any], coupled: Make, make_run: Make) -> None:
     pair = coupled(2, n=4000)
-    run = make_run(W2OT, pair.problem(torch.float32), steps=150, batch_size=256, width=1, lr=1e-2, **values)
+    values = {"batch_size": 256, "width": 1, "lr": 1e-2} | values
+    run = make_run(W2OT, pair.problem(torch.float32), steps=150, **values)
     assert max(pair.uvp(run.train())) < pair.identity() / 10
 
 
@@ -148,6 +150,19 @@ def test_the_forward_map_can_be_differentiated(side: str, coupled: Make, make_ru
     for k in range(3):
         ends = [maps.forward((pair.x[:5] + s * step[k]).requires_grad_())[:, 0].detach() for s in (1, -1)]
         torch.testing.assert_close(found[:, k], (ends[0] - ends[1]) / 2e-5, rtol=1e-5, atol=1e-7)
+
+
+def test_a_resumed_run_is_the_unbroken_one(coupled: Make, make_run: Make) -> None:
+    problem = coupled(2, n=300).problem(torch.float32)
+    runs = [make_run(W2OT, problem, steps=24, batch_size=64, width=1) for _ in range(2)]
+    runs[0].train(11)  # SOAP turns its basis every ten steps
+    state = copy.deepcopy(runs[0].solver.state_dict())
+    runs[0].train(13)
+    runs[1].done = 11
+    runs[1].solver.load_state_dict(state)
+    runs[1].train(13)
+    for a, b in zip(*(run.solver.transport().parameters() for run in runs), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
 
 
 def test_pretraining_brings_the_maps_to_the_identity(coupled: Make, make_run: Make) -> None:
