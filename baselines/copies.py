@@ -42,8 +42,10 @@ class Copies(Solver[Config]):
         return StepInfo(0.0, done=True)
 
     def transport(self) -> DrawnRows:
-        """Return the rows."""
-        return DrawnRows(self._source, self._target)
+        """Return the rows; points of a side without a pool are fresh draws, and no training rows."""
+        sides = ((self.problem.source, self._source), (self.problem.target, self._target))
+        rows = sum(len(points) for side, points in sides if side.pool is not None)
+        return DrawnRows(self._source, self._target, keeps_rows=rows)
 
 
 class DrawnRows(Transport):
@@ -53,12 +55,12 @@ class DrawnRows(Transport):
     source: Tensor
     target: Tensor
 
-    def __init__(self, source: Tensor, target: Tensor) -> None:
-        """Hold rows of both sides, shapes (N, *shape) and (M, *shape)."""
+    def __init__(self, source: Tensor, target: Tensor, *, keeps_rows: int) -> None:
+        """Hold points of both sides, shapes (N, *shape) and (M, *shape), of which `keeps_rows` are training rows."""
         super().__init__()
         self.register_buffer("source", source)
         self.register_buffer("target", target)
-        self.keeps_rows = len(source) + len(target)
+        self.keeps_rows = keeps_rows
 
     def forward(self, x: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
         """Return a row of the target for each point of `x`, shape (n, *shape)."""
