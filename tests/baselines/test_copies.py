@@ -3,7 +3,6 @@ from __future__ import annotations
 import torch
 
 from otbench.baselines.copies import Copies
-from otbench.ops.points import FRESH_POINTS
 from otbench.problem import FreshMeasure, Measure, PoolMeasure, Problem, QuadraticCost
 from otbench.solver import Config, Context, Transport
 
@@ -34,7 +33,7 @@ def test_images_are_training_rows_that_follow_the_generator_alone() -> None:
         assert {tuple(row) for row in one.flatten(1).tolist()} == {tuple(row) for row in pool.flatten(1).tolist()}
 
 
-def test_of_a_measure_without_a_pool_fresh_points_are_kept() -> None:
+def test_of_a_measure_without_a_pool_fresh_points_stand_for_rows() -> None:
     maps = copies(FreshMeasure((1, 2), drawn), PoolMeasure(torch.zeros(5, 1, 2)))
-    assert maps.keeps_rows == FRESH_POINTS + 5
+    assert maps.keeps_rows == 5  # fresh draws are no training rows
     assert maps.backward(torch.zeros(3, 1, 2), None, torch.Generator().manual_seed(0)).shape == (3, 1, 2)
