@@ -38,7 +38,7 @@ def fit(
     x: Points,
     y: Points,
     *,
-    solver: str = "fixedpoint",
+    solver: str,
     preset: str = "quick",
     seed: int = 0,
     x_label: Points | None = None,
