@@ -18,7 +18,7 @@ takes one inner product: $\psi(z) - \langle z, \nabla\psi(z) \rangle$ with $\nab
 So the potential is evaluated once, at both batches.
 
 Deviations from the released code, all of them parameters (`paper` sets them back):
-    learning rate: short warm-up and cosine decay, instead of a constant rate.
+    optimiser: SOAP instead of Adam, at a higher rate; short warm-up and cosine decay, instead of a constant rate.
     maps: from a weighted average of the iterates. The released code keeps the checkpoint with the lowest error against
         the ground truth, which no solver here can see.
     data: batches walk through the pool in shuffled epochs.
@@ -33,6 +33,7 @@ import torch
 from torch import Tensor
 
 from otbench.nets.potential import Potential
+from otbench.ops.optimisers import OptimiserName
 from otbench.solver import Context, Field, Problem, StepInfo, register_solver
 from otbench.solvers._paired import PAPER, PairedConfig, PairedPotentials
 
@@ -40,6 +41,8 @@ from otbench.solvers._paired import PAPER, PairedConfig, PairedPotentials
 class W2GNConfig(PairedConfig):
     """Parameters of W2GN."""
 
+    optimiser: OptimiserName = Field("soap", "Adam, or SOAP: Adam in Shampoo's eigenbasis")
+    lr: float = Field(1e-2, "learning rate, at its peak", gt=0)
     cycle: float = Field(1.0, "weight of the mean squared cycle errors (lambda)", ge=0)
     reverse: bool = Field(False, "W2:R: the potential on the target side is in the dual term")
     convex: bool = Field(True, "clamp the networks to be convex after each step")
@@ -52,7 +55,7 @@ class W2GNConfig(PairedConfig):
     presets={
         "smoke": {"steps": 60, "batch_size": 256, "pretraining": 200},
         "quick": {"steps": 1000},
-        "full": {"steps": 10_000},
+        "full": {"steps": 10_000, "lr": 5e-3},
         "paper": {**PAPER, "steps": 250_001},
     },
 )
