@@ -17,9 +17,9 @@ takes one inner product: $\psi(z) - \langle z, \nabla\psi(z) \rangle$ with $\nab
 So the potential is evaluated once, at both batches.
 
 Deviations from the released code, all of them parameters (`paper` sets them back):
-    networks: free softplus networks, with |x|^2/2 built in (`strong_convexity=1`), that need no pre-training, instead of
-        CELU networks that are clamped to be convex after each step (`convex=true`, with little strong convexity). On a
-        soft-max pair in d = 8 (12 processor seconds) the clamp costs a factor of 10 to 30 in the error.
+    networks: free softplus networks, with |x|^2/2 built in (`strong_convexity=1`), that need no pre-training, instead
+        of CELU networks that are clamped to be convex after each step (`convex=true`, with little strong convexity). On
+        a soft-max pair in d = 8 (12 processor seconds) the clamp costs a factor of 10 to 30 in the error.
     optimiser: SOAP instead of Adam, at a higher rate; short warm-up and cosine decay, instead of a constant rate.
     maps: from a weighted average of the iterates. The released code keeps the checkpoint with the lowest error against
         the ground truth, which no solver here can see.

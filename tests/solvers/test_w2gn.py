@@ -77,7 +77,13 @@ def test_the_dual_term_trains_the_potential_of_its_side_alone(reverse: bool, cou
     assert max(float(p.grad.abs().max()) for p in other.parameters()) < 1e-15
 
 
-CLAMPED = {"convex": True, "strong_convexity": 1e-4, "activation": "celu", "pretraining": 500, "lr": 5e-3}
+CLAMPED: dict[str, Any] = {
+    "convex": True,
+    "strong_convexity": 1e-4,
+    "activation": "celu",
+    "pretraining": 500,
+    "lr": 5e-3,
+}
 
 
 @pytest.mark.parametrize(
@@ -96,9 +102,9 @@ def test_presets(valid_presets: Make) -> None:
     paper = valid_presets(W2GN)["paper"]
     published = {"steps": 250_001, "batch_size": 1024, "lr": 1e-3, "lr_end": 1.0, "averaging": 0.0, "optimiser": "adam"}
     assert published.items() <= paper.items()
-    assert (paper["activation"], paper["pretraining"], paper["strong_convexity"], paper["convex"]) == (
-        "celu",
-        5000,
-        1e-4,
-        True,
-    )
+    assert {
+        "activation": "celu",
+        "pretraining": 5000,
+        "strong_convexity": 1e-4,
+        "convex": True,
+    }.items() <= paper.items()
