@@ -20,7 +20,7 @@ from otbench.nets.dense_icnn import DenseICNN
 from otbench.nets.pretrain import pretrain_identity
 from otbench.nets.start import start_of
 from otbench.ops.descent import descend, set_rates
-from otbench.ops.optimisers import build_optimiser
+from otbench.ops.optimisers import OptimiserName, build_optimiser
 from otbench.ops.schedule import warmup_cosine
 from otbench.samplers import EpochSampler
 from otbench.solver import Config, Context, Field, Preset, Problem, Solver, StepInfo, Transport
@@ -29,7 +29,7 @@ from otbench.solver import Config, Context, Field, Preset, Problem, Solver, Step
 class PairedConfig(Config):
     """Parameters that all these solvers have."""
 
-    optimiser: Literal["adam", "soap"] = Field("adam", "Adam, or SOAP: Adam in Shampoo's eigenbasis")
+    optimiser: OptimiserName = Field("adam", "Adam, or SOAP: Adam in Shampoo's eigenbasis")
     lr: float = Field(3e-3, "learning rate, at its peak", gt=0)
     lr_end: float = Field(0.0, "last learning rate, as a share of the peak; 1 = constant rate", ge=0, le=1)
     warmup: float = Field(0.02, "share of the budget over which the rate rises", ge=0, lt=1)

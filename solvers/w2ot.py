@@ -22,8 +22,8 @@ need not be convex (`potential=mlp`), and then x^ may be a local minimiser.
 Deviations from the released code, all of them parameters (`paper` sets them back):
     optimiser: SOAP, or Adam at its usual betas, instead of AdamW with both betas 0.5; a higher rate, with a short
         warm-up. Both decay by a cosine.
-    networks: the last layers of psi and H begin at zero, so that both maps begin at the identity, instead of 10 001
-        steps of pre-training (`pretraining`); for the convex potential this holds about.
+    networks: twice as wide; the last layers of psi and H begin at zero, so that both maps begin at the identity (for
+        the convex potential about there), instead of 10 001 steps of pre-training (`pretraining`).
     L-BFGS: what `otbench.ops.lbfgs` names: no search that succeeds takes another step, those that fail start again.
     iterations: fewer in training, where the few samples that need more would hold up all.
     maps: from a weighted average of the iterates, instead of the last ones; S to a smaller tolerance than in training.
@@ -49,7 +49,7 @@ from otbench.nets.start import start_of
 from otbench.ops.descent import descend, set_rates
 from otbench.ops.jacobian import jacobian
 from otbench.ops.lbfgs import solve_conjugate_lbfgs
-from otbench.ops.optimisers import build_optimiser
+from otbench.ops.optimisers import OptimiserName, build_optimiser
 from otbench.ops.schedule import warmup_cosine
 from otbench.samplers import EpochSampler
 from otbench.solver import Config, Context, Field, No, Problem, Solver, StepInfo, Support, Transport, register_solver
@@ -69,8 +69,8 @@ class W2OTConfig(Config):
     )
     fine_tune: bool = Field(True, "take the guess to the conjugate by L-BFGS in training")
     cycle: float = Field(1.0, "weight of mean squared cycle errors (amortisation=cycle)", ge=0)
-    optimiser: Literal["adam", "soap"] = Field("soap", "Adam, or SOAP: Adam in Shampoo's eigenbasis")
-    lr: float = Field(5e-3, "learning rate, at its peak", gt=0)
+    optimiser: OptimiserName = Field("soap", "Adam, or SOAP: Adam in Shampoo's eigenbasis")
+    lr: float = Field(1e-2, "learning rate, at its peak", gt=0)
     lr_end: float = Field(0.0, "last learning rate, as a share of the peak; 1 = constant rate", ge=0, le=1)
     warmup: float = Field(0.02, "share of the budget over which the rate rises", ge=0, lt=1)
     beta1: float = Field(0.9, "the optimiser's memory of gradients", ge=0, lt=1)
@@ -93,7 +93,7 @@ class W2OTConfig(Config):
     presets={
         "smoke": {"steps": 60, "batch_size": 256},
         "quick": {"steps": 1500},
-        "full": {"steps": 15_000},
+        "full": {"steps": 15_000, "lr": 5e-3},
         "paper": {
             "steps": 250_001,
             "optimiser": "adam",

@@ -100,12 +100,12 @@ def solve_conjugate_lbfgs(
         # where the step has seen no positive curvature, the next may be longer
         gamma = torch.where(seen, bend / curve, torch.where(taken, 4 * gamma, gamma))
         lost = ~(passed | done)
-        gamma = torch.where(lost, gamma / SHRINK ** ROUNDS[-1][1], gamma)
-        memory = [(s, q, rho.masked_fill(lost.unsqueeze(1), 0)) for s, q, rho in memory]
         failures = torch.where(lost, failures + 1, 0.0)
-        done = done | (failures >= _ATTEMPTS)
-        done = done | (g.abs().amax(1) <= tol)
-        done_count = int(done.sum())
+        done = done | (failures >= _ATTEMPTS) | (g.abs().amax(1) <= tol)
+        lost_count, done_count = torch.stack((lost, done)).sum(1).tolist()
+        if lost_count:
+            gamma = torch.where(lost, gamma / SHRINK ** ROUNDS[-1][1], gamma)
+            memory = [(s, q, rho.masked_fill(lost.unsqueeze(1), 0)) for s, q, rho in memory]
 
     result, residual = _put_back(rows, w, g, result, residual)
     unconverged = (~(residual <= tol)).to(result.dtype).mean() if size else result.new_zeros(())
