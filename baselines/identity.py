@@ -28,7 +28,9 @@ class Identity(Solver[Config]):
 
 
 class Unmoved(Transport):
-    """T(x) = x and S(y) = y."""
+    """T(x) = x and S(y) = y, in the units of the user."""
+
+    takes_user_units = True
 
     def forward(self, x: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
         """Return `x`."""

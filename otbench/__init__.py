@@ -64,11 +64,13 @@ _HOMES = {
 """Where public names are, which are looked up when they are first used."""
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'otbench' has no attribute '{name}'")
-    found = globals()[name] = getattr(import_module(_HOMES[name]), name)
-    return found
+if not TYPE_CHECKING:  # a checker knows all names, and would take any other for granted
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            raise AttributeError(f"module 'otbench' has no attribute '{name}'")
+        found = globals()[name] = getattr(import_module(_HOMES[name]), name)
+        return found
 
 
 def __dir__() -> list[str]:
@@ -76,11 +78,13 @@ def __dir__() -> list[str]:
 
 
 class _Solvers(ModuleType):
-    """The folder of solvers, which is also the function that lists them: `otbench.solvers()`."""
+    """The folder of solvers, which is also the function that lists them."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return import_module("otbench.api.running").solvers(*args, **kwargs)
+    def __call__(self, name: str | None = None, **options: Any) -> Any:
+        return import_module("otbench.api.running").solvers(name, **options)
 
 
 _links.install()
-import_module("otbench.solvers").__class__ = _Solvers  # a folder: nothing in it is imported
+_folder = import_module("otbench.solvers")  # a folder: nothing in it is imported
+_folder.__class__ = _Solvers
+_folder.__doc__ = "List all solvers and baselines; or, of one `name`, all its parameters."

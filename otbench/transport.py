@@ -112,6 +112,7 @@ class Transport(Recorded):
             its own point. Densities are made from such maps.
         solves_forward: whether `backward` is the map in closed form, with a graph, and `forward` is solved for.
         keeps_rows: number of training rows among what is kept.
+        takes_user_units: whether it maps the user's points, whatever units its solver was given (`Problem.units`).
         origin: where it comes from; None until the harness says so.
     """
 
@@ -119,6 +120,7 @@ class Transport(Recorded):
     stochastic: bool = False
     differentiable: bool = False
     solves_forward: bool = False
+    takes_user_units: bool = False
     keeps_rows: int = 0
     origin: Origin | None = None
     _inside: bool = False
@@ -283,7 +285,7 @@ def _points(transport: Transport, name: str, x: Tensor | Array) -> Tensor:
             x = np.asarray(x)
             if x.dtype.kind not in "fiub":
                 raise ValueError  # objects, text, complex numbers
-            x = torch.from_numpy(np.ascontiguousarray(x))
+            x = torch.from_numpy(np.ascontiguousarray(x, x.dtype.newbyteorder("=")))
         except (ValueError, TypeError):
             raise UsageError(f"{name}: points must be an array of numbers, shape (n, *shape)") from None
     elif x.is_complex():
@@ -327,7 +329,7 @@ def _like(x: Any, image: Tensor) -> Any:
     if isinstance(x, Tensor):
         return image.to(x.device, x.dtype if x.is_floating_point() else image.dtype)
     kind, found = np.asarray(x).dtype, image.cpu().numpy()
-    return found.astype(kind, copy=False) if kind.kind == "f" else found
+    return found.astype(kind.newbyteorder("="), copy=False) if kind.kind == "f" else found
 
 
 class Standardised(Transport):
@@ -359,7 +361,7 @@ class Standardised(Transport):
         self.register_buffer("target_scale", target_scale)
         self.reads_label, self.stochastic = inner.reads_label, inner.stochastic
         self.differentiable, self.solves_forward = inner.differentiable, inner.solves_forward
-        self.keeps_rows: int = getattr(inner, "keeps_rows", 0)
+        self.keeps_rows = inner.keeps_rows
 
     def forward(self, x: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
         """Return T(x), same shape as `x` (n, *shape)."""
@@ -420,13 +422,13 @@ for _name in WRAPPED[1:]:
 
 
 def in_user_units(transport: Transport, problem: Problem) -> Transport:
-    """Return maps that take and return the user's points; `transport` itself where the solver was given these.
+    """Return maps that take and return the user's points; `transport` itself where it does so already.
 
     Args:
         transport: what a solver of `problem` left.
         problem: says how its points follow from the user's.
     """
     units = problem.units
-    if units is None:
+    if units is None or transport.takes_user_units:
         return transport
     return Standardised(transport, units.source_mean, units.source_scale, units.target_mean, units.target_scale)

@@ -237,10 +237,7 @@ class NCF(Solver[NCFConfig]):
 
     def transport(self) -> Characteristics:
         """Return both maps of the averaged network."""
-        problem = self.problem
-        return Characteristics(
-            self.average.module, dim=problem.dim, classes=self.input_classes, exponent=problem.cost.exponent
-        )
+        return Characteristics(self.average.module, classes=self.input_classes, exponent=self.problem.cost.exponent)
 
     def _collocate(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return collocation points (k, d + K) and times (k, 1)."""
@@ -269,17 +266,16 @@ class Characteristics(Transport):
 
     differentiable = True
 
-    def __init__(self, potential: nn.Module, *, dim: int, classes: int, exponent: float) -> None:
+    def __init__(self, potential: nn.Module, *, classes: int, exponent: float) -> None:
         """Hold u.
 
         Args:
-            potential: u, on inputs (n, dim + classes + 1).
-            dim: coordinates of a point.
+            potential: u, on inputs (n, d + classes + 1).
             classes: number of classes that u is told; 0 = none.
             exponent: of the cost.
         """
         super().__init__()
-        self.potential, self.dim, self.classes, self.cost = potential, dim, classes, cost_of(exponent)
+        self.potential, self.classes, self.cost = potential, classes, cost_of(exponent)
         self.reads_label = classes > 0
 
     def forward(self, x: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
@@ -292,7 +288,7 @@ class Characteristics(Transport):
 
     def _step(self, x: Tensor, label: Tensor | None, t: float) -> Tensor:
         points = _at(with_class(x, label, self.classes), t)
-        return self.cost.velocity(self.potential.gradient(points)[:, : self.dim])  # type: ignore[operator]
+        return self.cost.velocity(self.potential.gradient(points)[:, : -self.classes - 1])  # type: ignore[operator]
 
 
 def _at(x: Tensor, t: float | Tensor) -> Tensor:

@@ -123,7 +123,7 @@ class Data:
             DataError: one is not finite, or so large that its square is not.
         """
         for side in self.sides:
-            _check_numbers(side.table.points, side.said)
+            _check_numbers(side.table.points, side.said, side.rows)
         if self.truth is not None:
             _check_numbers(self.truth, "task samples: truth")
 
@@ -258,16 +258,18 @@ def _shape(config: SamplesConfig, source: Side, target: Side) -> tuple[int, ...]
     return shapes[0]
 
 
-def _check_numbers(points: Array, said: str) -> None:
+def _check_numbers(points: Array, said: str, rows: Rows | None = None) -> None:
     if points.dtype.kind in "iu":
         return
     step = max(1, _CHUNK_NUMBERS // math.prod(points.shape[1:]))
-    for begin in range(0, len(points), step):
-        part = np.asarray(points[begin : begin + step]).reshape(-1, math.prod(points.shape[1:]))
+    for begin in range(0, len(points) if rows is None else len(rows), step):
+        places = slice(begin, begin + step) if rows is None else rows[begin : begin + step]
+        part = np.asarray(points[places]).reshape(-1, math.prod(points.shape[1:]))
         good = np.abs(part) <= LARGEST  # False for NaN
         if not good.all():
-            row, column = (int(k) for k in np.argwhere(~good)[0])
+            at, column = (int(k) for k in np.argwhere(~good)[0])
+            row = begin + at if rows is None else rows[begin + at]
             raise DataError(
-                f"{said}: row {begin + row}, column {column} (counted from 0) holds {float(part[row, column]):g}; only "
+                f"{said}: row {row}, column {column} (counted from 0) holds {float(part[at, column]):g}; only "
                 f"finite numbers up to {LARGEST:g} are taken, so fill in or leave out such rows"
             )

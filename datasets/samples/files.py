@@ -247,8 +247,6 @@ def _parquet_columns(place: Place, names: list[str]) -> list[Array]:
 
 
 def _unreadable(place: Place, kind: str, error: Exception) -> DataError:
-    if isinstance(error, PermissionError):
-        return DataError(f"{place}: cannot be read ({error.strerror}); check its permissions")
     why = plain((str(error) or type(error).__name__).splitlines()[0])
     return DataError(f"{place}: not a readable {kind} ({why}); it may be truncated or of another kind")
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from otbench.errors import DataError, UsageError
-from otbench.files import require_file, shown, typed_path
+from otbench.files import require_file, shown, typed_path, unreadable
 from otbench.names import few, hint
 
 Array: TypeAlias = NDArray[np.generic]
@@ -84,7 +84,7 @@ def placed(text: str, option: str, *, endings: Sequence[str] = ENDINGS) -> Place
 
     Raises:
         UsageError: it cannot be a path, or its ending is not known.
-        DataError: there is no such file.
+        DataError: there is no such file, or it may not be read.
     """
     head, colon, part = text.rpartition(":")
     if not (colon and head.endswith(WITH_PARTS)):
@@ -94,6 +94,10 @@ def placed(text: str, option: str, *, endings: Sequence[str] = ENDINGS) -> Place
     if path.suffix not in endings:
         kind = f"files that end in '{path.suffix}'" if path.suffix else "files without an ending"
         raise UsageError(f"{option} {shown(head)}: {kind} are not read; save it as one of {', '.join(endings)}")
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise unreadable(path, error) from error
     return Place(path, part, option)
 
 

@@ -38,7 +38,7 @@ def fit(
     x: Points,
     y: Points,
     *,
-    solver: str = "fixedpoint",
+    solver: str,
     preset: str = "quick",
     seed: int = 0,
     x_label: Points | None = None,
@@ -103,6 +103,7 @@ def fit(
     seed = given.whole("seed", seed) or 0
     if not 0 <= seed < _SEEDS:
         raise UsageError(f"--seed {seed}: must be a whole number from 0 to {_SEEDS - 1}")
+    share = _share(validation)
     values = {name: given.plain_value(value) for name, value in parameters.items()}
     config, length = settings_of(note, values, request)
     with _undisturbed():
@@ -111,7 +112,7 @@ def fit(
             (x_label, y_label),
             cost=_cost(cost, exponent),
             standardise=bool(standardise) and note.kind == "solver",
-            validation=_share(validation) if note.kind == "solver" else 0.0,
+            validation=share if note.kind == "solver" else 0.0,
             device=device,
             dtype=given.dtype_of(dtype),
             seed=seed,
@@ -152,9 +153,8 @@ def _trained(
         try:
             trainer.run()
         except train.InterruptedTraining:
-            given.warn(
-                [f"interrupted at step {progress.step}, {progress():.0%} of training: these are the maps so far"]
-            )
+            reached = f"step {progress.step}, {progress():.0%} of training"
+            given.warn([f"interrupted at {reached}: these are the maps so far"], deeper=1)
     made = in_user_units(solver.transport(), problem)
     return cast("Transport", made.eval().requires_grad_(False))
 
@@ -193,14 +193,12 @@ def _problem(
     number = max((int(label.max()) + 1 for label in found if label is not None), default=0)
     draw = np.random.Generator(np.random.PCG64([seed, _SPLIT_STREAM]))
     units = _units(sides, where, dtype) if standardise and cost.name == "quadratic" else None
-    inner = [side.to(where, dtype) for side in sides]
-    if units is not None:
-        inner = [
-            (inner[0] - units.source_mean) / units.source_scale,
-            (inner[1] - units.target_mean) / units.target_scale,
-        ]
     measures = []
-    for x, label in zip(inner, found, strict=True):
+    for k, (points, label) in enumerate(zip(sides, found, strict=True)):
+        x = points.to(where, dtype)
+        if units is not None:
+            mean, scale = ((units.source_mean, units.source_scale), (units.target_mean, units.target_scale))[k]
+            x = ((points.to(where).double() - mean) / scale).to(dtype)
         if not bool(x.isfinite().all()):
             raise UsageError(f"the points are too large for {str(dtype).removeprefix('torch.')}: scale them")
         if label is not None:

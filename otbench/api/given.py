@@ -43,10 +43,10 @@ def public(function: Callable[P, R]) -> Callable[P, R]:
     return called
 
 
-def warn(lines: Iterable[str]) -> None:
-    """Say `lines` to the caller of a public function."""
+def warn(lines: Iterable[str], *, deeper: int = 0) -> None:
+    """Say `lines` to the caller of a public function, which calls this at so many levels `deeper`."""
     for line in lines:
-        warnings.warn(line, OtbenchWarning, stacklevel=4)  # this function, the public one, its wrapper
+        warnings.warn(line, OtbenchWarning, stacklevel=4 + deeper)  # this function, the public one, its wrapper
 
 
 def points(name: str, value: Points) -> Tensor:

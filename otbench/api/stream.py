@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +25,7 @@ def apply_file(
     backward: bool = False,
     label: Path | None = None,
     seed: int = 0,
+    also_read: Sequence[Path] = (),
     listen: Callable[[int, int], None] = lambda done, count: None,
 ) -> int:
     """Write the images of the points in one .npy file to another; return how many there are.
@@ -38,6 +39,7 @@ def apply_file(
         backward: whether they go back.
         label: their classes, shape (n,), for maps that go class by class.
         seed: of maps that draw noise.
+        also_read: other files that must not be written over.
         listen: told how many of how many points are done.
 
     Raises:
@@ -58,7 +60,7 @@ def apply_file(
         if label is None:
             raise UsageError("this map goes class by class: give the class of each point, --labels FILE.npy")
         classes = _classes(label, len(points))
-    _check_result(result, source, label)
+    _check_result(result, source, label, *also_read)
     generator = torch.Generator(transport.device).manual_seed(seed)
     size = rows_at_a_time(points.shape[1:])
     form: tuple[object, ...] = ()
@@ -97,9 +99,8 @@ def _check_result(result: Path, *read: Path | None) -> None:
 def _image(
     transport: Transport, method: str, points: NDArray[Any], label: NDArray[Any] | None, generator: torch.Generator
 ) -> NDArray[Any]:
-    x = points.astype(points.dtype.newbyteorder("="))  # a copy, out of the file
     try:
-        found = getattr(transport, method)(x, label, generator)
+        found = getattr(transport, method)(points.copy(), label, generator)  # a copy: the file can only be read
     except OtbenchError:
         raise
     except Exception as error:  # what the code of a solver raises where a file does not quite fit it

@@ -44,7 +44,8 @@ def apply(options: argparse.Namespace) -> int:
 
     with warnings.catch_warnings(record=True) as noted:
         warnings.simplefilter("always", OtbenchWarning)
-        transport = load_map(map_file(file), plugins=plugin_files(options), device=device_of(options.device))
+        file = map_file(file)
+        transport = load_map(file, plugins=plugin_files(options), device=device_of(options.device))
     warn([str(note.message) for note in noted])
     with Line(None) as line:
         count = apply_file(
@@ -54,6 +55,7 @@ def apply(options: argparse.Namespace) -> int:
             backward=options.backward,
             label=label,
             seed=options.seed,
+            also_read=[file],
             listen=lambda done, total: line.show(f"{done} of {total} points"),
         )
     say(f"{count} images in {shown(result)}")

@@ -90,6 +90,6 @@ def parsers(program: str) -> tuple[argparse.ArgumentParser, Mapping[str, argpars
         )
         return made
 
-    for module in (run, apply, results, verify, plugins, data):
+    for module in (run, results, apply, verify, plugins, data):
         module.add_commands(add)
     return parser, commands.choices

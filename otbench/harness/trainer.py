@@ -29,7 +29,7 @@ from otbench.problem import Problem
 from otbench.records.record import Counts, CurvePoint, Memory, RunSpec, Times
 from otbench.registration import Registration
 from otbench.solver import Context, Solver
-from otbench.transport import Transport
+from otbench.transport import Transport, in_user_units
 
 _SOLVER_STREAM = 1
 _END = "end"
@@ -163,6 +163,7 @@ class _Run:
         if not isinstance(maps, Transport):
             owner = self.training.entry.name
             raise PluginError(f"{owner}: transport() must return a Transport; it returned a {type(maps).__name__}")
+        maps = in_user_units(maps, solver.problem)
         name = name.removesuffix(ENDING) + ENDING
         maps.save(self.training.maps / name)
         return Kept(point=point, file=name, digest=self._digest(name))

@@ -41,6 +41,12 @@ LEGEND = {
 """What marks mean. A sign is no letter, which are for footnotes, and begins no formula of a spreadsheet."""
 IDENTITY = "identity"
 """The baseline that does nothing."""
+COPIES = "copies"
+"""The baseline that draws training rows."""
+COPIES_SAY = (
+    "copies: training rows drawn at random, which is what memorising reaches; a two-sample distance at or below theirs "
+    "says nothing more."
+)
 START = "start"
 """Column: the solver's own score at step 0, in the section's first metric."""
 READS = "reads_label"

@@ -16,7 +16,7 @@ from otbench.names import few
 from otbench.records.record import Record
 from otbench.report.columns import HARNESS, KEEPS_ROWS, READS_LABEL, Column, metric_column, written
 from otbench.report.files import Slugs
-from otbench.report.rows import IDENTITY, LEGEND, LOADED, STALE, Number, Row, Section, number
+from otbench.report.rows import COPIES, COPIES_SAY, IDENTITY, LEGEND, LOADED, STALE, Number, Row, Section, number
 from otbench.reporting import Metric
 
 SIZE = "dim"
@@ -415,6 +415,8 @@ def _explain(table: Table, timed: bool) -> None:
     for line in measured:
         line.marks = line.marks.translate(gone)
         line.cells = [replace(cell, marks=cell.marks.translate(gone)) for cell in line.cells]
+    if any(row.kind == "baseline" and row.label == COPIES for row in rows):
+        table.remarks.append(COPIES_SAY)
     used = {mark for line in measured for mark in line.marks + "".join(cell.marks for cell in line.cells)}
     table.meanings = {mark: text for mark, text in (LEGEND | {STALE: made}).items() if mark in used}
     verified = list(dict.fromkeys(f"{row.label} ({words})" for row in rows for words in row.verified))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 from otbench.data import prepared
 from otbench.data.prepared import Content, Made, lookup, prepare
+from otbench.errors import StoreError
 
 CONTENT = Content("things", 1, {"scaling": "none"}, {"file": "a" * 64})
 
@@ -42,12 +44,17 @@ def forget_checksums(folder: Path) -> None:
     (folder / "manifest.json").write_text(json.dumps(saved))
 
 
+def cut(folder: Path) -> None:
+    path = folder / "train.npy"
+    path.write_bytes(path.read_bytes()[:-4])
+
+
 def put_a_pipe(folder: Path) -> None:
     (folder / "test.npy").unlink()
     os.mkfifo(folder / "test.npy")
 
 
-@pytest.mark.parametrize("spoil", [change_a_number, nest, forget_checksums, put_a_pipe])
+@pytest.mark.parametrize("spoil", [change_a_number, nest, forget_checksums, cut, put_a_pipe])
 @pytest.mark.parametrize("remembered", [0, 2**25], ids=["large arrays", "small arrays"])
 def test_what_was_changed_is_made_again(
     spoil: Callable[[Path], None], remembered: int, monkeypatch: pytest.MonkeyPatch
@@ -60,6 +67,26 @@ def test_what_was_changed_is_made_again(
     made = prepare(CONTENT, make)
     np.testing.assert_array_equal(made.arrays["train"], make()[0]["train"])
     assert lookup(CONTENT) is not None
+
+
+def test_entries_are_made_once_and_changed_in_memory_only() -> None:
+    first = prepare(CONTENT, make)
+    again = prepare(CONTENT, lambda: pytest.fail("made again"))
+    assert isinstance(again.arrays["train"], np.memmap)
+    assert again.names == ("a", "b", "c")
+    again.arrays["train"][:] = 0
+    np.testing.assert_array_equal(first.arrays["train"], make()[0]["train"])
+    assert lookup(replace(CONTENT, version=2)) is None
+
+
+def test_failure_while_making_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(StoreError, match=r"cannot write .*prepared.*No space left"):
+        prepare(CONTENT, make)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_digests_of_large_arrays_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ class Forged:
 
     def __init__(self, path: Path) -> None:
         file = read_map(path)
-        self.tensors: dict[str, Tensor] = dict(file.tensors)
+        self.tensors: dict[str, Tensor] = {name: tensor.clone() for name, tensor in file.tensors.items()}
         self.content: dict[str, Any] = copy.deepcopy(
             {
                 "origin": dict(file.origin),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from otbench.datasets.samples import Samples, SamplesConfig, SamplesInstance
+from otbench.errors import DataError
 from otbench.task import Outputs
 
 from ...helpers.single_cell import write_h5ad
@@ -134,6 +135,12 @@ def test_rows_of_one_file_are_parted_by_a_column(tmp_path: Path) -> None:
     wanted = POINTS[::2]
     np.testing.assert_array_equal(source_rows(instance), wanted[np.lexsort(wanted.T)])
     assert instance.problem.classes == 2
+    gap = POINTS.copy()
+    gap[1] = np.nan  # in a row of the other condition
+    write_h5ad(tmp_path / "gap.h5ad", gap, obs=obs)
+    build(tmp_path / "gap.h5ad", tmp_path, source_where="state:control", test=0.4)
+    with pytest.raises(DataError, match="row 1, column 0"):
+        build(tmp_path / "gap.h5ad", tmp_path, source_where="state:treated", test=0.4)
     scores = instance.score(Outputs(instance.test.source.x))
     assert "class_energy" in scores
     assert "cost_gap" not in scores  # mass stays within its class, so the plan of all rows is no yardstick
