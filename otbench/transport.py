@@ -30,8 +30,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from otbench.data.mapfile import MapFile, write_map
 from otbench.errors import DataError, PluginError, UsageError
-from otbench.mapfile import MapFile, write_map
 from otbench.names import plain
 from otbench.problem import Problem
 from otbench.recorded import Recorded, build, describe

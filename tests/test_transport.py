@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from otbench.config import build_config
+from otbench.data.mapfile import read_map
 from otbench.errors import PluginError, UsageError
-from otbench.mapfile import read_map
 from otbench.plugins.registry import Registry
 from otbench.problem import FreshMeasure, PoolMeasure, Problem, QuadraticCost
 from otbench.registration import Registration

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from otbench.mapfile import read_map
+from otbench.data.mapfile import read_map
 from otbench.problem import PoolMeasure, Problem, QuadraticCost, Units
 from otbench.transport import Standardised, Transport, in_user_units
 

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from otbench.api import given
 from otbench.api.given import PathLike, Points
+from otbench.data.mapfile import ENDING
 from otbench.errors import DataError, UsageError
 from otbench.files import results_folder, shown
-from otbench.mapfile import ENDING
 from otbench.metrics.two_sides import two_sample_scores
 from otbench.plugins.kept import load_map
 from otbench.transport import Transport as _Transport

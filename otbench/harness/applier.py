@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 import torch
 
+from otbench.data.mapfile import read_map
 from otbench.errors import StoreError
 from otbench.harness import train
 from otbench.harness.evaluate import Applier
 from otbench.harness.failures import failure, message
 from otbench.harness.messages import CANNOT_WRITE, Applying, Report
 from otbench.harness.spool import read_points, write_points
-from otbench.mapfile import read_map
 from otbench.plugins.registry import load_entry
 from otbench.problem import Batch
 from otbench.transport import Transport

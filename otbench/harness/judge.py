@@ -22,7 +22,7 @@ from typing import Protocol
 import torch
 from pydantic import ValidationError
 
-from otbench import mapfile
+from otbench.data import mapfile
 from otbench.errors import DivergedError, StoreError
 from otbench.files import writing
 from otbench.harness import evaluate, train

@@ -17,13 +17,13 @@ import numpy as np
 import torch
 
 from otbench.config import Config
+from otbench.data.mapfile import ENDING
 from otbench.errors import PluginError, StoreError
 from otbench.harness import train
 from otbench.harness.failures import failure, message
 from otbench.harness.measure import PeakMemory, fingerprints, synchronize, timed
 from otbench.harness.messages import CANNOT_WRITE, Kept, Report, Training
 from otbench.harness.spool import file_digest, read_problem
-from otbench.mapfile import ENDING
 from otbench.plugins.registry import load_entry
 from otbench.problem import Problem
 from otbench.records.record import Counts, CurvePoint, Memory, RunSpec, Times

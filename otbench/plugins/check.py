@@ -26,8 +26,8 @@ from rich.text import Text
 from torch import Tensor
 
 from otbench.config import Config, build_config
+from otbench.data.mapfile import ENDING, read_map
 from otbench.errors import PluginError
-from otbench.mapfile import ENDING, read_map
 from otbench.plugins.audit import task_imports, watched
 from otbench.plugins.registry import located
 from otbench.problem import Batch, PoolMeasure, Problem, QuadraticCost

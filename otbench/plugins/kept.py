@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 
 from otbench import __version__
+from otbench.data.mapfile import read_map
 from otbench.errors import DataError, OtbenchWarning, UsageError
 from otbench.files import shown
-from otbench.mapfile import read_map
 from otbench.names import plain
 from otbench.plugins.code import digest_of
 from otbench.plugins.registry import Entry, Registry

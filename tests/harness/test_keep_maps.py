@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
+from otbench.data.mapfile import read_map
 from otbench.harness.execute import execute, settled
 from otbench.harness.plan import Request, make_plan
-from otbench.mapfile import read_map
 from otbench.plugins.kept import load_map
 from otbench.plugins.registry import Registry
 from otbench.records.store import Store

@@ -16,7 +16,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 import otbench
-from otbench.mapfile import read_map
+from otbench.data.mapfile import read_map
 
 BROKEN = "not a map kept by this version of otbench, or damaged"
 

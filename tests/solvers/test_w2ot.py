@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from otbench.data.mapfile import read_map
 from otbench.errors import UsageError
-from otbench.mapfile import read_map
 from otbench.nets.potential import QuadraticPotential
 from otbench.registration import registrations
 from otbench.solvers.w2ot import W2OT

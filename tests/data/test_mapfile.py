@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import otbench
+from otbench.data.mapfile import read_map, stored_size, write_map
 from otbench.errors import DataError
-from otbench.mapfile import read_map, stored_size, write_map
 
-from .helpers.kept_maps import BROKEN, Forged, small_map, with_header
+from ..helpers.kept_maps import BROKEN, Forged, small_map, with_header
 
 
 @pytest.fixture(scope="module")
