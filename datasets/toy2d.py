@@ -114,7 +114,8 @@ class Toy2DInstance(Instance):
         source = self.test.source
         label = torch.zeros(len(source.x), dtype=torch.int64) if source.label is None else source.label
         names = tuple(f"class {k}" for k in range(self.problem.classes))
-        shown = {"source": source.x, "mapped": outputs.forward, "target": self.test.target.x, "label": label}
+        points = {"source": source.x, "mapped": outputs.forward, "target": self.test.target.x}
+        shown = {name: x.float() for name, x in points.items()} | {"label": label}
         arrows = {name: part[:POINTS].cpu().numpy() for name, part in shown.items()}
         return (Picture("transport", "arrows", f"{self.facts['set']}: where the map sends points", arrows, names),)
 
