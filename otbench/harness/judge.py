@@ -145,11 +145,17 @@ class _Instances:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._built: _Built | None = None
+        self._written = False
 
     def built(self, planned: Planned) -> _Built:
-        """Load the task and make the instance, and write the problem for trainers."""
-        if self._built is not None:
-            return self._built
+        """Return the instance, and the problem written for trainers, where this run has one."""
+        built = self._built = self._built or self._make(planned)
+        if not (planned.scored_by_task or self._written):
+            write_problem(built.problem, built.instance.problem, task=planned.spec.task)
+            self._written = True
+        return built
+
+    def _make(self, planned: Planned) -> _Built:
         spec = planned.spec
         device = torch.device(spec.device)
         torch.set_num_threads(spec.threads)
@@ -163,12 +169,9 @@ class _Instances:
         instance = task.build(
             seed=spec.seed, device=device, dtype=torch.float64 if spec.dtype == "float64" else torch.float32
         )
-        problem = self._job.spool / "problem"
-        if not planned.scored_by_task:
-            write_problem(problem, instance.problem, task=spec.task)
-        self._built = _Built(
+        return _Built(
             instance,
-            problem,
+            self._job.spool / "problem",
             {
                 "environment": facts,
                 "instance": task.describe(),
@@ -177,7 +180,6 @@ class _Instances:
                 "published": task.published(),
             },
         )
-        return self._built
 
 
 @dataclass

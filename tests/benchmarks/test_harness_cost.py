@@ -47,7 +47,7 @@ def test_the_harness_is_cheap_beside_the_smallest_step(
     def harness() -> None:
         progress = Progress(Budget(steps=STEPS))
         solver = Idle(problem, Config(), Context(CPU, torch.float32, torch.Generator(), progress))
-        Trainer(solver, progress, evaluate=dict, memory=PeakMemory(CPU)).run()
+        Trainer(solver, progress, keep=lambda point: None, memory=PeakMemory(CPU)).run()
 
     slow, fast = race(train, harness, rounds=5, least=LEAST_RATIO / 10)
     step, own = slow / (STEPS // 10), fast / STEPS

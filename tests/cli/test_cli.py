@@ -374,7 +374,7 @@ def test_on_a_terminal_of_80_columns_progress_is_live_and_nothing_is_cut_off(
     assert "\x1b[" in written, "no live display"
     screen = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written)
     live = [line for line in re.split(r"[\r\n]+", screen) if "━" in line]
-    assert any(re.search(r"step \d+, error fwd [\d.]+", line) for line in live)
+    assert any(re.search(r"step \d+", line) for line in live)
     assert all(len(line) <= 80 and re.search(r"\d:\d\d:\d\d *$", line) for line in live), "a line wraps or is cut off"
     table = screen[screen.index("toy: d = 2") :]
     assert re.search(r"^ toyshift\[lr=0\.05,nap=0\.02\](?: \?)? +[\d.]+ +[\d.]+", table, re.MULTILINE)

@@ -454,7 +454,7 @@ def test_a_column_says_who_keeps_training_rows_only_where_somebody_does(tmp_path
     (family,) = families([section], Slugs())
     table = tables(family, Slugs())[0]
     assert table.columns[-1].label == "training rows kept"
-    assert {line.label: line.cells[-1].mean for line in table.lines} == dict.fromkeys(ROWS, "0") | {"ncf": "4096"}
+    assert {line.row.label: line.cells[-1].mean for line in table.lines} == dict.fromkeys(ROWS, "0") | {"ncf": "4096"}
     assert not any(line.cells[-1].rank for line in table.lines)
     fill(tmp_path / "no", kinds=())
     for folder, shown in (("yes", True), ("no", False)):

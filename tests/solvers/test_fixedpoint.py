@@ -266,7 +266,11 @@ def test_warm_starts_save_gradients() -> None:
 def from_normal(pair: Pair, *, pool: int = 3000, aside: int = 0, **values: Value) -> Run:
     """From fresh points of N(0, I) to a pool of the pair's target, with `aside` more points to validate on."""
     generator = torch.Generator().manual_seed(2)
-    source = FreshMeasure((pair.dim,), lambda n, g: torch.randn(n, pair.dim, generator=g), is_standard_normal=True)
+
+    def draw(n: int, g: torch.Generator) -> torch.Tensor:
+        return torch.randn(n, pair.dim, generator=g, dtype=pair.dtype)
+
+    source = FreshMeasure((pair.dim,), draw, is_standard_normal=True)
     points = pair.sample(1, pool, generator)
     target = PoolMeasure(points, validation=pair.sample(1, aside, generator) if aside else None)
     return Run(Problem(source, target, QuadraticCost(), CPU, pair.dtype), **values)
