@@ -24,16 +24,14 @@ Deviations from the paper (`paper` sets them back, as far as its settings are kn
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
-from pytorch_optimizer import SOAP
 from torch import Tensor
 
 from otbench.nets.dense_icnn import dense_icnn_widths
 from otbench.nets.elu_potential import ELUPotential
 from otbench.nets.start import start_of
 from otbench.ops.descent import set_rates
+from otbench.ops.optimisers import OptimiserName, build_optimiser
 from otbench.ops.schedule import warmup_cosine
 from otbench.samplers import EpochSampler
 from otbench.solver import (
@@ -53,7 +51,7 @@ from otbench.solver import (
 class ENOTConfig(Config):
     """Parameters of ENOT."""
 
-    optimiser: Literal["soap", "adam"] = Field("soap", "Adam, or SOAP: Adam in Shampoo's eigenbasis")
+    optimiser: OptimiserName = Field("soap", "Adam, or SOAP: Adam in Shampoo's eigenbasis")
     lr: float = Field(5e-3, "learning rate, at its peak", gt=0)
     lr_end: float = Field(0.0, "last learning rate, as a share of the peak; 1 = constant rate", ge=0, le=1)
     warmup: float = Field(0.02, "share of the budget over which the rate rises", ge=0, lt=1)
@@ -109,11 +107,7 @@ class ENOT(Solver[ENOTConfig]):
         self.f, self.g = self.build_potential(), self.build_potential()
         parameters = [*self.f.parameters(), *self.g.parameters()]
         betas = (config.beta1, config.beta2)
-        self.optimiser: torch.optim.Optimizer = (
-            SOAP(parameters, lr=config.lr, betas=betas, weight_decay=0.0)
-            if config.optimiser == "soap"
-            else torch.optim.Adam(parameters, lr=config.lr, betas=betas, fused=True)
-        )
+        self.optimiser = build_optimiser(config.optimiser, parameters, lr=config.lr, betas=betas)
         self.source = EpochSampler(problem.source, config.batch_size, context.generator)
         self.target = EpochSampler(problem.target, config.batch_size, context.generator)
         self.steps_done = torch.zeros((), dtype=torch.int64)

@@ -17,8 +17,8 @@ PLAIN_SECONDS = 15.0
 """Seconds between two plain lines of one run."""
 WIDE = 100
 """Columns from which the live display has room for long bars."""
-STATE_WIDTH = 42
-"""Columns that the live display keeps for what a run is at ("step 10000, UVP fwd 0.0123 %") and its time."""
+STATE_WIDTH = 24
+"""Columns that the live display keeps for what a run is at ("step 10000") and its time."""
 _STYLES = {Status.OK: "green", Status.SKIPPED: "yellow"}
 
 
@@ -97,12 +97,7 @@ def _ending(title: str, record: Record) -> Text:
 def _state(event: Event) -> str:
     if event.record is None:
         return event.phase
-    text = f"step {event.step}"
-    if event.record.curve:
-        last = event.record.curve[-1].metrics
-        primary = [metric for metric in event.record.metric_info if metric.primary and metric.name in last][:1]
-        text += "".join(f", {metric.label} {last[metric.name]:.3g} {metric.unit}" for metric in primary)
-    return text
+    return f"step {event.step}"
 
 
 def _shortened(title: str, room: int) -> str:

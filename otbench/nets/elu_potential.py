@@ -20,8 +20,8 @@ from typing import Unpack
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from otbench.nets.activation import elu, elu_and_slope
 from otbench.nets.start import Start, uniform
 from otbench.recorded import Recorded
 
@@ -75,7 +75,7 @@ class ELUPotential(Recorded):
         """Return f(x_i), shape (n,), for `x` of shape (n, d)."""
         h = x
         for weight, bias in zip(self.weights, self.biases, strict=True):
-            h = functional.elu(torch.addmm(bias, h, weight))
+            h = elu(torch.addmm(bias, h, weight))
         return h @ self.readout
 
     def gradient(self, x: Tensor) -> Tensor:
@@ -84,13 +84,13 @@ class ELUPotential(Recorded):
 
     def value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return f, shape (n,), and its gradient, shape (n, d); differentiable."""
-        h, inner = x, []
+        h, slopes = x, []
         for weight, bias in zip(self.weights, self.biases, strict=True):
-            inner.append(torch.addmm(bias, h, weight))
-            h = functional.elu(inner[-1])
-        delta = self.readout * _slope(inner[-1])
-        for weight, z in zip(reversed(self.weights[1:]), reversed(inner[:-1]), strict=True):
-            delta = (delta @ weight.T) * _slope(z)
+            h, slope = elu_and_slope(torch.addmm(bias, h, weight))
+            slopes.append(slope)
+        delta = self.readout * slopes[-1]
+        for weight, slope in zip(reversed(self.weights[1:]), reversed(slopes[:-1]), strict=True):
+            delta = (delta @ weight.T) * slope
         return h @ self.readout, delta @ self.weights[0].T
 
     @torch.no_grad()
@@ -98,9 +98,9 @@ class ELUPotential(Recorded):
         """Go up and down once at `x`, shape (n, d)."""
         layers, slopes = [x], []
         for weight, bias in zip(self.weights, self.biases, strict=True):
-            h = functional.elu(torch.addmm(bias, layers[-1], weight), inplace=True)
+            h, slope = elu_and_slope(torch.addmm(bias, layers[-1], weight))
             layers.append(h)
-            slopes.append((h + 1).clamp_(max=1))  # ELU'(z) is 1 above zero and e^z = ELU(z) + 1 below
+            slopes.append(slope)
         deltas = [slopes[-1] * self.readout]
         for weight, slope in zip(reversed(self.weights[1:]), reversed(slopes[:-1]), strict=True):
             deltas.append((deltas[-1] @ weight.T).mul_(slope))
@@ -120,11 +120,11 @@ class ELUPotential(Recorded):
     def add_direction_gradient(self, seen: Pass, direction: Tensor) -> None:
         """Add the gradient of sum_i <direction_i, grad f(x_i)> to `grad` of all parameters; `direction` is (n, d)."""
         tangents, bends = [direction], []
-        for weight, h, slope in zip(self.weights, seen.layers[1:], seen.slopes, strict=True):
+        for weight, slope in zip(self.weights, seen.slopes, strict=True):
             along = tangents[-1] @ weight
             tangents.append(along * slope)
-            # ELU''(z) is ELU'(z) below zero and 0 above: what z adds to the tangent of h is delta times this
-            bends.append(along.masked_fill_(h > 0, 0))
+            # ELU''(z) is ELU'(z) where that is below 1, else 0: what z adds to the tangent of h is delta times this
+            bends.append(along.mul_(1 - slope.floor()))
         _add(self.readout, tangents[-1].sum(0))
         above: Tensor | None = None  # what the layers above say of h_l, by way of z
         for k in reversed(range(len(self.weights))):
@@ -134,10 +134,6 @@ class ELUPotential(Recorded):
             _add(self.weights[k], (tangents[k].T @ seen.deltas[k]).addmm_(seen.layers[k].T, by_z))
             _add(self.biases[k], by_z.sum(0))
             above = by_z @ self.weights[k].T if k else None
-
-
-def _slope(z: Tensor) -> Tensor:
-    return torch.where(z > 0, 1.0, z.clamp(max=0).exp())
 
 
 def _add(parameter: Tensor, gradient: Tensor) -> None:
