@@ -14,8 +14,8 @@ from otbench.solvers.enot import ENOT, ENOTConfig
 
 DIM, BATCH = 64, 1024
 LEAST_RATIO = 1.15
-"""Both sides are bound by matrix products, 12 against 14 of one size. In a process of its own the ratio is 1.6 to 1.7; in
-one whose allocator has freed large blocks before, which helps the plain form more, 1.26."""
+"""Both sides are bound by matrix products, 12 against 14 of one size. In a process of its own the ratio is 1.6 to 1.7;
+in one whose allocator has freed large blocks before, which helps the plain form more, 1.26."""
 
 
 class Plain(nn.Module):
