@@ -38,7 +38,7 @@ def print_sections(out: Console, sections: Sequence[Section], *, full_command: s
         return
     out.print("\n".join(EXPLAINED), style="dim")
     if full_command and not all(section.comparable or section.stand_in for section in sections):
-        out.print("\nFor numbers that may stand beside published ones:", style="bold")
+        out.print("\nWith every solver's best setting, over three seeds:", style="bold")
         out.print(f"  {escape(full_command)}", soft_wrap=True)
 
 
