@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,6 +48,13 @@ def test_the_judge_imports_no_solver(cheats: dict[str, Record]) -> None:
     assert record.status is Status.OK, record.reason
     assert [(point.metrics["solvers"], point.metrics["cheats"]) for point in record.curve] == [(0, 0)] * 6
     assert cheats["remember"].metrics["cheats"] == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's protection of a process is Linux's")
+def test_the_memory_of_the_judge_is_closed_to_other_processes(cheats: dict[str, Record]) -> None:
+    """0: not dumpable, so that the kernel lets nobody but root look into it (man 2 prctl, PR_SET_DUMPABLE)."""
+    assert all(point.metrics["open"] == 0 for record in cheats.values() for point in record.curve if point.metrics)
+    assert cheats["ls"].metrics["open"] == 0
 
 
 def test_a_solver_is_never_shown_held_out_rows(cheats: dict[str, Record]) -> None:
