@@ -29,6 +29,8 @@ from otbench.solvers.wganqc import WGANQC
 
 from ..helpers.plain_icnn import PlainICNN
 
+pytestmark = pytest.mark.speed
+
 BATCH, TOL = 1024, 1e-3
 PROGRAM = 64
 """Points per side in WGAN-QC's linear program: the authors' batch."""

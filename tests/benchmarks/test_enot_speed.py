@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 from otbench.problem import PoolMeasure, Problem, QuadraticCost
 from otbench.solver import Context
 from otbench.solvers.enot import ENOT, ENOTConfig
+
+pytestmark = pytest.mark.speed
 
 DIM, BATCH = 64, 1024
 LEAST_RATIO = 1.15

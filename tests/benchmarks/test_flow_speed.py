@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
 from otbench.nets.otflow_potential import OTFlowPotential
+
+pytestmark = pytest.mark.speed
 
 POINTS, DIM, WIDTH = 128, 43, 64
 LEAST_SPEED_UP = 8

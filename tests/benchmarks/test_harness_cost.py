@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 import torch
 from torch import nn
 
@@ -11,6 +12,8 @@ from otbench.harness.measure import PeakMemory
 from otbench.harness.train import Budget, Progress, Trainer
 from otbench.problem import PoolMeasure, Problem, QuadraticCost
 from otbench.solver import Config, Context, Solver, StepInfo, Transport
+
+pytestmark = pytest.mark.speed
 
 STEPS = 5000
 CPU = torch.device("cpu")

@@ -13,6 +13,8 @@ from torch import Tensor
 from otbench.nets.elu_brenier import ELUBrenier
 from otbench.ops.lbfgs import solve_conjugate_lbfgs
 
+pytestmark = pytest.mark.speed
+
 BATCH, FAR = 2048, 0.02
 """Points, and the share of them that begin far from their solution."""
 LEAST_SPEED_UP = 2.0

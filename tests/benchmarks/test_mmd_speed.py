@@ -17,6 +17,8 @@ from torch.utils._pytree import tree_leaves
 
 from otbench.metrics.two_sample import median_bandwidths, mmd_unbiased
 
+pytestmark = pytest.mark.speed
+
 SIZE, DIM = 3000, 32
 LEAST_SPEED_UP = 3.0
 LARGEST_SHARE = 0.1

@@ -25,6 +25,8 @@ from otbench.problem import PoolMeasure, Problem, QuadraticCost
 from otbench.solver import Context
 from otbench.solvers.ncf import NCF, NCFConfig
 
+pytestmark = pytest.mark.speed
+
 DIM, MMD_BATCH, HJ_POINTS = 32, 2000, 1000
 LEAST_SPEED_UP = 2.0
 """Measured: 2.5 to 3, by machine. The bound leaves room for what other machines do to the ratio."""

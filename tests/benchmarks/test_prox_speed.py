@@ -19,6 +19,8 @@ from otbench.ops.prox import solve_prox
 
 from ..helpers.plain_icnn import PlainICNN
 
+pytestmark = pytest.mark.speed
+
 DIM, BATCH, TOL = 32, 2048, 1e-3
 LEAST_SPEED_UP = 8.0
 """Of the inner solve, against the plain form."""
