@@ -405,6 +405,29 @@ def test_mnist_comparisons() -> None:
     assert says(MNIST, f"decoded as the wanted digit in {prior:.0f} % of the draws only")
 
 
+# The Wasserstein-2 benchmark
+
+
+CURVED_DIMS, CURVED = tables(README, "Curved maps")[0]
+
+
+@pytest.mark.parametrize("label", CURVED)
+def test_curved_maps(label: str) -> None:
+    for title, cell in zip(CURVED_DIMS, CURVED[label], strict=True):
+        dim = int(title.removeprefix("d = "))
+        if label.startswith("published"):
+            rows = published_table("w2bench")
+            assert shows(cell, *rows[(rows["method"] == "ENOT") & (rows["dim"] == dim)]["value"]), dim
+            continue
+        (run,) = (r for r in records("w2bench") if r.spec.solver == name(label) and r.spec.task_config["dim"] == dim)
+        assert run.spec.seed == 0
+        assert run.spec.task_config["pool"] == "fresh"
+        if label == "`enot`":
+            assert run.spec.time_limit == 570
+            assert (run.spec.steps, run.environment["threads"]) == (None, 1)
+        assert shows(cell, run.metrics["uvp_fwd"], run.metrics["uvp_bwd"]), dim
+
+
 # Verified records
 
 
