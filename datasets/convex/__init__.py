@@ -37,13 +37,13 @@ import functools
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import numpy as np
 import torch
 from pydantic import field_validator
 from pydantic_core import PydanticCustomError
 from torch import Tensor
 
 from otbench.config import Value
+from otbench.datasets._draws import FRESH, as_text, pool_in_words, pool_size, stream_seed
 from otbench.datasets.convex.families import FAMILIES
 from otbench.datasets.convex.pairs import Drawer, Pair, make_pair, mapped, sample
 from otbench.datasets.convex.quadrature import separable_cost
@@ -62,7 +62,6 @@ POWERS = (1.5, 3.0, 4.0)
 """Exponents of the power cost."""
 _POOL, _TEST = 5, 6
 _SPECTRUM_ENTRIES, _SPECTRUM_POINTS = 2**20, 256
-_FEWEST, _MOST = 2, 10**8
 _OWN = ("atoms", "jump", "tau", "curvature", "rank", "ridges", "slope", "beta", "stretched", "skew")
 """Parameters that belong to some families only."""
 
@@ -106,17 +105,12 @@ class ConvexConfig(Config):
     @field_validator("pool", mode="before")
     @classmethod
     def _text(cls, value: object) -> object:
-        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+        return as_text(value)
 
     @field_validator("pool")
     @classmethod
     def _count(cls, value: str) -> str:
-        if value == "fresh":
-            return value
-        if not (value.isascii() and value.isdigit() and _FEWEST <= int(value) <= _MOST):
-            # a plain ValueError would reach the user as "value error, use ..."
-            raise PydanticCustomError("number", f"use 'fresh' or a whole number from {_FEWEST} to {_MOST}")
-        return str(int(value))
+        return pool_size(value)
 
     @field_validator("p")
     @classmethod
@@ -253,9 +247,9 @@ class Convex(Task[ConvexConfig]):
         source = self._source()
         pair = make_pair(setting.family, config.dim, config.pair, setting.values, source, setting.source)
         drawn = FAMILIES[setting.family].seed_of(config.dim, config.pair)
-        x, preimage = (sample(source, TEST_POINTS, _seed(_TEST, side, drawn)) for side in (0, 1))
+        x, preimage = (sample(source, TEST_POINTS, stream_seed(_TEST, side, drawn)) for side in (0, 1))
         test = TestData(Batch(x.to(device, dtype)), Batch(mapped(pair.transport, preimage).to(device, dtype)))
-        measures = [self._measure(pair, side, _seed(_POOL, side, seed), device, dtype) for side in (0, 1)]
+        measures = [self._measure(pair, side, stream_seed(_POOL, side, seed), device, dtype) for side in (0, 1)]
         low, high = _spectrum(pair, preimage)
         facts: dict[str, Value] = {
             "dim": config.dim,
@@ -288,7 +282,7 @@ class Convex(Task[ConvexConfig]):
         words.append(f"{setting.source} source")
         if setting.cost.name != "quadratic":
             words.append(f"cost {setting.cost.name}")
-        words.append("fresh samples" if config.pool == "fresh" else f"pool {int(config.pool):,}".replace(",", " "))
+        words.append(pool_in_words(config.pool))
         return ", ".join(words) + f"{self.pool_words()}, {FAMILIES[setting.family].truth}"
 
     @functools.cached_property
@@ -337,7 +331,7 @@ class Convex(Task[ConvexConfig]):
 
     def _measure(self, pair: Pair, side: int, seed: int, device: torch.device, dtype: torch.dtype) -> Measure:
         standard = side == 0 and self.config.source == "normal"
-        if self.config.pool == "fresh":
+        if self.config.pool == FRESH:
             transport = pair.transport.to(device, dtype) if side else None
             drawer = Drawer(pair.source.to(device, dtype), transport, dtype)
             return FreshMeasure((pair.source.dim,), drawer, is_standard_normal=standard)
@@ -345,10 +339,6 @@ class Convex(Task[ConvexConfig]):
         if side:
             x = mapped(pair.transport, x)
         return PoolMeasure(x.to(device, dtype), is_standard_normal=standard)
-
-
-def _seed(role: int, side: int, number: int) -> int:
-    return int(np.random.SeedSequence([role, side, number]).generate_state(1)[0])
 
 
 def _spectrum(pair: Pair, x: Tensor) -> tuple[float, float]:
