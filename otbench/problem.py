@@ -7,6 +7,7 @@ task's side (`otbench.task.Instance`).
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -292,22 +293,26 @@ def cost_of(exponent: float) -> Cost:
 
 @dataclass(frozen=True, slots=True)
 class Units:
-    """How points of a problem follow from those of the user: (x - mean) / scale, on each side.
+    """How points of a problem follow from those of the user: (x - mean) / scale, one scale for both sides.
 
-    The maps that are kept take and return the user's points (`otbench.transport.in_user_units`), and so do test points.
-    A map that is optimal for the quadratic cost stays so only if both sides have one scale.
+    With one scale a map that is optimal for the quadratic cost stays so: |x - y|^2 / 2 is scale^2 times the same cost
+    between the problem's points, plus terms of x alone and of y alone, which all plans share. The maps that are kept
+    take and return the user's points (`otbench.transport.in_user_units`), and so do test points.
 
     Attributes:
         source_mean: shape of a source point.
-        source_scale: shape (), > 0.
         target_mean: shape of a target point.
-        target_scale: shape (), > 0.
+        scale: shape (), > 0.
     """
 
     source_mean: Tensor
-    source_scale: Tensor
     target_mean: Tensor
-    target_scale: Tensor
+    scale: Tensor
+
+
+def common_scale(*variances: float) -> float:
+    """Return the root of the mean of `variances`, each one side's mean over its coordinates; 1 where all are 0."""
+    return math.sqrt(sum(variances) / len(variances)) or 1.0  # constants have no scale of their own
 
 
 @dataclass(frozen=True, slots=True)

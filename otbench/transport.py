@@ -335,30 +335,21 @@ def _like(x: Any, image: Tensor) -> Any:
 class Standardised(Transport):
     """Maps between standardised points, as maps between the user's: it takes and returns these.
 
-    With mean a and scale s of the source, b and r of the target, and the inner map T: x -> b + r T((x - a) / s), and so
-    on. It has the abilities of the inner maps. These being optimal for the quadratic cost, it is so too where s = r.
+    With mean a of the source, b of the target, their common scale s and the inner map T: x -> b + s T((x - a) / s), and
+    so on. It has the abilities of the inner maps, and is optimal for the quadratic cost where they are.
     """
 
     source_mean: Tensor
-    source_scale: Tensor
     target_mean: Tensor
-    target_scale: Tensor
+    scale: Tensor
 
-    def __init__(
-        self,
-        inner: Transport,
-        source_mean: Tensor,
-        source_scale: Tensor,
-        target_mean: Tensor,
-        target_scale: Tensor,
-    ) -> None:
-        """Hold the inner maps; means of the shape of a point, scales of shape (), > 0."""
+    def __init__(self, inner: Transport, source_mean: Tensor, target_mean: Tensor, scale: Tensor) -> None:
+        """Hold the inner maps; means of the shape of a point, the scale of shape (), > 0."""
         super().__init__()
         self.inner = inner
         self.register_buffer("source_mean", source_mean)
-        self.register_buffer("source_scale", source_scale)
         self.register_buffer("target_mean", target_mean)
-        self.register_buffer("target_scale", target_scale)
+        self.register_buffer("scale", scale)
         self.reads_label, self.stochastic = inner.reads_label, inner.stochastic
         self.differentiable, self.solves_forward = inner.differentiable, inner.solves_forward
         self.keeps_rows = inner.keeps_rows
@@ -375,33 +366,29 @@ class Standardised(Transport):
     def log_prob(self, y: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
         """Return log densities of T#source at `y`, shape (n,), per volume in the user's units."""
         found = self._of_inner("log_prob", self._standard(y, 1), label, generator)
-        return found - y[:1].numel() * self.target_scale.to(found).log()
+        return found - y[:1].numel() * self.scale.to(found).log()
 
     def velocity(self, x: Tensor, t: float) -> Tensor:
         """Return the velocity at `x`, shape (n, d), and time `t`."""
-        inner = self._standard(x, t)
-        drift = self.target_mean - self.source_mean + (self.target_scale - self.source_scale) * inner
-        return self._scale(t) * self._of_inner("velocity", inner, t) + drift
+        inner = self._of_inner("velocity", self._standard(x, t), t)
+        return self.scale * inner + (self.target_mean - self.source_mean)
 
     def interpolate(self, x: Tensor, t: float) -> Tensor:
         """Return where the points that start at `x`, shape (n, d), are at time `t`."""
-        return self._mean(t) + self._scale(t) * self._of_inner("interpolate", self._standard(x, 0), t)
+        return self._own(self._of_inner("interpolate", self._standard(x, 0), t), t)
 
     def _of_inner(self, name: str, *args: Any) -> Tensor:
         with self.inner.inside():
             return getattr(self.inner, name)(*args)  # type: ignore[no-any-return]
 
     def _standard(self, x: Tensor, t: float) -> Tensor:
-        return (x - self._mean(t)) / self._scale(t)
+        return (x - self._mean(t)) / self.scale
 
     def _own(self, x: Tensor, t: float) -> Tensor:
-        return self._mean(t) + self._scale(t) * x
+        return self._mean(t) + self.scale * x
 
     def _mean(self, t: float) -> Tensor:
         return torch.lerp(self.source_mean, self.target_mean, t)
-
-    def _scale(self, t: float) -> Tensor:
-        return torch.lerp(self.source_scale, self.target_scale, t)
 
 
 class _IfInner:
@@ -431,4 +418,4 @@ def in_user_units(transport: Transport, problem: Problem) -> Transport:
     units = problem.units
     if units is None or transport.takes_user_units:
         return transport
-    return Standardised(transport, units.source_mean, units.source_scale, units.target_mean, units.target_scale)
+    return Standardised(transport, units.source_mean, units.target_mean, units.scale)

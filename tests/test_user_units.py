@@ -14,8 +14,7 @@ from otbench.data.mapfile import read_map
 from otbench.problem import PoolMeasure, Problem, QuadraticCost, Units
 from otbench.transport import Standardised, Transport, in_user_units
 
-SOURCE = (torch.tensor([10.0, -5.0]), torch.tensor(2.0))
-TARGET = (torch.tensor([1.0, 100.0]), torch.tensor(4.0))
+SOURCE, TARGET, SCALE = torch.tensor([10.0, -5.0]), torch.tensor([1.0, 100.0]), torch.tensor(2.0)
 X = torch.randn(50, 2, generator=torch.Generator().manual_seed(0)) * 2 + 10
 
 
@@ -56,18 +55,17 @@ class OneWay(Transport):
 
 
 def wrapped(inner: Transport) -> Standardised:
-    return Standardised(inner, *SOURCE, *TARGET)
+    return Standardised(inner, SOURCE, TARGET, SCALE)
 
 
 def test_both_maps_take_and_return_the_users_points() -> None:
     maps = wrapped(Shear(0.5))
-    (a, s), (b, r) = SOURCE, TARGET
-    wanted = b + r * Shear(0.5)((X - a) / s)
+    wanted = TARGET + SCALE * Shear(0.5)((X - SOURCE) / SCALE)
     assert torch.allclose(maps(X), wanted)
     assert torch.allclose(maps.backward(maps(X)), X, atol=1e-4)
     points = X.clone().requires_grad_()
     (slope,) = torch.autograd.grad(maps(points)[:, 1].sum(), points)
-    assert torch.allclose(slope, torch.tensor([0.5 * 2.0, 2.0]).expand(50, 2))
+    assert torch.allclose(slope, torch.tensor([0.5, 1.0]).expand(50, 2))
     assert isinstance(maps(X.numpy()), np.ndarray)
 
 
@@ -104,7 +102,7 @@ def test_a_kept_file_holds_the_units(tmp_path: Path) -> None:
 
 def test_only_a_problem_with_units_wraps_and_only_what_does_not_take_them() -> None:
     pool = PoolMeasure(X)
-    cpu, units = torch.device("cpu"), Units(*SOURCE, *TARGET)
+    cpu, units = torch.device("cpu"), Units(SOURCE, TARGET, SCALE)
     plain = Problem(pool, pool, QuadraticCost(), cpu, torch.float32)
     scaled = Problem(pool, pool, QuadraticCost(), cpu, torch.float32, units)
     inner = Shear(0.5)

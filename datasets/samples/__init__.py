@@ -4,11 +4,10 @@ Rows for testing are chosen by a fixed seed and the digest of the file, whatever
 `pool_seed`) parts the others into training and validation. Two sides of one file with as many rows have the same rows
 for testing, so that no test row of one side trains the other.
 
-With `standardise`, solvers are given (x - a) / s and (y - b) / s with the mean of each side's training rows, and one
-scale s for both sides and all columns, the root of the mean variance. Optimality for the quadratic cost survives that:
-|x - y|^2 / 2 is s^2 times the same cost between the standardised points, plus terms that depend on x alone or on y
-alone, which all plans share. A scale for each column, or for each side, would change which map is optimal. The map that
-is kept, the test rows and all metrics are in the user's units.
+Solvers are given (x - a) / s and (y - b) / s with the mean of each side's training rows, and one scale s for both sides
+and all columns, the root of the mean variance: what the harness does for all tasks, done here in the file's own
+precision. A scale for each column, or for each side, would change which map is optimal. Images stay as they are. The
+map that is kept, the test rows and all metrics are in the user's units.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from otbench.metrics.class_energy import class_energy
 from otbench.metrics.two_sides import METRICS, TwoSides
 from otbench.metrics.uvp import cosine, uvp
 from otbench.names import few, plain
-from otbench.problem import Batch, PoolMeasure, Problem, QuadraticCost, Units
+from otbench.problem import Batch, PoolMeasure, Problem, QuadraticCost, Units, common_scale
 from otbench.task import Instance, Metric, Outputs, Picture, Task, TestData, register_task
 
 __all__ = ["Samples", "SamplesConfig", "SamplesInstance"]
@@ -130,10 +129,9 @@ class Samples(Task[SamplesConfig]):
         data = self._data
         splits = self._splits(self.pool_seed(seed))
         moments = [side.moments(split.train) for side, split in zip(data.sides, splits, strict=True)]
-        variance = sum(total for _, total in moments) / (2 * math.prod(data.shape))
-        scale = math.sqrt(variance) or 1.0  # two constants have no scale of their own
-        means = [mean for mean, _ in moments] if self.config.standardise else [0.0, 0.0]
-        scale = scale if self.config.standardise else 1.0
+        vectors = len(data.shape) == 1
+        scale = common_scale(*(total / data.shape[0] for _, total in moments)) if vectors else 1.0
+        means = [mean for mean, _ in moments] if vectors else [0.0, 0.0]
 
         def points(side: Side, rows: Rows, **units: Any) -> Tensor:
             return tensor(side.parts(rows), len(rows), data.shape, device, dtype, **units)
@@ -151,10 +149,9 @@ class Samples(Task[SamplesConfig]):
             for side, split, mean in zip(data.sides, splits, means, strict=True)
         ]
         units = None
-        if self.config.standardise:
-            centres = [torch.from_numpy(mean).to(device, dtype).view(data.shape) for mean, _ in moments]
-            size = torch.tensor(scale, device=device, dtype=dtype)
-            units = Units(centres[0], size, centres[1], size)
+        if vectors:
+            centres = [torch.from_numpy(mean).to(device, dtype) for mean, _ in moments]
+            units = Units(centres[0], centres[1], torch.tensor(scale, device=device, dtype=dtype))
         tests = [
             Batch(points(s, split.test), label(s, split.test)) for s, split in zip(data.sides, splits, strict=True)
         ]
@@ -190,7 +187,6 @@ class Samples(Task[SamplesConfig]):
             "columns": few(data.sides[0].table.names, 100),
             "classes": len(data.classes),
             "class_names": few(data.classes, 100),
-            "standardised": self.config.standardise,
             "scale": scale,
         }
         for side, split in zip(data.sides, splits, strict=True):

@@ -25,7 +25,6 @@ class SamplesConfig(Config):
     truth: str | None = Field(None, "file of the exact images of the source's rows, in their order: gives UVP")
     test: float = Field(0.2, "share of the rows of each side for testing", gt=0, lt=1)
     validation: float = Field(0.1, "share of the other rows for early stopping", ge=0, lt=1)
-    standardise: bool = Field(True, "yes: train on centred points, both sides in units of one common scale")
     shape: str | None = Field(None, "shape of a point, for images: 1x28x28")
     pool_seed: int | None = Field(None, "seed of the training rows; left out: the run's seed", ge=0, lt=10**9)
 

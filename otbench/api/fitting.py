@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import random
 import signal
 import threading
@@ -21,15 +22,16 @@ from otbench.config import Config, Value
 from otbench.errors import UsageError
 from otbench.harness import train
 from otbench.harness.measure import PeakMemory
-from otbench.harness.plan import Request, check_numbers, settings_of
+from otbench.harness.plan import Request, check_numbers, settings_of, standardises
+from otbench.harness.units import moved, standardised
 from otbench.plugins.kept import origin_of
 from otbench.plugins.registry import Registry
-from otbench.problem import Cost, PoolMeasure, PowerCost, Problem, QuadraticCost, Units
+from otbench.problem import Cost, PoolMeasure, PowerCost, Problem, QuadraticCost
 from otbench.registration import Registration
 from otbench.solver import Context, Solver
 from otbench.transport import in_user_units
 
-_SOLVER_STREAM, _SPLIT_STREAM = 1, 2
+_SPLIT_STREAM = 2
 _SEEDS = 10**9
 
 
@@ -45,7 +47,7 @@ def fit(
     y_label: Points | None = None,
     cost: str | Cost = "quadratic",
     exponent: float | None = None,
-    standardise: bool = True,
+    standardise: bool | None = None,
     validation: float = 0.1,
     steps: int | None = None,
     time_limit: float | None = None,
@@ -70,8 +72,8 @@ def fit(
         y_label: classes of `y`, shape (m,).
         cost: "quadratic", |x - y|^2 / 2, or "power", sum_i |x_i - y_i|^p / p with p = `exponent`.
         exponent: of the cost "power", > 1.
-        standardise: train solvers of the quadratic cost on centred points, both sides in units of one common scale. The
-            maps that are returned take and give points as they are.
+        standardise: train solvers on centred points, both sides in units of one common scale, where the cost is quadratic
+            and points are no images; None = yes, but for the preset "paper". The maps take and give points as they are.
         validation: share of the points of both sides that is set aside, on which some solvers choose the best network;
             for solvers that train, where there are no classes.
         steps: training length in steps, instead of the preset's.
@@ -98,6 +100,7 @@ def fit(
         preset=given.text("preset", preset),
         steps=given.whole("steps", steps),
         time_limit=given.number("time-limit", time_limit),
+        standardise=None if standardise is None else "on" if standardise else "off",
     )
     check_numbers(request)
     seed = given.whole("seed", seed) or 0
@@ -111,7 +114,7 @@ def fit(
             (given.points("x", x), given.points("y", y)),
             (x_label, y_label),
             cost=_cost(cost, exponent),
-            standardise=bool(standardise) and note.kind == "solver",
+            standardise=standardises(note, request),
             validation=share if note.kind == "solver" else 0.0,
             device=device,
             dtype=given.dtype_of(dtype),
@@ -132,9 +135,8 @@ def _trained(
     note: Registration, config: Config, problem: Problem, budget: train.Budget, *, seed: int, line: bool | None
 ) -> Transport:
     """Train to the end of the budget or until Ctrl-C; return the maps."""
-    # A stream of its own, as in the harness: the same points and seed give the same maps there and here.
-    stream = int(np.random.SeedSequence([seed, _SOLVER_STREAM]).generate_state(1, np.uint64)[0] >> 1)
-    generator = torch.Generator(problem.device).manual_seed(stream)
+    # the harness's own stream: the same points and seed give the same maps there and here
+    generator = train.stream(seed, train.SOLVER_STREAM, problem.device)
     progress = train.Progress(budget)
     with Line(line) as shown, _ctrl_c() as asked:
         shown.show(f"{note.name}: set-up")
@@ -192,15 +194,9 @@ def _problem(
         raise UsageError("give classes of both sides, x_label and y_label, or of neither")
     number = max((int(label.max()) + 1 for label in found if label is not None), default=0)
     draw = np.random.Generator(np.random.PCG64([seed, _SPLIT_STREAM]))
-    units = _units(sides, where, dtype) if standardise and cost.name == "quadratic" else None
     measures = []
-    for k, (points, label) in enumerate(zip(sides, found, strict=True)):
-        x = points.to(where, dtype)
-        if units is not None:
-            mean, scale = ((units.source_mean, units.source_scale), (units.target_mean, units.target_scale))[k]
-            x = ((points.to(where).double() - mean) / scale).to(dtype)
-        if not bool(x.isfinite().all()):
-            raise UsageError(f"the points are too large for {str(dtype).removeprefix('torch.')}: scale them")
+    for points, label in zip(sides, found, strict=True):
+        x = points.to(where)
         if label is not None:
             measures.append(PoolMeasure(x, label=label.to(where), classes=number))
             continue
@@ -208,19 +204,15 @@ def _problem(
         aside = min(int(validation * len(x)), len(x) - 2)
         kept, held = order[aside:].sort().values, order[:aside].sort().values
         measures.append(PoolMeasure(x[kept], validation=x[held] if aside else None))
-    source, target = measures
-    return Problem(source, target, cost, where, dtype, units)
-
-
-def _units(sides: tuple[Tensor, Tensor], device: torch.device, dtype: torch.dtype) -> Units | None:
-    """Return the means of both sides and their common scale, as the task `samples` has them; None if shapes differ."""
-    if sides[0].shape[1:] != sides[1].shape[1:]:
-        return None
-    variances, means = zip(*(torch.var_mean(side.double(), 0, correction=0) for side in sides), strict=True)
-    scale = torch.stack([variance.mean() for variance in variances]).mean().sqrt()
-    scale = torch.where(scale > 0, scale, 1.0)  # two constants have no scale of their own
-    source, target, size = (number.to(device, dtype) for number in (*means, scale))
-    return Units(source, size, target, size)
+    problem = Problem(measures[0], measures[1], cost, where, dtype)
+    if standardise:
+        problem = standardised(problem, torch.Generator(where))
+    if problem.units is None:
+        source, target = (moved(side, torch.zeros((), device=where), 1.0, dtype) for side in measures)
+        problem = dataclasses.replace(problem, source=source, target=target)
+    if not all(bool(side.pool.isfinite().all()) for side in (problem.source, problem.target) if side.pool is not None):
+        raise UsageError(f"the points are too large for {str(dtype).removeprefix('torch.')}: scale them")
+    return problem
 
 
 def _cost(cost: object, exponent: object) -> Cost:

@@ -55,7 +55,6 @@ SHORT = 0.1
 SHORT_SECONDS = 2.0
 """Seconds that may be missing beside that share: what no phase counts (the start of the process, reports on their way)
 takes tenths of a second, and on a loaded machine or a slow disk about one."""
-_ORDER_STREAM = 2
 
 
 class Hands(Protocol):
@@ -343,6 +342,7 @@ class _Run:
                 for name in ("build_s", "eval_s", "other_s", "infer_fwd_s", "infer_bwd_s")
             }
         )
+        self._record.scale = report.scale
         counts = report.counts or self._record.counts
         counts.parameters, counts.stored_bytes = self._size
         self._record.counts = counts

@@ -212,6 +212,7 @@ class Report(BaseModel):
         kept: the point of "point", and of "done" where training ended with its budget.
         failure: of "failed"; the reason of "skipped" and of "cannot write" is in `message`.
         times: of a trainer so far.
+        scale: of the centred points that a trainer's solver is given; None where it has the user's.
         applied: maps that an applier has gone through.
         own_density: whether log densities are the map's own, at all points.
         seconds: inference on all points.
@@ -227,6 +228,7 @@ class Report(BaseModel):
     counts: Counts | None = None
     memory: Memory | None = None
     settings: dict[str, Value] = {}
+    scale: float | None = None
     applied: int = 0
     reads_label: bool = False
     keeps_rows: int = 0

@@ -46,6 +46,7 @@ class Request:
     threads: int | None = None
     preset: str = "quick"
     jobs: int = 1
+    standardise: str | None = None
     data_dir: Path | None = None
 
 
@@ -121,11 +122,14 @@ def make_plan(request: Request, registry: Registry) -> Plan:
                             time_limit=None if solver.registration.kind == "baseline" else request.time_limit,
                             device=device,
                             threads=threads,
+                            standardise=standardises(solver.registration, request),
                             hard_limit=request.hard_limit or usual_limit,
                         )
                         run_id = spec.run_id(source_hash(source), device_class)
                         command = _command(spec, typed, task_note, request)
                         label = _typed(spec.solver, typed)
+                        if spec.kind == "solver" and request.standardise is not None:
+                            label += f", standardise {request.standardise}"
                         runs[run_id] = Planned(
                             id=run_id,
                             spec=spec,
@@ -204,6 +208,8 @@ def check_numbers(request: Request) -> None:
         ("--jobs", request.jobs, 1024),
     ):
         check_number(option, value, 1, most)
+    if request.standardise not in (None, "on", "off"):
+        raise UsageError(f"--standardise {request.standardise}: use on or off")
     for option, limit in (("--time-limit", request.time_limit), ("--hard-limit", request.hard_limit)):
         if limit is not None and not 0 < limit < float("inf"):
             raise UsageError(f"{option} {limit:g}: must be a positive number of seconds")
@@ -300,6 +306,13 @@ def settings_of(note: Registration, given: Mapping[str, Value], request: Request
     return config, None if request.time_limit is not None or steps is None else int(steps)
 
 
+def standardises(note: Registration, request: Request) -> bool:
+    """Say whether a row trains on standardised points: solvers do, but for the authors' settings, unless told."""
+    if note.kind == "baseline":
+        return False
+    return request.preset != "paper" if request.standardise is None else request.standardise == "on"
+
+
 def _command(spec: RunSpec, typed: Mapping[str, str], task: Registration, request: Request) -> str:
     """Return the command that repeats one run."""
     defaults = {name: field.default for name, field in task.config.model_fields.items()}
@@ -313,6 +326,8 @@ def _command(spec: RunSpec, typed: Mapping[str, str], task: Registration, reques
         words += ["--steps", str(request.steps)]
     if request.time_limit is not None:
         words += ["--time-limit", f"{request.time_limit:g}"]
+    if request.standardise is not None:
+        words += ["--standardise", request.standardise]
     return shlex.join(words)
 
 

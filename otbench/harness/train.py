@@ -32,6 +32,8 @@ CHECK_EVERY = {"cpu": 10, "cuda": 50}
 """Steps between two looks at the loss, which are the harness's only reads from the device."""
 CHECKPOINT_SECONDS = 60.0
 PROGRESS_SECONDS = 0.5
+SOLVER_STREAM, UNITS_STREAM = 1, 3
+"""Numbers of `stream`: what a solver draws from, and what moments of a measure without a pool are drawn with."""
 
 
 @dataclass(frozen=True)
@@ -312,6 +314,12 @@ class Trainer:
 
 def _number(value: Tensor | float) -> float:
     return float(value.detach()) if isinstance(value, Tensor) else float(value)
+
+
+def stream(seed: int, number: int, device: torch.device) -> torch.Generator:
+    """Return a generator on `device`, apart from those with another `number`, and from pools and test data."""
+    state = np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0] >> 1
+    return torch.Generator(device).manual_seed(int(state))
 
 
 def seed_everything(seed: int) -> None:

@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from otbench.config import Config
@@ -24,6 +23,7 @@ from otbench.harness.failures import failure, message
 from otbench.harness.measure import PeakMemory, fingerprints, synchronize, timed
 from otbench.harness.messages import CANNOT_WRITE, Kept, Report, Training
 from otbench.harness.spool import file_digest, read_problem
+from otbench.harness.units import in_own_units, standardised
 from otbench.plugins.registry import load_entry
 from otbench.problem import Problem
 from otbench.records.record import Counts, CurvePoint, Memory, RunSpec, Times
@@ -31,7 +31,6 @@ from otbench.registration import Registration
 from otbench.solver import Context, Solver
 from otbench.transport import Transport, in_user_units
 
-_SOLVER_STREAM = 1
 _END = "end"
 _LARGE_BLOCK = 2**25 - 2**16
 """Bytes: just below the largest block that the C library learns from."""
@@ -71,10 +70,11 @@ class _Run:
         self.times, self.counts, self.memory = Times(), Counts(), Memory()
         self.progress = train.Progress(train.Budget(self.training.spec.steps, self.training.spec.time_limit))
         self.settings: dict[str, object] = {}
+        self.scale: float | None = None
 
     def say(self, kind: str, **more: object) -> None:
         values = {"progress": self.progress(), "step": self.progress.step, "times": self.times, "counts": self.counts}
-        self.send(Report.model_validate({"kind": kind} | values | {"memory": self.memory, **more}))
+        self.send(Report.model_validate({"kind": kind} | values | {"memory": self.memory, "scale": self.scale, **more}))
 
     def execute(self) -> None:
         spec, times, counts = self.training.spec, self.times, self.counts
@@ -92,6 +92,10 @@ class _Run:
         if not support.ok:
             self.say("skipped", message=support.reason or "the solver declines this task and does not say why")
             return
+        if spec.kind == "solver":
+            with timed(times, "setup_s"):
+                problem = _in_units(problem, spec)
+                self.scale = None if problem.units is None else float(problem.units.scale)
         with timed(times, "build_s"):
             if spec.kind == "solver":
                 _load_lazy_parts(device)
@@ -178,10 +182,14 @@ def _name(point: CurvePoint) -> str:
     return f"{point.step:012}{ENDING}"
 
 
+def _in_units(problem: Problem, spec: RunSpec) -> Problem:
+    if not spec.standardise:
+        return in_own_units(problem)
+    return standardised(problem, train.stream(spec.seed, train.UNITS_STREAM, problem.device))
+
+
 def _make(row: Registration, problem: Problem, spec: RunSpec, progress: train.Progress) -> Solver[Config]:
-    # A stream of its own, apart from those that draw pools and test data from the same run seed.
-    seed = int(np.random.SeedSequence([spec.seed, _SOLVER_STREAM]).generate_state(1, np.uint64)[0] >> 1)
-    generator = torch.Generator(problem.device).manual_seed(seed)
+    generator = train.stream(spec.seed, train.SOLVER_STREAM, problem.device)
     assert issubclass(row.cls, Solver)
     config = row.config(**spec.solver_config)
     return row.cls(problem, config, Context(problem.device, problem.dtype, generator, progress))

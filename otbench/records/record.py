@@ -56,6 +56,8 @@ class RunSpec(BaseModel):
         device: `cpu` or `cuda:N`.
         dtype: floating type of points and networks.
         threads: CPU threads of the run.
+        standardise: whether a solver trains on centred points in one common scale, where the task allows it. False in
+            records made before there was a choice.
         hard_limit: wall-clock seconds after which the process is ended. Not part of the identity.
     """
 
@@ -73,6 +75,7 @@ class RunSpec(BaseModel):
     device: str
     dtype: Literal["float32", "float64"] = "float32"
     threads: int
+    standardise: bool = False
     hard_limit: float
 
     def run_id(self, source_hash: str, device_class: str) -> str:
@@ -192,6 +195,7 @@ class Record(_Model):
         source: hash of the code that made the numbers, by file.
         reads_label: whether the maps are given the class of the point that they move.
         keeps_rows: training rows that the maps keep.
+        scale: of the centred points that the solver trained on; None where it trained on the points as they are.
         map_digest: checksum of the maps that `--keep-maps` left beside the record; empty where it was not asked for.
         account: wall clock and processor time as the harness measured them from outside.
         pictures: what a report can draw; the arrays lie in a file of the same name, ending `.npz`.
@@ -220,6 +224,7 @@ class Record(_Model):
     counts: Counts = Counts()
     reads_label: bool = False
     keeps_rows: int = 0
+    scale: float | None = None
     map_digest: str = ""
     pictures: list[PictureInfo] = []
     environment: dict[str, Value] = {}

@@ -199,7 +199,6 @@ CASES = {
     "source=good.npy,target=y.npy,test=0": "greater than 0",
     "source=good.npy,target=y.npy,test=1": "less than 1",
     "source=good.npy,target=y.npy,validation=0.95": "leave 4 for training",
-    "source=good.npy,target=y.npy,standardise=maybe": "standardise='maybe'",
     "source=good.npy,target=y.npy,sauce=x": "has no parameter 'sauce'",
     "source=good.npy,target=y.npy,truth=few.npy": "truth must hold the image of each of 100 source rows",
     "source=good.npy,target=y.npy,truth=four.npy": "truth must hold the image of each of 100 source rows",
