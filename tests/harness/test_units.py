@@ -138,3 +138,27 @@ def test_maps_move_with_the_points(solver: str, pair: tuple[Array, Array]) -> No
         moved = otbench.fit(scale * (x + there), scale * (y + here), **settings, device="cpu")
         image = moved.forward(scale * (x + there), generator=generator())
         assert np.allclose(image / scale - here, plain, atol=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_solver_ends_as_well_wherever_the_points_lie(solver: str) -> None:
+    """Ten standard deviations away, and a hundred times as large or as small, in float32."""
+    random = np.random.default_rng(1)
+    x, noise = random.normal(size=(20_000, 4)), random.normal(size=(20_000, 4))
+    stretch = np.diag([0.5, 1.0, 1.5, 2.0])
+    y = noise @ stretch
+    there, here = np.array([10.0, -10.0, 0.0, 10.0]), np.array([-20.0, 0.0, 20.0, 0.0])
+
+    def error(scale: float, source: Array, target: Array) -> float:
+        points = scale * (x + source)
+        try:
+            made = otbench.fit(points, scale * (y + target), solver=solver, steps=300, device="cpu", validation=0)
+        except otbench.UsageError as refusal:
+            pytest.skip(str(refusal))
+        image = made.forward(points, generator=generator()) / scale - target
+        return float(np.square(image - x @ stretch).sum(1).mean())
+
+    usual = error(1.0, 0 * there, 0 * here)
+    for scale in (1.0, 0.01, 100.0):
+        assert error(scale, there, here) < 1.5 * usual + 1e-3
