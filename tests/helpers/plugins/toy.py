@@ -101,7 +101,8 @@ class ToyShift(Solver[ToyConfig]):
     def __init__(self, problem: Problem, config: ToyConfig, context: Context) -> None:
         super().__init__(problem, config, context)
         self.settings = Chosen(25 * problem.dim)
-        self.net = Shift(torch.zeros(problem.dim, device=context.device, dtype=context.dtype))
+        # one unit off: on centred points, nothing would be left to learn from zero
+        self.net = Shift(torch.full((problem.dim,), -1.0, device=context.device, dtype=context.dtype))
         self.optimiser = torch.optim.Adam(self.net.parameters(), lr=config.lr)
         self.count = 0
 
