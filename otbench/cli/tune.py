@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,17 +48,19 @@ def tune(options: argparse.Namespace) -> int:
     tuning.require_optuna()
     chosen = _chosen(options.solvers, registry, tuning.protocol(seconds))
     Store(folder).prepare()
-    studies = []
+    studies = {one.note.name: _opened(one, folder) for one in chosen}
+    interrupted = False
     try:
         for one in chosen:
-            studies.append(_opened(one, folder))
-            studies[-1] = _tuned(one, studies[-1], registry, folder, trials)
+            _tune(one, studies, registry, folder, trials)
     except KeyboardInterrupt:
-        _print_table(chosen, studies, folder)
+        interrupted = True
+    _print_table(studies.values(), folder)
+    if interrupted:
         warn(["interrupted: finished trials are kept; the same command goes on from here"])
         return EXIT_INTERRUPTED
-    _print_table(chosen, studies, folder)
-    return 0 if all(study.proposal and study.proposal.steps for study in studies) else EXIT_FAILED_ROWS
+    good = all(study.proposal is not None and study.proposal.steps for study in studies.values())
+    return 0 if good else EXIT_FAILED_ROWS
 
 
 def _chosen(typed: str, registry: Registry, agreed: Protocol) -> list[Candidate]:
@@ -110,20 +112,23 @@ def _opened(one: Candidate, folder: Path) -> Study:
     return one.blank
 
 
-def _tuned(one: Candidate, study: Study, registry: Registry, folder: Path, trials: int) -> Study:
+def _tune(one: Candidate, studies: dict[str, Study], registry: Registry, folder: Path, trials: int) -> None:
+    """Bring the study of a solver, in `studies` and in its file, to `trials` trials."""
     from otbench.harness.tuning import evaluator, tune
     from otbench.records.study import study_path, write_study
 
-    before = len(study.trials)
-    if before:
-        say(f"{study.solver}: {before} of {trials} trials are in {study_path(folder, study.solver)}")
+    begun = studies[one.note.name]
+    path = study_path(folder, begun.solver)
+    if begun.trials:
+        say(f"{begun.solver}: {len(begun.trials)} trials are in {path}")
 
     def keep(study: Study, trial: Trial) -> None:
-        write_study(study_path(folder, study.solver), study)
+        write_study(path, study)
+        studies[study.solver] = study
         best = "  best so far" if study.best is trial and trial.number else ""
         say(f"{study.solver} {trial.number + 1}/{trials}  {_in_words(trial)}{best}")
 
-    return tune(one, study, trials=trials, evaluate=evaluator(one, registry), keep=keep)
+    tune(one, begun, trials=trials, evaluate=evaluator(one, registry), keep=keep)
 
 
 def _in_words(trial: Trial) -> str:
@@ -138,7 +143,7 @@ def _in_words(trial: Trial) -> str:
     return f"{values}{'' if trial.number else ' (as it stands)'}  {trial.score:.3g} %  ({runs})"
 
 
-def _print_table(chosen: Sequence[Candidate], studies: Sequence[Study], folder: Path) -> None:
+def _print_table(studies: Collection[Study], folder: Path) -> None:
     from rich.text import Text
 
     table = plain_table("solver", "trials", "preset (%)", "best (%)", "processor min", "steps in 10 min", "proposed")

@@ -45,8 +45,10 @@ LEAST = 1e-6
 """The smallest score in %: below it, a map is exact but for rounding."""
 RANDOM_TRIALS = 3
 """Trials drawn at random after that of the preset; those after them are chosen by the sampler."""
-TRIES = 50
-"""How often the sampler is asked again when it comes up with values that were tried."""
+TRIES = 5
+"""How often the sampler is asked when it comes up with values that were tried; then values are drawn at random."""
+DRAWS = 100
+"""How often they are drawn when these were tried, too; then a trial is repeated, as in a space that is used up."""
 FITTED_SECONDS = 600.0
 """Training of a reported run on one core, which the proposed steps fit."""
 
@@ -79,10 +81,9 @@ def require_optuna() -> None:
         UsageError: it is not installed.
     """
     try:
-        import optuna
+        import optuna  # noqa: F401
     except ImportError:
         raise UsageError("tune needs optuna: pip install 'otbench[tune]'") from None
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 # -------------------------------------------------------------------------------------------------------------- values
@@ -134,6 +135,8 @@ def propose(
     """
     import optuna
 
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    samplers = optuna.samplers
     distributions = {name: _distribution(values) for name, values in space.items()}
     tried = [trial.values for trial in trials]
     told = [
@@ -147,10 +150,10 @@ def propose(
         for known in [{name: list(values) for name, values in space.items() if trial.values.get(name) in values}]
     ]
     values: dict[str, Value] = {}
-    for attempt in range(TRIES):
+    for attempt in range(TRIES + DRAWS):
         seed = zlib.crc32(f"{solver} {len(trials)} {attempt}".encode())
-        sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=1 + random)
-        study = optuna.create_study(sampler=sampler)
+        chosen = samplers.TPESampler(seed=seed, n_startup_trials=1 + random)
+        study = optuna.create_study(sampler=chosen if attempt < TRIES else samplers.RandomSampler(seed))
         study.add_trials(told)
         params = study.ask(distributions).params
         values = {name: space[name][index] for name, index in params.items()}
