@@ -425,7 +425,7 @@ def _optimisers(rows: Iterable[Row]) -> str:
             name = record.settings.get("optimiser") or record.spec.solver_config.get("optimiser")
             if name and row.label not in (known := users.setdefault(plain(str(name), 40), [])):
                 known.append(row.label)
-    said = "; ".join(f"{name}: {', '.join(sorted(labels))}" for name, labels in sorted(users.items()))
+    said = ", ".join(f"{name} ({', '.join(sorted(labels))})" for name, labels in sorted(users.items()))
     return f"Optimisers: {said}." if said else ""
 
 
