@@ -39,7 +39,7 @@ class Budget:
     """Training length: steps, seconds on the training clock, seconds of the processor, or whichever ends first.
 
     With none of them, a solver runs until it says done. Seconds of the processor are those of the process between
-    pauses, as in `Times.train_cpu_s`: they do not depend on what else the machine does.
+    pauses, as in `Times.train_cpu_s`: what else the machine does takes hardly any of them.
     """
 
     steps: int | None = None

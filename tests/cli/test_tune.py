@@ -160,3 +160,9 @@ def test_a_torn_study_is_named_before_anything_runs(tune: Tune, runs: Runs, tmp_
     assert code == 2
     assert "ls.json" in err
     assert runs.count == 0
+
+
+def test_show_prints_what_is_tried(cli: Cli) -> None:
+    code, out, _ = cli("show", "ls")
+    assert code == 0
+    assert re.search(r"^tried by tune *\nlr +0\.001\|0\.003\|0\.01 *$", out, re.MULTILINE)
