@@ -152,7 +152,8 @@ def _print_table(studies: Collection[Study], folder: Path) -> None:
         if best is None or proposal is None:
             continue
         minutes = sum(run.cpu_s or 0 for trial in study.trials for run in trial.runs) / 60
-        changed = {name: value for name, value in proposal.preset.items() if name in study.space and proposal.trial}
+        before = study.trials[0].values
+        changed = {name: value for name, value in best.values.items() if value != before.get(name)}
         cells = [study.solver, str(len(study.trials)), f"{study.trials[0].score:.3g}", f"{best.score:.3g}"]
         cells += [f"{minutes:.1f}", str(proposal.steps or "-"), _typed(changed) or "no change"]
         table.add_row(*map(Text, cells))
