@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from otbench.config import Config, Field
 from otbench.problem import Batch, Measure, Problem
-from otbench.registration import Preset, register_baseline, register_solver
+from otbench.registration import Preset, Search, register_baseline, register_solver
 from otbench.transport import Transport
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ __all__ = [
     "No",
     "Preset",
     "Problem",
+    "Search",
     "Solver",
     "StepInfo",
     "Support",

@@ -67,6 +67,7 @@ class ENOTConfig(Config):
     "enot",
     config=ENOTConfig,
     reference="Buzun, Bobrin, Dylov, NeurIPS 2024, arXiv 2403.03777",
+    search={"lr": (2e-3, 5e-3, 1e-2), "optimiser": ("adam", "soap"), "tau": (0.9, 0.99), "expectile": (0.1, 0.3, 1.0)},
     presets={
         "smoke": {"steps": 60, "batch_size": 256},
         "quick": {"steps": 4000},

@@ -123,6 +123,7 @@ class FixedPointConfig(Config):
     "fixedpoint",
     config=FixedPointConfig,
     reference="Park, Gelphman, Osher, Wu Fung: Implicit Neural Optimal Transport via Fixed-Point Optimization, 2026",
+    search={"lr": (1e-3, 3e-3, 1e-2), "batch_size": (512, 1024, 2048), "weight_decay": (0.0, 0.1, 1.0)},
     presets={
         "smoke": {"steps": 30, "batch_size": 256},
         "quick": {"steps": 600, "batch_size": 1024},

@@ -58,6 +58,12 @@ _EPSILON = {"l2": 3e-5, "entropic": 0.03}
     "ls",
     config=LSConfig,
     reference="Seguy et al., ICLR 2018, arXiv 1711.02283; Korotin et al., NeurIPS 2021, arXiv 2106.01954",
+    search={
+        "lr": (1e-3, 3e-3, 1e-2),
+        "optimiser": ("adam", "soap"),
+        "batch_size": (512, 1024),
+        "epsilon": (1e-5, 3e-5, 1e-4, 1e-3),
+    },
     presets={
         "smoke": {"steps": 100, "batch_size": 256, "epsilon": 1e-3},
         "quick": {"steps": 2000},

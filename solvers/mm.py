@@ -44,6 +44,12 @@ class MMConfig(FreeConfig):
     inner: int = Field(5, "steps of the map per step of the potential", unit="steps", ge=1)
 
 
+_SEARCH = {
+    "lr": (1e-3, 3e-3, 1e-2),
+    "optimiser": ("adam", "soap"),
+    "inner": (2, 5, 10),
+    "weight_decay": (0.0, 0.3, 1.0),
+}
 _REFERENCE = "Korotin, Li, Genevay, Solomon, Filippov, Burnaev, NeurIPS 2021, arXiv 2106.01954"
 _PRESETS: dict[str, Preset] = {
     "smoke": {"steps": 30, "batch_size": 256},
@@ -53,7 +59,7 @@ _PRESETS: dict[str, Preset] = {
 }
 
 
-@register_solver("mm", config=MMConfig, reference=_REFERENCE, presets=_PRESETS)
+@register_solver("mm", config=MMConfig, reference=_REFERENCE, presets=_PRESETS, search=_SEARCH)
 class MM(PairedPotentials[MMConfig]):
     """MM: maximin with a potential on the source side and a learnt inverse map.
 
@@ -100,7 +106,7 @@ class MM(PairedPotentials[MMConfig]):
         return (moved * residual).sum(1).mean(), residual.square().sum(1).mean()
 
 
-@register_solver("mmr", config=MMConfig, reference=_REFERENCE, presets=_PRESETS)
+@register_solver("mmr", config=MMConfig, reference=_REFERENCE, presets=_PRESETS, search=_SEARCH)
 class MMReversed(MM):
     """MM:R: maximin with a potential on the target side and a learnt forward map.
 

@@ -40,6 +40,7 @@ class MMBConfig(FreeConfig):
     "mmb",
     config=MMBConfig,
     reference="Korotin, Li, Genevay, Solomon, Filippov, Burnaev, NeurIPS 2021, arXiv 2106.01954",
+    search={"lr": (1e-3, 3e-3, 1e-2), "optimiser": ("adam", "soap"), "batch_size": (512, 1024, 2048)},
     presets={
         "smoke": {"steps": 60, "batch_size": 256},
         "quick": {"steps": 1000},

@@ -122,6 +122,12 @@ PRESETS: dict[str, Preset] = {
     "ncf",
     config=NCFConfig,
     reference="Park, Liu, Zhou, Osher, ICLR 2026, arXiv 2510.01153",
+    search={
+        "lr": (1e-3, 2e-3, 5e-3),
+        "optimiser": ("adam", "soap"),
+        "mmd_batch": (500, 1000, 2000),
+        "hj_weight": (0.01, 0.05, 0.2),
+    },
     presets=PRESETS,
 )
 class NCF(Solver[NCFConfig]):

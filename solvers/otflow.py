@@ -108,6 +108,12 @@ SETTINGS = {
     "otflow",
     config=OTFlowConfig,
     reference="Onken, Wu Fung, Li, Ruthotto, AAAI 2021, arXiv 2006.00104",
+    search={
+        "lr": (0.01, 0.02, 0.05),
+        "width": (64, 128),
+        "batch_size": (512, 1000, 2000),
+        "alpha_c": (100.0, 300.0, 1000.0),
+    },
     presets={
         "smoke": {"steps": 40, "width": 32, "batch_size": 128, "lr": 0.03, "schedule": "cosine"},
         "quick": {"steps": 800, "schedule": "cosine"},

@@ -59,6 +59,12 @@ class WGANQCConfig(FreeConfig):
     "wganqc",
     config=WGANQCConfig,
     reference="Liu, Gu, Samaras, ICCV 2019; Korotin et al., NeurIPS 2021, arXiv 2106.01954",
+    search={
+        "lr": (1e-3, 3e-3, 1e-2),
+        "optimiser": ("adam", "soap"),
+        "batch_size": (64, 128, 256),
+        "gamma": (0.01, 0.1, 1.0),
+    },
     presets={
         "smoke": {"steps": 100, "batch_size": 64},
         "quick": {"steps": 1500},

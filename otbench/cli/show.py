@@ -42,6 +42,7 @@ def describe(out: Console, entry: Entry, registration: Registration) -> None:
         out.print(Text(f"gives      {', '.join(['forward map', *abilities])}"))
     _parameters(out, registration.config)
     _presets(out, registration)
+    _search(out, registration)
 
 
 def _parameters(out: Console, config: type[Config]) -> None:
@@ -62,6 +63,15 @@ def _presets(out: Console, registration: Registration) -> None:
     for name, values in registration.presets.items():
         words = ", ".join(f"{key}={_plain(value)}" for key, value in values.items())
         table.add_row(name, Text(words or "defaults"))
+    out.print(table)
+
+
+def _search(out: Console, registration: Registration) -> None:
+    if not registration.search:
+        return
+    table = plain_table(title="\ntried by tune")
+    for name, values in registration.search.items():
+        table.add_row(name, Text(_plain(tuple(values))))
     out.print(table)
 
 

@@ -38,13 +38,15 @@ SOLVER_STREAM, UNITS_STREAM = 1, 3
 
 @dataclass(frozen=True)
 class Budget:
-    """Training length: steps, or seconds on the training clock, or whichever ends first.
+    """Training length: steps, seconds on the training clock, seconds of the processor, or whichever ends first.
 
-    With neither, a solver runs until it says done.
+    With none of them, a solver runs until it says done. Seconds of the processor are those of the process between
+    pauses, as in `Times.train_cpu_s`: what else the machine does takes hardly any of them.
     """
 
     steps: int | None = None
     seconds: float | None = None
+    cpu_seconds: float | None = None
 
 
 class InterruptedTraining(Exception):  # noqa: N818  (a request, not an error)
@@ -58,12 +60,13 @@ class Progress:
     budget: Budget
     step: int = 0
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
 
     def __call__(self) -> float:
         """Return the used share of the budget, in [0, 1]; by steps alone (repeatable) unless seconds are limited."""
-        by_steps = self.step / self.budget.steps if self.budget.steps else 0.0
-        by_seconds = self.seconds / self.budget.seconds if self.budget.seconds else 0.0
-        return min(1.0, max(by_steps, by_seconds))
+        budget = self.budget
+        used = ((self.step, budget.steps), (self.seconds, budget.seconds), (self.cpu_seconds, budget.cpu_seconds))
+        return min(1.0, max(spent / limit if limit else 0.0 for spent, limit in used))
 
 
 @dataclass
@@ -179,10 +182,13 @@ class Trainer:
             clock.end()
             progress.step += 1
             progress.seconds = clock.seconds
+            if budget.cpu_seconds is not None:
+                progress.cpu_seconds = self._cpu_s + process_time() - self._segment_cpu
             done = (
                 info.done
                 or progress.step == budget.steps
                 or (budget.seconds is not None and progress.seconds >= budget.seconds)
+                or (budget.cpu_seconds is not None and progress.cpu_seconds >= budget.cpu_seconds)
             )
             training.cut = progress.step == self._until_step and not done
             point_due = (progress.step >= self._next_point or training.cut) and not done
@@ -305,6 +311,7 @@ class Trainer:
         self._progress.seconds = state.seconds
         self._clock.extend(state.durations.tolist())
         self._cpu_s, self.training.times.validate_s = state.cpu_s, state.validate_s
+        self._progress.cpu_seconds = state.cpu_s
         self._next_point = state.next_point
         self.training.curve = [CurvePoint.model_validate(point) for point in state.curve]
         self.training.resumed = state.resumed + 1

@@ -68,7 +68,8 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.times, self.counts, self.memory = Times(), Counts(), Memory()
-        self.progress = train.Progress(train.Budget(self.training.spec.steps, self.training.spec.time_limit))
+        spec = self.training.spec
+        self.progress = train.Progress(train.Budget(spec.steps, spec.time_limit, spec.cpu_limit))
         self.settings: dict[str, object] = {}
         self.scale: float | None = None
 

@@ -106,7 +106,7 @@ class Verifier:
         return verification
 
     def _find(self, record: Record, planned: Planned) -> _Finding:
-        timed = record.spec.time_limit is not None
+        timed = (record.spec.time_limit, record.spec.cpu_limit) != (None, None)
         same_pools = "pool_seed" in planned.spec.task_config
         if record.status not in (Status.OK, Status.DIVERGED, Status.SKIPPED):
             return Outcome.UNKNOWN, "", f"it ended as {record.status}, which need not come again"

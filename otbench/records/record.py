@@ -53,6 +53,7 @@ class RunSpec(BaseModel):
         seed: run seed: training pool and solver's randomness.
         steps: training length in steps; None = until `time_limit`, or until the solver says done.
         time_limit: training length in seconds on the training clock; None = no such limit.
+        cpu_limit: training length in seconds of the processor; None = no such limit.
         device: `cpu` or `cuda:N`.
         dtype: floating type of points and networks.
         threads: CPU threads of the run.
@@ -72,6 +73,7 @@ class RunSpec(BaseModel):
     seed: int
     steps: int | None
     time_limit: float | None
+    cpu_limit: float | None = None
     device: str
     dtype: Literal["float32", "float64"] = "float32"
     threads: int

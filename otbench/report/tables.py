@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from otbench.names import few
+from otbench.names import few, plain
 from otbench.records.record import Record
 from otbench.report.columns import HARNESS, KEEPS_ROWS, READS_LABEL, Column, metric_column, written
 from otbench.report.files import Slugs, letter
@@ -104,7 +104,7 @@ class Table:
         seeds: "n = 3 seeds".
         unranked: labels of metrics in which doing nothing is as good as the best solver.
         meanings: of the marks that stand in the table.
-        remarks: sentences about the code that made the rows.
+        remarks: sentences about the code and the optimisers that made the rows.
     """
 
     slug: str
@@ -407,12 +407,26 @@ def _explain(table: Table) -> None:
         line.cells = [replace(cell, marks=cell.marks.translate(gone)) for cell in line.cells]
     if any(row.kind == "baseline" and row.label == COPIES for row in rows):
         table.remarks.append(COPIES_SAY)
+    if said := _optimisers(rows):
+        table.remarks.append(said)
     used = {mark for line in measured for mark in line.marks + "".join(cell.marks for cell in line.cells)}
     table.meanings = {mark: text for mark, text in (LEGEND | {STALE: made}).items() if mark in used}
     verified = list(dict.fromkeys(f"{row.label} ({words})" for row in rows for words in row.verified))
     if verified:
         agreed = "Made by other code, and repeated by this checkout's bit-equal or within the spread"
         table.remarks.append(f"{agreed}: {', '.join(verified)}.")
+
+
+def _optimisers(rows: Iterable[Row]) -> str:
+    """Return which rows were trained by which optimiser, of those that have a choice; empty where none has."""
+    users: dict[str, list[str]] = {}
+    for row in rows:
+        for record in row.records:
+            name = record.settings.get("optimiser") or record.spec.solver_config.get("optimiser")
+            if name and row.label not in (known := users.setdefault(plain(str(name), 40), [])):
+                known.append(row.label)
+    said = ", ".join(f"{name} ({', '.join(sorted(labels))})" for name, labels in sorted(users.items()))
+    return f"Optimisers: {said}." if said else ""
 
 
 def _rank(table: Table, index: int, sign: int, *, against_nothing: bool) -> None:

@@ -243,3 +243,51 @@ def test_validation_can_stop_a_run_on_its_own_clock() -> None:
     assert training.steps == 10
     assert training.times.validate_s is not None
     assert training.times.validate_s >= 0.02
+
+
+class Clock:
+    """A clock of the processor, on which each step of the solver takes half a second."""
+
+    def __init__(self) -> None:
+        self.seconds = 100.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def on_the_processor(clock: Clock, **options: object) -> tuple[Walker, Trainer, Progress]:
+    class Timed(Walker):
+        def step(self) -> StepInfo:
+            clock.seconds += 0.5
+            return super().step()
+
+    return make(Timed, Budget(cpu_seconds=10.0), **options)
+
+
+def test_a_budget_of_the_processor_ends_training_and_drives_the_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr("otbench.harness.train.process_time", clock)
+
+    def keep(point: CurvePoint) -> None:
+        clock.seconds += 7.0  # evaluation is not training
+
+    solver, trainer, progress = on_the_processor(clock, keep=keep)
+    training = trainer.run()
+    assert training.steps == 20
+    assert solver.seen == [i / 20 for i in range(20)]
+    assert progress() == 1.0
+    assert training.times.train_cpu_s == 10.0
+
+
+def test_a_resumed_run_has_the_rest_of_the_processors_budget(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    clock = Clock()
+    monkeypatch.setattr("otbench.harness.train.process_time", clock)
+    checkpoint = tmp_path / "run.pt"
+    place: list[Progress] = []
+    _, trainer, progress = on_the_processor(clock, checkpoint=checkpoint, stop=stop_at(8, place))
+    place.append(progress)
+    with pytest.raises(InterruptedTraining):
+        trainer.run()
+    solver, trainer, _ = on_the_processor(clock, resume=read_checkpoint(checkpoint, CPU))
+    assert trainer.run().steps == 20
+    assert solver.seen == [i / 20 for i in range(8, 20)]

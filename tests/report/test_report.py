@@ -246,6 +246,17 @@ def test_many_commits_are_counted() -> None:
     assert "commit 3, commit 4 and 4 more." in out.getvalue()
 
 
+def test_tables_say_which_optimiser_trained_each_row() -> None:
+    def by(solver: str, name: str | None, **changes: object) -> Record:
+        made = record(solver, 0.1, **changes)
+        return made.model_copy(update={"spec": made.spec.model_copy(update={"solver_config": {"optimiser": name}})})
+
+    text = printed([by("ncf", "soap"), by("mm", "adam"), by("ls", "adam"), record("fixedpoint", 0.2)])
+    assert "Optimisers: adam (ls, mm), soap (ncf)." in text
+    assert "soap (not)" in printed([by("not", None, settings={"optimiser": "soap"})])  # the solver chose it
+    assert "Optimisers" not in printed([record("fixedpoint", 0.2)])
+
+
 def test_what_was_verified_is_a_remark(tmp_path: Path) -> None:
     made = written([record("identity", 5.0), record("ncf", 0.1)], tmp_path, verified={"ncf-0": "3 of 9 verified"})
     for name in ("terminal", "markdown", "latex", "html"):
