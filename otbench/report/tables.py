@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from otbench.names import few
-from otbench.records.record import Record
+from otbench.names import few, plain
 from otbench.report.columns import HARNESS, KEEPS_ROWS, READS_LABEL, Column, metric_column, written
 from otbench.report.files import Slugs, letter
+from otbench.report.reach import CLOCKS, WALL, Clock, reach
 from otbench.report.rows import COPIES, COPIES_SAY, IDENTITY, LEGEND, LOADED, STALE, Number, Row, Section, number
 from otbench.reporting import Metric
 
@@ -22,6 +22,14 @@ SIZE = "dim"
 """The task parameter that tables and figures are drawn against; `--dim` sets it."""
 FRACTIONS = (0.1, 0.01)
 """Targets of the time to a target, as parts of the score of doing nothing."""
+LEVELS = (10.0, 3.0, 1.0)
+"""Targets of the time to a target, in % of the target's variance."""
+_UVP = ("uvp_fwd", "uvp_bwd")
+"""Metrics for which these are targets."""
+REACH_SAYS = (
+    "At most that, and so until the end of the run; between two points of a curve, logarithms are interpolated. CPU s:"
+    " processor seconds of training. >: not by the end of the run."
+)
 _EFFICIENCY = tuple(column for column in HARNESS if column.best is not None)
 _FAILURES_SHOWN = 3
 _CODE_SHOWN = 5
@@ -200,13 +208,14 @@ def _family(by_size: Mapping[float, Section], slugs: Slugs) -> Family:
 
 
 def tables(family: Family, slugs: Slugs) -> list[Table]:
-    """Return the tables of a family for print: accuracy by dimension or in full, time to targets, efficiency."""
+    """Return the tables of a family for print: accuracy by dimension or in full, what targets took, efficiency."""
     made: list[Table] = []
     if family.sizes:
         made += [_by_size(family, metric, slugs) for metric in family.metrics]
         made += [table for part in FRACTIONS if (table := _targets(family, part, slugs)) is not None]
     else:
         made += [accuracy(section, family.context, slugs) for section in family.sections if section.metrics]
+    made += [table for section in family.sections for table in reaches(section, family.context, slugs)]
     made += [t for section in family.sections if (t := efficiency(section, family.context, slugs)) is not None]
     return made
 
@@ -229,19 +238,22 @@ def efficiency(section: Section, context: str, slugs: Slugs) -> Table | None:
     return _of_section(section, "efficiency", context, columns, rows, slugs) if columns else None
 
 
-def time_to(record: Record, metric: Metric, target: float) -> float | None:
-    """Return the training seconds at the first evaluation that is as good as `target`; None if none is."""
-    sign = -1 if metric.higher_is_better else 1
-    for point in record.curve:
-        value = point.metrics.get(metric.name, math.nan)
-        if point.step > 0 and sign * value <= sign * target and math.isfinite(point.train_s):
-            return point.train_s
-    return None
+def reaches(section: Section, context: str, slugs: Slugs, *, first_only: bool = False) -> Iterator[Table]:
+    """Yield what training took to bring UVP to `LEVELS`, on all clocks, forward and backward.
+
+    Levels that doing nothing keeps are left out, and so is a metric of which no solver has a curve.
+    """
+    for metric in section.metrics[:1] if first_only else section.metrics:
+        solvers = [row for row in section.rows if row.kind == "solver"]
+        if metric.name in _UVP and any(metric.name in p.metrics for row in solvers for r in row.good for p in r.curve):
+            idle = [row.numbers[metric.name].mean for row in section.rows if _does_nothing(row, metric)]
+            levels = [level for level in LEVELS if not idle or level < idle[0]]
+            if levels:
+                yield _reaches(section, context, metric, levels, slugs)
 
 
-def times_to(row: Row, metric: Metric, target: float) -> list[float]:
-    """Return `time_to` of the good runs of `row` that reach `target`."""
-    return [time for record in row.good if (time := time_to(record, metric, target)) is not None]
+def _does_nothing(row: Row, metric: Metric) -> bool:
+    return row.kind == "baseline" and row.label == IDENTITY and metric.name in row.numbers
 
 
 def target(section: Section, part: float) -> tuple[Metric, float] | None:
@@ -250,7 +262,7 @@ def target(section: Section, part: float) -> tuple[Metric, float] | None:
         return None
     metric = section.metrics[0]
     for row in section.rows:
-        if row.kind == "baseline" and row.label == IDENTITY and metric.name in row.numbers:
+        if _does_nothing(row, metric):
             value = part * row.numbers[metric.name].mean
             return (metric, value) if 0 < value < math.inf else None
     return None
@@ -303,7 +315,7 @@ def _targets(family: Family, part: float, slugs: Slugs) -> Table | None:
     table = _of_family(family, title, heads, slugs, "time-to", f"{part:g}")
     for label in sorted({label for rows in solvers for label in rows}):
         cells = [
-            _time_cell(rows[label], goal, column) if label in rows and goal is not None else Cell()
+            _timed(_reach_cell(rows[label], *goal, WALL, column), rows[label]) if label in rows and goal else Cell()
             for rows, goal in zip(solvers, goals, strict=True)
         ]
         if any(cell.mean for cell in cells):
@@ -315,15 +327,49 @@ def _of_family(family: Family, title: str, heads: list[Column], slugs: Slugs, *n
     return Table(slugs.make(family.slug, *names), title, f"{family.title} ({family.context})", heads)
 
 
-def _time_cell(row: Row, goal: tuple[Metric, float], column: Column) -> Cell:
-    marks = "".join(mark for mark in row.marks if mark in (LOADED, STALE))
-    if not row.good:
-        return Cell(row.status, marks=marks, row=row)
-    reached = times_to(row, *goal)
-    if len(reached) < len(row.good):
-        word = "not reached" if not reached else f"{len(reached)} of {len(row.good)} seeds"
-        return Cell(word, marks=marks, row=row)
-    return _cell(row, column, number(reached), marks=marks)
+def _reaches(section: Section, context: str, metric: Metric, levels: Sequence[float], slugs: Slugs) -> Table:
+    asked = [(clock, level) for clock in CLOCKS for level in levels]
+    columns = [
+        Column(f"{metric.name}_to_{level:g}_{clock.key}", f"to {level:g} %", clock.unit, clock.scale, "low", most=3)
+        for clock, level in asked
+    ]
+    lines: list[tuple[Row, int, list[Cell]]] = []
+    for row, group in _ordered([row for row in section.rows if row.kind != "published"]):
+        cells = [
+            _reach_cell(row, metric, level, clock, column) for (clock, level), column in zip(asked, columns, strict=True)
+        ]
+        if row.status:
+            cells[1:] = [Cell()] * (len(cells) - 1)
+        if row.kind == "baseline":  # has one point: what it does not reach then, it never does
+            cells = [cell if cell.value is not None else Cell() for cell in cells]
+        if any(cell.mean for cell in cells):
+            lines.append((row, group, cells))
+    told = [index for index in range(len(columns)) if any(cells[index].mean for _, _, cells in lines)]
+    title = f"training until {metric.label} is low"
+    slug = slugs.make(section.task, section.instance, section.preset, section.device, title)
+    table = Table(slug, title, f"{section.task}: {section.instance} ({context})", [columns[index] for index in told])
+    for row, group, cells in lines:
+        table.add(row, group, [cells[index] for index in told], marks=row.marks, note=_failures(row.label, row))
+    table.remarks.append(REACH_SAYS)
+    return _finished(table)
+
+
+def _timed(cell: Cell, row: Row) -> Cell:
+    """Return a cell with those marks of its row that concern times."""
+    return replace(cell, marks="".join(mark for mark in row.marks if mark in (LOADED, STALE)))
+
+
+def _reach_cell(row: Row, metric: Metric, level: float, clock: Clock, column: Column) -> Cell:
+    if row.status:
+        return Cell(row.status, row=row)
+    found = reach(row, metric, level, clock)
+    if found.number is not None:
+        return _cell(row, column, found.number)
+    if found.values:
+        return Cell(f"{len(found.values)} of {found.runs} seeds", row=row)
+    if found.ends:
+        return Cell(f"> {written(number([min(found.ends)]), column)[0]}", row=row)
+    return Cell()
 
 
 def _cell(row: Row, column: Column, value: Number | None, *, marks: str = "", notes: tuple[int, ...] = ()) -> Cell:
@@ -407,12 +453,25 @@ def _explain(table: Table) -> None:
         line.cells = [replace(cell, marks=cell.marks.translate(gone)) for cell in line.cells]
     if any(row.kind == "baseline" and row.label == COPIES for row in rows):
         table.remarks.append(COPIES_SAY)
+    if words := _optimisers(rows):
+        table.remarks.append(f"Optimisers: {words}.")
     used = {mark for line in measured for mark in line.marks + "".join(cell.marks for cell in line.cells)}
     table.meanings = {mark: text for mark, text in (LEGEND | {STALE: made}).items() if mark in used}
     verified = list(dict.fromkeys(f"{row.label} ({words})" for row in rows for words in row.verified))
     if verified:
         agreed = "Made by other code, and repeated by this checkout's bit-equal or within the spread"
         table.remarks.append(f"{agreed}: {', '.join(verified)}.")
+
+
+def _optimisers(rows: Iterable[Row]) -> str:
+    """Return which rows train with which optimiser, where it is a parameter of the solver."""
+    users: dict[str, dict[str, None]] = {}  # by optimiser, labels in their order
+    for row in rows:
+        for record in row.records:
+            name = record.spec.solver_config.get("optimiser")
+            if row.kind == "solver" and isinstance(name, str):
+                users.setdefault(plain(name, 40), {})[row.label] = None
+    return "; ".join(f"{name}: {', '.join(labels)}" for name, labels in sorted(users.items()))
 
 
 def _rank(table: Table, index: int, sign: int, *, against_nothing: bool) -> None:

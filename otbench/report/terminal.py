@@ -14,7 +14,7 @@ from rich.text import Text
 from otbench.report.columns import EXPLAINED
 from otbench.report.files import Slugs
 from otbench.report.rows import Section
-from otbench.report.tables import Line, Table, accuracy
+from otbench.report.tables import REACH_SAYS, Line, Table, accuracy, reaches
 
 
 def print_sections(out: Console, sections: Sequence[Section], *, full_command: str | None = None) -> None:
@@ -34,6 +34,12 @@ def print_sections(out: Console, sections: Sequence[Section], *, full_command: s
         for grid in _grids(table, out):
             out.print(grid)
         _print_notes(out, section, table)
+        for more in reaches(section, section.context, slugs, first_only=True):
+            out.print()
+            out.print(Text(more.heading))
+            for grid in _grids(more, out):
+                out.print(grid)
+            out.print(Text(REACH_SAYS, style="dim"))
     if not sections:
         return
     out.print("\n".join(EXPLAINED), style="dim")
