@@ -1,8 +1,8 @@
 """What training took to bring an error to a level and to keep it there: seconds on both clocks, and samples.
 
-An error counts as brought to a level from the last time at which it came from above it, so that a curve that dips below
-and comes back is not paid for the dip. Points of a curve lie at steps 1, 2, 4, ...: between the last one above the level
-and the next one, the error is taken to fall as a power of the time, that is, on a line in the plane of both logarithms.
+What counts is the last time at which the error came down to the level: a curve that dips below and comes back is not
+paid for the dip. Points of a curve lie at steps 1, 2, 4, ...; between two of them the error is taken to be a power of
+the time, which is a straight line where both axes are logarithmic.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Clock:
 CLOCKS = (
     Clock("train_s", "training, wall clock (s)", "s"),
     Clock("train_cpu_s", "training, processor (s)", "CPU s"),
-    Clock("samples", "samples drawn", "k samples", 1e-3),
+    Clock("samples", "samples drawn (thousands)", "k samples", 1e-3),
 )
 WALL = CLOCKS[0]
 
@@ -92,7 +92,7 @@ def crossing(points: Sequence[tuple[float, float]], level: float) -> float | Non
     for (before, high), (after, low) in pairwise(points):
         if low <= level and not high <= level:
             result = after
-            if 0 < before <= after and 0 < low and high < math.inf:
+            if 0 < before <= after and low > 0 and high < math.inf:
                 share = (math.log(high) - math.log(level)) / (math.log(high) - math.log(low))
                 result = before * (after / before) ** share
     return result

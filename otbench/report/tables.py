@@ -336,7 +336,8 @@ def _reaches(section: Section, context: str, metric: Metric, levels: Sequence[fl
     lines: list[tuple[Row, int, list[Cell]]] = []
     for row, group in _ordered([row for row in section.rows if row.kind != "published"]):
         cells = [
-            _reach_cell(row, metric, level, clock, column) for (clock, level), column in zip(asked, columns, strict=True)
+            _reach_cell(row, metric, level, clock, column)
+            for (clock, level), column in zip(asked, columns, strict=True)
         ]
         if row.status:
             cells[1:] = [Cell()] * (len(cells) - 1)
