@@ -14,7 +14,7 @@ from itertools import pairwise
 
 from otbench.records.record import CurvePoint
 from otbench.records.series import real
-from otbench.report.rows import Number, Row, number
+from otbench.report.rows import IDENTITY, Number, Row, Section, number
 from otbench.reporting import Metric
 
 
@@ -40,7 +40,62 @@ CLOCKS = (
     Clock("train_cpu_s", "training, processor (s)", "CPU s"),
     Clock("samples", "samples drawn (thousands)", "k samples", 1e-3),
 )
-WALL = CLOCKS[0]
+LEVELS = (10.0, 3.0, 1.0)
+"""Targets of UVP, in % of the target's variance."""
+FRACTIONS = (0.1, 0.01)
+"""Targets of any error, as parts of the score of doing nothing."""
+_UVP = ("uvp_fwd", "uvp_bwd")
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What is asked of training: to bring `metric` to `level` and to keep it there; measured on `clock`."""
+
+    metric: Metric
+    level: float
+    clock: Clock
+
+    @property
+    def key(self) -> str:
+        """Its name in files."""
+        return f"{self.metric.name}_to_{self.level:g}_{self.clock.key}"
+
+
+def goals(section: Section) -> list[Goal]:
+    """Return the goals of a section in UVP, by metric and clock; nothing where no solver has a curve in it.
+
+    Levels that doing nothing keeps are left out.
+    """
+    return [
+        Goal(metric, level, clock)
+        for metric in section.metrics
+        if metric.name in _UVP and _has_curve(section, metric)
+        for clock in CLOCKS
+        for level in LEVELS
+        if (idle := _idle(section, metric)) is None or level < idle
+    ]
+
+
+def target(section: Section, part: float) -> Goal | None:
+    """Return the goal to bring the first metric to `part` of the score of doing nothing; None where there is none."""
+    if not section.metrics or section.metrics[0].higher_is_better:
+        return None
+    metric = section.metrics[0]
+    idle = _idle(section, metric)
+    return Goal(metric, part * idle, CLOCKS[0]) if idle is not None and 0 < part * idle < math.inf else None
+
+
+def _has_curve(section: Section, metric: Metric) -> bool:
+    solvers = (row for row in section.rows if row.kind == "solver")
+    return any(metric.name in point.metrics for row in solvers for record in row.good for point in record.curve)
+
+
+def _idle(section: Section, metric: Metric) -> float | None:
+    """Return the score of doing nothing."""
+    for row in section.rows:
+        if row.kind == "baseline" and row.label == IDENTITY and metric.name in row.numbers:
+            return row.numbers[metric.name].mean
+    return None
 
 
 @dataclass(frozen=True)
@@ -48,7 +103,7 @@ class Reach:
     """What the runs of one row took to reach a level.
 
     Attributes:
-        values: of the runs that do, on the clock that was asked for, in the unit of records.
+        values: of the runs that do, on the goal's clock, in the unit of records.
         ends: where runs ended that do not.
         runs: how many runs there are; those whose records do not tell are among neither.
     """
@@ -63,12 +118,12 @@ class Reach:
         return number(self.values) if self.values and len(self.values) == self.runs else None
 
 
-def reach(row: Row, metric: Metric, level: float, clock: Clock) -> Reach:
-    """Return what the runs of `row` that ended well took to bring `metric` to `level` and to keep it there."""
+def reach(row: Row, goal: Goal) -> Reach:
+    """Return what the runs of `row` that ended well took to reach `goal`."""
     values, ends = [], []
     for record in row.good:
-        points = _points(record.curve, metric, clock)
-        found = crossing(points, level)
+        points = _points(record.curve, goal.metric, goal.clock)
+        found = crossing(points, goal.level)
         if found is not None:
             values.append(found)
         elif points:
@@ -92,9 +147,9 @@ def crossing(points: Sequence[tuple[float, float]], level: float) -> float | Non
     for (before, high), (after, low) in pairwise(points):
         if low <= level and not high <= level:
             result = after
-            if 0 < before <= after and low > 0 and high < math.inf:
-                share = (math.log(high) - math.log(level)) / (math.log(high) - math.log(low))
-                result = before * (after / before) ** share
+            if 0 < before <= after and low > 0 and high < math.inf and (fall := math.log(high) - math.log(low)) > 0:
+                share = (math.log(high) - math.log(level)) / fall
+                result = min(after, math.exp((1 - share) * math.log(before) + share * math.log(after)))
     return result
 
 

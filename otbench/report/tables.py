@@ -10,26 +10,22 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 
 from otbench.names import few, plain
 from otbench.report.columns import HARNESS, KEEPS_ROWS, READS_LABEL, Column, metric_column, written
 from otbench.report.files import Slugs, letter
-from otbench.report.reach import CLOCKS, WALL, Clock, reach
+from otbench.report.reach import FRACTIONS, Goal, goals, reach, target
 from otbench.report.rows import COPIES, COPIES_SAY, IDENTITY, LEGEND, LOADED, STALE, Number, Row, Section, number
 from otbench.reporting import Metric
 
 SIZE = "dim"
 """The task parameter that tables and figures are drawn against; `--dim` sets it."""
-FRACTIONS = (0.1, 0.01)
-"""Targets of the time to a target, as parts of the score of doing nothing."""
-LEVELS = (10.0, 3.0, 1.0)
-"""Targets of the time to a target, in % of the target's variance."""
-_UVP = ("uvp_fwd", "uvp_bwd")
-"""Metrics for which these are targets."""
 REACH_SAYS = (
-    "At most that, and so until the end of the run; between two points of a curve, logarithms are interpolated. CPU s:"
-    " processor seconds of training. >: not by the end of the run."
+    "to 3 %: until the error has come down to 3 % to stay there, interpolated between points of the curve on logarithmic"
+    " scales. s: wall clock. CPU s: processor. >: not by then, when the run ended."
 )
+"""What stands under the tables of `reaches`."""
 _EFFICIENCY = tuple(column for column in HARNESS if column.best is not None)
 _FAILURES_SHOWN = 3
 _CODE_SHOWN = 5
@@ -238,34 +234,10 @@ def efficiency(section: Section, context: str, slugs: Slugs) -> Table | None:
     return _of_section(section, "efficiency", context, columns, rows, slugs) if columns else None
 
 
-def reaches(section: Section, context: str, slugs: Slugs, *, first_only: bool = False) -> Iterator[Table]:
-    """Yield what training took to bring UVP to `LEVELS`, on all clocks, forward and backward.
-
-    Levels that doing nothing keeps are left out, and so is a metric of which no solver has a curve.
-    """
-    for metric in section.metrics[:1] if first_only else section.metrics:
-        solvers = [row for row in section.rows if row.kind == "solver"]
-        if metric.name in _UVP and any(metric.name in p.metrics for row in solvers for r in row.good for p in r.curve):
-            idle = [row.numbers[metric.name].mean for row in section.rows if _does_nothing(row, metric)]
-            levels = [level for level in LEVELS if not idle or level < idle[0]]
-            if levels:
-                yield _reaches(section, context, metric, levels, slugs)
-
-
-def _does_nothing(row: Row, metric: Metric) -> bool:
-    return row.kind == "baseline" and row.label == IDENTITY and metric.name in row.numbers
-
-
-def target(section: Section, part: float) -> tuple[Metric, float] | None:
-    """Return the first metric, and the target in it: `part` of the score of doing nothing; None where there is none."""
-    if not section.metrics or section.metrics[0].higher_is_better:
-        return None
-    metric = section.metrics[0]
-    for row in section.rows:
-        if _does_nothing(row, metric):
-            value = part * row.numbers[metric.name].mean
-            return (metric, value) if 0 < value < math.inf else None
-    return None
+def reaches(section: Section, context: str, slugs: Slugs) -> Iterator[Table]:
+    """Yield what training took to bring UVP to its targets, on all clocks: one table forward, one backward."""
+    for metric, members in groupby(goals(section), key=lambda goal: goal.metric):
+        yield _reaches(section, context, metric, list(members), slugs)
 
 
 # ------------------------------------------------------------------------------------------------------------ building
@@ -305,9 +277,9 @@ def _by_size(family: Family, metric: Metric, slugs: Slugs) -> Table:
 
 def _targets(family: Family, part: float, slugs: Slugs) -> Table | None:
     column = Column("time", "time", "s", best="low", most=3)
-    goals = [target(section, part) for section in family.sections]
+    found = [target(section, part) for section in family.sections]
     solvers = [{row.label: row for row in s.rows if row.kind == "solver"} for s in family.sections]
-    metric = next((goal[0] for goal in goals if goal is not None), None)
+    metric = next((goal.metric for goal in found if goal is not None), None)
     if metric is None:
         return None
     heads = [replace(column, label=f"d = {size:g}", unit="") for size in family.sizes]
@@ -315,8 +287,8 @@ def _targets(family: Family, part: float, slugs: Slugs) -> Table | None:
     table = _of_family(family, title, heads, slugs, "time-to", f"{part:g}")
     for label in sorted({label for rows in solvers for label in rows}):
         cells = [
-            _timed(_reach_cell(rows[label], *goal, WALL, column), rows[label]) if label in rows and goal else Cell()
-            for rows, goal in zip(solvers, goals, strict=True)
+            _timed(_reach_cell(rows[label], goal, column), rows[label]) if label in rows and goal else Cell()
+            for rows, goal in zip(solvers, found, strict=True)
         ]
         if any(cell.mean for cell in cells):
             table.add(next(cell.row for cell in cells if cell.row is not None), 1, cells)
@@ -327,18 +299,13 @@ def _of_family(family: Family, title: str, heads: list[Column], slugs: Slugs, *n
     return Table(slugs.make(family.slug, *names), title, f"{family.title} ({family.context})", heads)
 
 
-def _reaches(section: Section, context: str, metric: Metric, levels: Sequence[float], slugs: Slugs) -> Table:
-    asked = [(clock, level) for clock in CLOCKS for level in levels]
+def _reaches(section: Section, context: str, metric: Metric, members: Sequence[Goal], slugs: Slugs) -> Table:
     columns = [
-        Column(f"{metric.name}_to_{level:g}_{clock.key}", f"to {level:g} %", clock.unit, clock.scale, "low", most=3)
-        for clock, level in asked
+        Column(goal.key, f"to {goal.level:g} %", goal.clock.unit, goal.clock.scale, "low", most=3) for goal in members
     ]
     lines: list[tuple[Row, int, list[Cell]]] = []
     for row, group in _ordered([row for row in section.rows if row.kind != "published"]):
-        cells = [
-            _reach_cell(row, metric, level, clock, column)
-            for (clock, level), column in zip(asked, columns, strict=True)
-        ]
+        cells = [_reach_cell(row, goal, column) for goal, column in zip(members, columns, strict=True)]
         if row.status:
             cells[1:] = [Cell()] * (len(cells) - 1)
         if row.kind == "baseline":  # has one point: what it does not reach then, it never does
@@ -346,7 +313,8 @@ def _reaches(section: Section, context: str, metric: Metric, levels: Sequence[fl
         if any(cell.mean for cell in cells):
             lines.append((row, group, cells))
     told = [index for index in range(len(columns)) if any(cells[index].mean for _, _, cells in lines)]
-    title = f"training until {metric.label} is low"
+    levels = ", ".join(f"{level:g}" for level in dict.fromkeys(goal.level for goal in members))
+    title = f"training to bring {metric.label} to {levels} %"
     slug = slugs.make(section.task, section.instance, section.preset, section.device, title)
     table = Table(slug, title, f"{section.task}: {section.instance} ({context})", [columns[index] for index in told])
     for row, group, cells in lines:
@@ -360,10 +328,10 @@ def _timed(cell: Cell, row: Row) -> Cell:
     return replace(cell, marks="".join(mark for mark in row.marks if mark in (LOADED, STALE)))
 
 
-def _reach_cell(row: Row, metric: Metric, level: float, clock: Clock, column: Column) -> Cell:
+def _reach_cell(row: Row, goal: Goal, column: Column) -> Cell:
     if row.status:
         return Cell(row.status, row=row)
-    found = reach(row, metric, level, clock)
+    found = reach(row, goal)
     if found.number is not None:
         return _cell(row, column, found.number)
     if found.values:

@@ -24,9 +24,9 @@ from otbench.report.figures.lines import (
     ticks,
 )
 from otbench.report.figures.style import style
-from otbench.report.reach import WALL, reach
+from otbench.report.reach import FRACTIONS, reach, target
 from otbench.report.rows import Number, Row, number
-from otbench.report.tables import FRACTIONS, Family, target
+from otbench.report.tables import Family
 from otbench.reporting import Metric
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def _time_to_target(family: Family, drawing: Drawing) -> Figure | None:
             for label, line, crosses in zip(rows, reached, missed, strict=True):
                 here = solvers.get(label)
                 if goal is not None and here is not None and here.good:
-                    found = reach(here, *goal, WALL)
+                    found = reach(here, goal)
                     if found.number is not None:
                         line.points.append((size, found.number.mean))
                     elif found.ends:
