@@ -22,8 +22,8 @@ from otbench.reporting import Metric
 SIZE = "dim"
 """The task parameter that tables and figures are drawn against; `--dim` sets it."""
 REACH_SAYS = (
-    "to 3 %: until the error has come down to 3 % to stay there, interpolated between points of the curve on logarithmic"
-    " scales. s: wall clock. CPU s: processor. >: not by then, when the run ended."
+    "to 3 %: until the error has come down to 3 % to stay there, interpolated between points of the curve on"
+    " logarithmic scales. s: wall clock. CPU s: processor. >: not by then, when the run ended."
 )
 """What stands under the tables of `reaches`."""
 _EFFICIENCY = tuple(column for column in HARNESS if column.best is not None)
