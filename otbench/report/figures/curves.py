@@ -7,6 +7,7 @@ order in which they end. Of several seeds the median is drawn, with a band from 
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
@@ -20,7 +21,7 @@ from otbench.report.columns import metric_column
 from otbench.report.figures.canvas import Drawing, safe_text, save, theme
 from otbench.report.figures.lines import Line, draw, drawable, line_of, log_scale, rows_to_draw, ticks
 from otbench.report.reach import CLOCKS, Clock
-from otbench.report.rows import Section
+from otbench.report.rows import Row, Section
 from otbench.report.tables import Family
 from otbench.reporting import Metric
 
@@ -34,6 +35,16 @@ _PANEL = (2.9, 3.0)
 """Width and height of a panel in inches."""
 _LINE = 0.155
 """Height of a label in inches."""
+_LETTER = 0.075
+"""Width of a letter of a label, at most."""
+_GAP = 0.9
+"""Width of what stands before and behind the name in a label: the line to it, and its number."""
+_EDGE = 0.05
+"""Inches left free at the right: the width of a text depends a little on the format."""
+_LONGEST = 30
+"""Letters of a label."""
+_TITLE = 11
+"""Letters of a title for each inch of a figure's width."""
 _MARGIN = 0.8
 """Inches of a figure's height that are not the panel's."""
 _SPAN = 1000.0
@@ -66,7 +77,9 @@ def drawings(family: Family, formats: Iterable[str]) -> Iterator[Drawing]:
 
 
 def _pair(family: Family, section: Section, drawing: Drawing) -> Figure | None:
+    """Draw a section: one panel a clock on which its records have curves; None where none has."""
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     if not section.metrics:
         return None
@@ -87,20 +100,18 @@ def _pair(family: Family, section: Section, drawing: Drawing) -> Figure | None:
         for label, row in here.items()
         if row.kind == "baseline" and metric.name in row.numbers and drawable(row.numbers[metric.name].mean)
     }
-    count = len(floors) + max(len(curves) for _, curves in panels)
-    size = (_PANEL[0] * len(panels) + 1.5, max(_PANEL[1], _LINE * count + _MARGIN))
-    figure = Figure(figsize=size, layout="constrained")
+    named = {label for _, curves in panels for label in curves} | set(floors)
+    room = _GAP + _LETTER * max(len(_short(label)) for label in named)
+    size = (_PANEL[0] * len(panels) + room, max(_PANEL[1], _LINE * len(named) + _MARGIN))
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(rect=(0, 0, 1 - _EDGE / size[0], 1)))
     axes = list(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0])
     level = {label: line_of(label, rows, [(0.0, value)]) for label, value in floors.items()}
-    lines: dict[str, Line] = {}
     for axis, (clock, curves) in zip(axes, panels, strict=True):
-        lines = {}
-        for index, (label, curve) in enumerate(curves.items()):
-            last = len(curve.times) - 1
-            line = line_of(label, rows, list(zip(curve.times, curve.middle, strict=True)))
-            lines[label] = replace(line, marked=sorted({max(0, last - 2 - index % 4), last}))
+        lines = {label: _line(label, rows, curve, k % 4) for k, (label, curve) in enumerate(curves.items())}
+        for label, curve in curves.items():
             if curve.low != curve.high:
-                axis.fill_between(curve.times, curve.low, curve.high, color=line.look.colour, alpha=0.15, linewidth=0)
+                colour = lines[label].look.colour
+                axis.fill_between(curve.times, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
         log_y = log_scale([*lines.values(), *level.values()]) and not metric.higher_is_better
         draw(axis, list(lines.values()), log_x=True, log_y=log_y)
         for floor in level.values():
@@ -110,9 +121,17 @@ def _pair(family: Family, section: Section, drawing: Drawing) -> Figure | None:
     if axes[0].get_yscale() == "log":
         _set_error(axes[0], lines.values(), floors.values())
     axes[0].set_ylabel(safe_text(metric_column(metric).head), parse_math=False)
-    figure.suptitle(safe_text(f"{section.task}: {section.instance}", 90), fontsize="medium").set_parse_math(False)
+    title = textwrap.wrap(f"{section.task}: {section.instance}", int(_TITLE * size[0]), max_lines=2, placeholder=" …")
+    figure.suptitle("\n".join(safe_text(part, 200) for part in title), fontsize="small").set_parse_math(False)
     _name(figure, axes[-1], lines, level)
     return figure
+
+
+def _line(label: str, rows: Mapping[str, Row], curve: _Curve, shift: int) -> Line:
+    """Return the line of a curve, marked at its end and once before, at places that differ by `shift`."""
+    last = len(curve.times) - 1
+    line = line_of(label, rows, list(zip(curve.times, curve.middle, strict=True)))
+    return replace(line, marked=sorted({max(0, last - 2 - shift), last}))
 
 
 def _curve(records: Sequence[Record], metric: Metric, clock: Clock) -> _Curve | None:
@@ -172,7 +191,13 @@ def _name(figure: Figure, axis: Axes, lines: Mapping[str, Line], floors: Mapping
         leader = ([end[0], 1.02, 1.07], [end[1], end[1], place])
         if 0 <= end[1] <= 1:
             axis.plot(*leader, color=colour, linewidth=0.5, transform=axis.transAxes, clip_on=False)
-        text = f"{safe_text(label, 28)}  {line.points[-1][1]:.3g}"
+        text = f"{_short(label)}  {line.points[-1][1]:.3g}"
         axis.text(
             1.08, place, text, color=colour, transform=axis.transAxes, va="center", fontsize="x-small", parse_math=False
         )
+
+
+def _short(label: str) -> str:
+    """Leave out the middle of a long label: settings of one solver often differ at the end."""
+    label = safe_text(label, 200)
+    return label if len(label) <= _LONGEST else f"{label[: _LONGEST - 13]}…{label[-12:]}"
