@@ -58,8 +58,8 @@ class Cell:
 
     @property
     def failed(self) -> bool:
-        """Whether a word stands in place of a number."""
-        return bool(self.mean) and self.value is None
+        """Whether a word stands in place of a number; a bound is none."""
+        return bool(self.mean) and self.value is None and not self.mean.startswith(">")
 
     @property
     def text(self) -> str:
