@@ -249,10 +249,13 @@ class Trainer:
             self._report(self.training, self._progress)
 
     def point(self, scalars: Mapping[str, Tensor | float] = MappingProxyType({})) -> CurvePoint:
-        """Return where training is, without metrics."""
+        """Return where training is, without metrics; between two segments of training."""
+        problem = self._solver.problem
         return CurvePoint(
             step=self._progress.step,
             train_s=self._progress.seconds,
+            train_cpu_s=self._cpu_s,
+            samples=problem.source.drawn + problem.target.drawn,
             scalars={name: _number(value) for name, value in scalars.items()},
             digest=weights_digest(self._solver),
         )

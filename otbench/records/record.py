@@ -94,12 +94,22 @@ class RunSpec(BaseModel):
 class CurvePoint(_Model):
     """Accuracy at one moment of training, the clock stopped.
 
-    `digest` is that of the solver's networks: two runs with equal digests have the same weights, bit for bit. Empty
-    where there is no network.
+    Attributes:
+        step: steps until then.
+        train_s: wall-clock seconds of these steps, the first ones included.
+        train_cpu_s: processor seconds of the training process until then, over all of its threads, as `Times` counts
+            them; None in records made before it was kept.
+        samples: samples drawn until then, both sides, as `Counts` counts them; None in records made before.
+        metrics: scores of the maps as they were then.
+        scalars: what the solver reported of its last step.
+        digest: that of the solver's networks: two runs with equal digests have the same weights, bit for bit. Empty
+            where there is no network.
     """
 
     step: int
     train_s: float
+    train_cpu_s: float | None = None
+    samples: int | None = None
     metrics: dict[str, float] = {}
     scalars: dict[str, float] = {}
     digest: str = ""

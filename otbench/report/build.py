@@ -153,12 +153,13 @@ def _figures(
     drawn: dict[str, list[Drawing]] = {}
     if not wanted:
         return drawn
-    from otbench.report.figures import curves
+    from otbench.report.figures import curves, dimension
     from otbench.report.figures.gallery import Gallery, pictures_of
 
     gallery = Gallery(folders)
     for family in members[:_DRAWN]:
-        for drawing in itertools.chain(curves.drawings(family, wanted), pictures_of(family, gallery, wanted)):
+        makers = (curves.drawings(family, wanted), dimension.drawings(family, wanted))
+        for drawing in itertools.chain(*makers, pictures_of(family, gallery, wanted)):
             for name in pictures:
                 folder.write(f"figures/{drawing.name}.{name}", drawing.data[name])
             if on_page:

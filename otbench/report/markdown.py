@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from otbench.records.export import FORMULA
 from otbench.report.columns import HARNESS
 from otbench.report.files import letter
+from otbench.report.reach import goals, reach
 from otbench.report.rows import Number, Row, Section
 from otbench.report.tables import Cell, Family, Line, Table, raised
 
@@ -83,7 +84,7 @@ def _raised(part: Line | Cell) -> str:
 
 
 def numbers_csv(sections: Sequence[Section]) -> str:
-    """Return one line per number: all metrics and all columns of the harness, unrounded, with their records."""
+    """Return one line per number: all metrics, columns of the harness and times to targets, unrounded, with records."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*_HEAD, *_VALUES])
@@ -96,6 +97,10 @@ def numbers_csv(sections: Sequence[Section]) -> str:
             for key, value in row.numbers.items():
                 unit, scale = known.get(key, ("", 1.0))
                 writer.writerow([*head, _cell_text(key), _cell_text(unit), *_values(value, scale), *_tail(row)])
+            for goal in goals(section):
+                if (taken := reach(row, goal).number) is not None:
+                    clock = goal.clock
+                    writer.writerow([*head, goal.key, clock.unit, *_values(taken, clock.scale), *_tail(row)])
             if not row.numbers:
                 writer.writerow([*head, "", "", "", "", "", *_tail(row)])
     return out.getvalue()

@@ -22,7 +22,7 @@ from otbench.names import plain
 from otbench.records.record import Record
 from otbench.report.columns import EXPLAINED
 from otbench.report.files import Slugs, letter
-from otbench.report.tables import Cell, Family, Table, accuracy
+from otbench.report.tables import Cell, Family, Table, accuracy, reaches
 
 if TYPE_CHECKING:
     from otbench.report.figures.canvas import Drawing
@@ -81,7 +81,10 @@ def _shown(family: Family, tables: Sequence[Table], drawings: Sequence[Drawing],
         "family": family,
         # one table of each section holds all of its columns; the parts that print shows apart are not repeated
         "tables": [table for table in tables if family.sizes and table.columns[0].label.startswith("d = ")],
-        "sections": [accuracy(section, family.context, slugs, everything=True) for section in family.sections],
+        "sections": [
+            (accuracy(section, family.context, slugs, everything=True), list(reaches(section, family.context, slugs)))
+            for section in family.sections
+        ],
         "drawings": [_image(drawing) for drawing in drawings],
     }
 

@@ -39,6 +39,8 @@ LEGEND = {
     STALE: "made by other code than this checkout's",
 }
 """What marks mean. A sign is no letter, which are for footnotes, and begins no formula of a spreadsheet."""
+_SELECTING = ("space",)
+"""Parameters of tasks that select published rows, beside those that a record names: codes are not pixels."""
 IDENTITY = "identity"
 """The baseline that does nothing."""
 COPIES = "copies"
@@ -218,7 +220,9 @@ def _section(records: Sequence[Record]) -> Section:
         config=first.spec.task_config,
     )
     if section.comparable and first.published is not None:
-        section.rows += _published_rows(first.published.table, tuple(sorted(first.published.where.items())))
+        where = {name: first.spec.task_config[name] for name in _SELECTING if name in first.spec.task_config}
+        where |= first.published.where
+        section.rows += _published_rows(first.published.table, tuple(sorted(where.items())))
     return section
 
 
@@ -347,9 +351,10 @@ def _published_rows(name: str, where: tuple[tuple[str, Value], ...]) -> list[Row
         table = published_table(name)
     except FileNotFoundError:
         return []
-    if not {column for column, _ in where} <= set(table.columns):
+    known = [(column, value) for column, value in where if column in table.columns or column not in _SELECTING]
+    if not {column for column, _ in known} <= set(table.columns):
         return []
-    for column, value in where:
+    for column, value in known:
         table = table[table[column].astype(str) == str(value)]
     rows = []
     for (method, source), group in table.groupby(["method", "source"], sort=False):

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 
 from otbench.names import few, plain
-from otbench.records.record import Record
 from otbench.report.columns import HARNESS, KEEPS_ROWS, READS_LABEL, Column, metric_column, written
 from otbench.report.files import Slugs, letter
+from otbench.report.reach import FRACTIONS, Goal, goals, reach, target
 from otbench.report.rows import COPIES, COPIES_SAY, IDENTITY, LEGEND, LOADED, STALE, Number, Row, Section, number
 from otbench.reporting import Metric
 
 SIZE = "dim"
 """The task parameter that tables and figures are drawn against; `--dim` sets it."""
-FRACTIONS = (0.1, 0.01)
-"""Targets of the time to a target, as parts of the score of doing nothing."""
+REACH_SAYS = (
+    "to 3 %: until the error has come down to 3 % to stay there, interpolated between points of the curve on"
+    " logarithmic scales. s: wall clock. CPU s: processor. >: not by then, when the run ended."
+)
+"""What stands under the tables of `reaches`."""
 _EFFICIENCY = tuple(column for column in HARNESS if column.best is not None)
 _FAILURES_SHOWN = 3
 _CODE_SHOWN = 5
@@ -54,8 +58,8 @@ class Cell:
 
     @property
     def failed(self) -> bool:
-        """Whether a word stands in place of a number."""
-        return bool(self.mean) and self.value is None
+        """Whether a word stands in place of a number; a bound is none."""
+        return bool(self.mean) and self.value is None and not self.mean.startswith(">")
 
     @property
     def text(self) -> str:
@@ -200,13 +204,14 @@ def _family(by_size: Mapping[float, Section], slugs: Slugs) -> Family:
 
 
 def tables(family: Family, slugs: Slugs) -> list[Table]:
-    """Return the tables of a family for print: accuracy by dimension or in full, time to targets, efficiency."""
+    """Return the tables of a family for print: accuracy by dimension or in full, what targets took, efficiency."""
     made: list[Table] = []
     if family.sizes:
         made += [_by_size(family, metric, slugs) for metric in family.metrics]
         made += [table for part in FRACTIONS if (table := _targets(family, part, slugs)) is not None]
     else:
         made += [accuracy(section, family.context, slugs) for section in family.sections if section.metrics]
+    made += [table for section in family.sections for table in reaches(section, family.context, slugs)]
     made += [t for section in family.sections if (t := efficiency(section, family.context, slugs)) is not None]
     return made
 
@@ -229,31 +234,10 @@ def efficiency(section: Section, context: str, slugs: Slugs) -> Table | None:
     return _of_section(section, "efficiency", context, columns, rows, slugs) if columns else None
 
 
-def time_to(record: Record, metric: Metric, target: float) -> float | None:
-    """Return the training seconds at the first evaluation that is as good as `target`; None if none is."""
-    sign = -1 if metric.higher_is_better else 1
-    for point in record.curve:
-        value = point.metrics.get(metric.name, math.nan)
-        if point.step > 0 and sign * value <= sign * target and math.isfinite(point.train_s):
-            return point.train_s
-    return None
-
-
-def times_to(row: Row, metric: Metric, target: float) -> list[float]:
-    """Return `time_to` of the good runs of `row` that reach `target`."""
-    return [time for record in row.good if (time := time_to(record, metric, target)) is not None]
-
-
-def target(section: Section, part: float) -> tuple[Metric, float] | None:
-    """Return the first metric, and the target in it: `part` of the score of doing nothing; None where there is none."""
-    if not section.metrics or section.metrics[0].higher_is_better:
-        return None
-    metric = section.metrics[0]
-    for row in section.rows:
-        if row.kind == "baseline" and row.label == IDENTITY and metric.name in row.numbers:
-            value = part * row.numbers[metric.name].mean
-            return (metric, value) if 0 < value < math.inf else None
-    return None
+def reaches(section: Section, context: str, slugs: Slugs) -> Iterator[Table]:
+    """Yield what training took to bring UVP to its targets, on all clocks: one table forward, one backward."""
+    for metric, members in groupby(goals(section), key=lambda goal: goal.metric):
+        yield _reaches(section, context, metric, list(members), slugs)
 
 
 # ------------------------------------------------------------------------------------------------------------ building
@@ -293,9 +277,9 @@ def _by_size(family: Family, metric: Metric, slugs: Slugs) -> Table:
 
 def _targets(family: Family, part: float, slugs: Slugs) -> Table | None:
     column = Column("time", "time", "s", best="low", most=3)
-    goals = [target(section, part) for section in family.sections]
+    found = [target(section, part) for section in family.sections]
     solvers = [{row.label: row for row in s.rows if row.kind == "solver"} for s in family.sections]
-    metric = next((goal[0] for goal in goals if goal is not None), None)
+    metric = next((goal.metric for goal in found if goal is not None), None)
     if metric is None:
         return None
     heads = [replace(column, label=f"d = {size:g}", unit="") for size in family.sizes]
@@ -303,8 +287,8 @@ def _targets(family: Family, part: float, slugs: Slugs) -> Table | None:
     table = _of_family(family, title, heads, slugs, "time-to", f"{part:g}")
     for label in sorted({label for rows in solvers for label in rows}):
         cells = [
-            _time_cell(rows[label], goal, column) if label in rows and goal is not None else Cell()
-            for rows, goal in zip(solvers, goals, strict=True)
+            _timed(_reach_cell(rows[label], goal, column), rows[label]) if label in rows and goal else Cell()
+            for rows, goal in zip(solvers, found, strict=True)
         ]
         if any(cell.mean for cell in cells):
             table.add(next(cell.row for cell in cells if cell.row is not None), 1, cells)
@@ -315,15 +299,46 @@ def _of_family(family: Family, title: str, heads: list[Column], slugs: Slugs, *n
     return Table(slugs.make(family.slug, *names), title, f"{family.title} ({family.context})", heads)
 
 
-def _time_cell(row: Row, goal: tuple[Metric, float], column: Column) -> Cell:
-    marks = "".join(mark for mark in row.marks if mark in (LOADED, STALE))
-    if not row.good:
-        return Cell(row.status, marks=marks, row=row)
-    reached = times_to(row, *goal)
-    if len(reached) < len(row.good):
-        word = "not reached" if not reached else f"{len(reached)} of {len(row.good)} seeds"
-        return Cell(word, marks=marks, row=row)
-    return _cell(row, column, number(reached), marks=marks)
+def _reaches(section: Section, context: str, metric: Metric, members: Sequence[Goal], slugs: Slugs) -> Table:
+    columns = [
+        Column(goal.key, f"to {goal.level:g} %", goal.clock.unit, goal.clock.scale, "low", most=3) for goal in members
+    ]
+    lines: list[tuple[Row, int, list[Cell]]] = []
+    for row, group in _ordered([row for row in section.rows if row.kind != "published"]):
+        cells = [_reach_cell(row, goal, column) for goal, column in zip(members, columns, strict=True)]
+        if row.status:
+            cells[1:] = [Cell()] * (len(cells) - 1)
+        if row.kind == "baseline":  # has one point: what it does not reach then, it never does
+            cells = [cell if cell.value is not None else Cell() for cell in cells]
+        if any(cell.mean for cell in cells):
+            lines.append((row, group, cells))
+    told = [index for index in range(len(columns)) if any(cells[index].mean for _, _, cells in lines)]
+    levels = ", ".join(f"{level:g}" for level in dict.fromkeys(goal.level for goal in members))
+    title = f"training to bring {metric.label} to {levels} %"
+    slug = slugs.make(section.task, section.instance, section.preset, section.device, title)
+    table = Table(slug, title, f"{section.task}: {section.instance} ({context})", [columns[index] for index in told])
+    for row, group, cells in lines:
+        table.add(row, group, [cells[index] for index in told], marks=row.marks, note=_failures(row.label, row))
+    table.remarks.append(REACH_SAYS)
+    return _finished(table)
+
+
+def _timed(cell: Cell, row: Row) -> Cell:
+    """Return a cell with those marks of its row that concern times."""
+    return replace(cell, marks="".join(mark for mark in row.marks if mark in (LOADED, STALE)))
+
+
+def _reach_cell(row: Row, goal: Goal, column: Column) -> Cell:
+    if row.status:
+        return Cell(row.status, row=row)
+    found = reach(row, goal)
+    if found.number is not None:
+        return _cell(row, column, found.number)
+    if found.values:
+        return Cell(f"{len(found.values)} of {found.runs} seeds", row=row)
+    if found.ends:
+        return Cell(f"> {written(number([min(found.ends)]), column)[0]}", row=row)
+    return Cell()
 
 
 def _cell(row: Row, column: Column, value: Number | None, *, marks: str = "", notes: tuple[int, ...] = ()) -> Cell:

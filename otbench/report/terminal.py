@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -14,7 +15,7 @@ from rich.text import Text
 from otbench.report.columns import EXPLAINED
 from otbench.report.files import Slugs
 from otbench.report.rows import Section
-from otbench.report.tables import Line, Table, accuracy
+from otbench.report.tables import REACH_SAYS, Line, Table, accuracy, reaches
 
 
 def print_sections(out: Console, sections: Sequence[Section], *, full_command: str | None = None) -> None:
@@ -25,7 +26,7 @@ def print_sections(out: Console, sections: Sequence[Section], *, full_command: s
         sections: what.
         full_command: the command that gives numbers comparable with published ones, for quick tables.
     """
-    slugs = Slugs()
+    slugs, reached = Slugs(), False
     for section in sections:
         table = accuracy(section, section.context, slugs, everything=True)
         out.print()
@@ -34,9 +35,15 @@ def print_sections(out: Console, sections: Sequence[Section], *, full_command: s
         for grid in _grids(table, out):
             out.print(grid)
         _print_notes(out, section, table)
+        for more in islice(reaches(section, section.context, slugs), 1):
+            out.print()
+            out.print(Text(more.heading))
+            for grid in _grids(more, out):
+                out.print(grid)
+            reached = True
     if not sections:
         return
-    out.print("\n".join(EXPLAINED), style="dim")
+    out.print("\n".join([*EXPLAINED, *([REACH_SAYS] if reached else [])]), style="dim")
     if full_command and not all(section.comparable or section.stand_in for section in sections):
         out.print("\nWith every solver's best setting, over three seeds:", style="bold")
         out.print(f"  {escape(full_command)}", soft_wrap=True)

@@ -89,6 +89,26 @@ def test_the_curve_begins_at_step_0_and_is_log_spaced() -> None:
     assert "twice" in trainer.training.curve[-1].scalars
 
 
+def test_each_point_of_the_curve_has_what_was_used_until_then() -> None:
+    solver, trainer, _ = make(Walker, Budget(steps=40))
+    training = trainer.run()
+    points = [*training.curve, trainer.point()]
+    assert (points[0].train_s, points[0].train_cpu_s) == (0, 0)
+    assert points[-1].train_cpu_s == training.times.train_cpu_s
+    assert points[-1].samples == solver.problem.source.drawn + solver.problem.target.drawn > 0
+    for one, next_one in itertools.pairwise(points):
+        assert one.train_cpu_s is not None
+        assert next_one.train_cpu_s is not None
+        assert one.train_cpu_s <= next_one.train_cpu_s
+    drawn = [point.samples - (points[0].samples or 0) for point in points if point.samples is not None]
+    assert [count / drawn[1] for count in drawn] == [point.step for point in points]
+
+
+def test_a_point_of_an_old_record_says_nothing_of_processor_and_samples() -> None:
+    point = CurvePoint.model_validate({"step": 1, "train_s": 0.5, "metrics": {"uvp_fwd": 1.0}})
+    assert (point.train_cpu_s, point.samples) == (None, None)
+
+
 def test_keeping_maps_is_not_on_the_training_clock() -> None:
     def slow(point: CurvePoint) -> None:
         time.sleep(0.05)
@@ -167,7 +187,11 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path: Path) -> Non
     resumed = trainer.run()
     assert progress.step == 60
     assert torch.equal(second.net.weight, whole.net.weight)
-    assert [(p.step, p.digest) for p in resumed.curve] == [(p.step, p.digest) for p in unbroken.curve]
+    kept = [(p.step, p.digest, p.samples) for p in unbroken.curve]
+    assert [(p.step, p.digest, p.samples) for p in resumed.curve] == kept
+    used = [p.train_cpu_s for p in resumed.curve]
+    assert None not in used
+    assert used == sorted(used)  # type: ignore[type-var]
     assert second.problem.source.drawn == whole.problem.source.drawn
     assert resumed.resumed == 1
 

@@ -4,7 +4,10 @@ import pandas as pd
 import pytest
 
 from otbench.nets.dense_icnn import DenseICNN
-from otbench.report.rows import published_table
+from otbench.records.record import Record
+from otbench.report.rows import published_table, sections
+
+from ..helpers.report_records import record, spec
 
 IDENTITY = {2: 5.15, 4: 4.65, 8: 5.08, 16: 8.48, 32: 9.26, 64: 7.94}
 """UVP of the identity map on the released pairs, in %."""
@@ -79,6 +82,9 @@ def test_image_rows_are_of_known_metrics_and_name_their_space() -> None:
     table = published_table("mnist")
     assert set(table["metric"]) == {"accuracy", "accuracy_bwd", "fd_pixel", "fid_inception"}
     assert set(table["pair"]) == {"fmnist-mnist", "transfer", "shift"}
+    for space, words in (("pixel", "codes"), ("latent", "pixel space")):
+        assert not table[table["space"] == space]["note"].str.contains(words).any()
+    assert set(table["space"]) == {"pixel", "latent"}
     assert (table["source"] != "").all()
     assert (table["note"] != "").all()
     assert not table.duplicated(["method", "pair", "metric", "source"]).any()
@@ -131,3 +137,15 @@ def test_rows_of_the_wasserstein_benchmark_have_the_values_of_their_sources() ->
     assert values["ENOT"] == [0.02, 0.03, 0.14, 0.24, 0.67, 0.56, 0.30, 0.51]
     poster = table[table["source"].str.endswith("poster")]
     assert list(poster.groupby("dim")["value"].min()) == [0.1, 0.3, 0.7, 1.4, 2.8, 3.2, 2.0, 2.6]
+
+
+@pytest.mark.parametrize(("space", "shown"), [("latent", {"ImplicitOT", "NCF"}), ("pixel", {"NOT", "MUNIT"})])
+def test_rows_of_images_stand_beside_their_own_space_alone(space: str, shown: set[str]) -> None:
+    accuracy = {"name": "accuracy", "label": "accuracy", "unit": "%", "higher_is_better": True, "primary": True}
+    one = record("ncf", 0, 0, 50.0, metrics={"accuracy": 50.0}, metric_info=[accuracy])
+    one["spec"] = spec("ncf", 0, 0, task="mnist", task_config={"pair": "fmnist-mnist", "space": space})
+    one["published"] = {"table": "mnist", "where": {"pair": "fmnist-mnist"}}
+    (section,) = sections([Record.model_validate(one)])
+    published = {row.label for row in section.rows if row.kind == "published"}
+    assert shown <= published
+    assert ("NCF" in published) != ("NOT" in published)

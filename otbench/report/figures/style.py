@@ -69,12 +69,12 @@ def style(solver: str) -> Style:
 def looks(rows: Iterable[tuple[str, str]]) -> list[tuple[Style, Dashes]]:
     """Return style and dashes of each row, given by kind and solver.
 
-    Sanity rows are broken lines, as they have no markers; rows of one solver differ by their dashes.
+    Sanity rows are broken lines, as they have no markers; rows of one solver, or of one colour, differ by their dashes.
     """
     made: list[tuple[Style, Dashes]] = []
     used: Counter[str] = Counter()
     for kind, solver in rows:
-        key, choice = ("", DASHES[1:]) if kind == "baseline" else (solver, DASHES)
+        key, choice = ("", DASHES[1:]) if kind == "baseline" else (style(solver).colour, DASHES)
         made.append((style(solver), choice[used[key] % len(choice)]))
         used[key] += 1
     return made
