@@ -72,8 +72,9 @@ def fit(
         y_label: classes of `y`, shape (m,).
         cost: "quadratic", |x - y|^2 / 2, or "power", sum_i |x_i - y_i|^p / p with p = `exponent`.
         exponent: of the cost "power", > 1.
-        standardise: train solvers on centred points, both sides in units of one common scale, where the cost is quadratic
-            and points are no images; None = yes, but for the preset "paper". The maps take and give points as they are.
+        standardise: train solvers on centred points, both sides in units of one common scale, where the cost is
+            quadratic and points are no images; None = yes, but for the preset "paper". The maps take and give points as
+            they are.
         validation: share of the points of both sides that is set aside, on which some solvers choose the best network;
             for solvers that train, where there are no classes.
         steps: training length in steps, instead of the preset's.
