@@ -44,7 +44,6 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from pytorch_optimizer import SOAP
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -55,6 +54,7 @@ from otbench.nets.start import start_of
 from otbench.ops.descent import descend, set_rates
 from otbench.ops.energy import energy_distance
 from otbench.ops.energy_losses import energy_losses
+from otbench.ops.optimisers import OptimiserName, build_optimiser
 from otbench.ops.schedule import warmup_cosine
 from otbench.problem import Measure, cost_of, with_class
 from otbench.samplers import by_class, sampler_of
@@ -75,12 +75,14 @@ from otbench.solver import (
 
 BOX_DRAW = 50_000
 """Samples per side from which box and centre are taken where a measure has no pool."""
+_BETAS: dict[OptimiserName, tuple[float, float]] = {"adam": (0.9, 0.999), "soap": (0.95, 0.99)}
+"""The optimisers' memory of gradients and of their squares."""
 
 
 class NCFConfig(Config):
     """Parameters of NCF."""
 
-    optimiser: Literal["soap", "adam"] = Field("soap", "Adam, or SOAP: Adam in Shampoo's eigenbasis")
+    optimiser: OptimiserName = Field("soap", "Adam, or SOAP: Adam in Shampoo's eigenbasis")
     lr: float = Field(2e-3, "learning rate, at its peak", gt=0)
     lr_end: float = Field(1e-3, "last learning rate, as a share of the peak; 1 = constant rate", ge=0, le=1)
     warmup: float = Field(0.02, "share of the budget over which the rate rises from 0", ge=0, lt=1)
@@ -146,7 +148,13 @@ class NCF(Solver[NCFConfig]):
         self.input_classes = problem.classes if config.classes == "input" else 0
         self.potential = self.build_potential()
         self.average = Averaged(self.potential, config.averaging)
-        self.optimiser = self._build_optimiser()
+        self.optimiser = build_optimiser(
+            config.optimiser,
+            self.potential.parameters(),
+            lr=config.lr,
+            betas=_BETAS[config.optimiser],
+            weight_decay=config.weight_decay,
+        )
         self.source, self.target = (
             sampler_of(side, config.mmd_batch, context.generator, balanced=problem.classes > 0)
             for side in (problem.source, problem.target)
@@ -154,12 +162,6 @@ class NCF(Solver[NCFConfig]):
         x, y = self._look(problem.source), self._look(problem.target)
         self._low, self._high = torch.minimum(x.amin(0), y.amin(0)), torch.maximum(x.amax(0), y.amax(0))
         self._centre = (x.mean(0) + y.mean(0)) / 2
-
-    def _build_optimiser(self) -> torch.optim.Optimizer:
-        config, parameters = self.config, self.potential.parameters()
-        if config.optimiser == "adam":
-            return torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)
-        return SOAP(parameters, lr=config.lr, betas=(0.95, 0.99), weight_decay=config.weight_decay)
 
     def build_potential(self) -> nn.Module:
         """Return u: R^(d+K+1) -> R with `value_and_gradient`; override to put another potential in."""
