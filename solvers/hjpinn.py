@@ -10,7 +10,7 @@ out the viscosity solution, whose characteristics do not cross. (`formula` has n
 
 In the paper's tables HJ-PINN is behind NCF (forward UVP at d = 8: 0.163 and 0.086 %). Ours are alike, and that is our
 recipe, as far as single short runs can tell. Gaussian pair 100 at d = 8, run seed 100, equal points, batches and steps,
-UVP forward / backward in %, NCF with the paper's formula (`formula=start`):
+UVP forward / backward in %:
 
 * values of preset quick, 400 steps: `ncf` 0.063 / 0.123, `hjpinn` 0.051 / 0.062 with SOAP; 0.188 / 0.120 and
   0.187 / 0.128 with Adam. So the optimiser does not make the difference.

@@ -73,9 +73,7 @@ def build(kind: type[NCF], *, mmd_batch: int = MMD_BATCH, hj_points: int = HJ_PO
     device = torch.device("cpu")
     problem = Problem(PoolMeasure(x), PoolMeasure(y), QuadraticCost(), device, torch.float32)
     context = Context(device, torch.float32, torch.Generator().manual_seed(100), lambda: 0.5)
-    config = build_config(
-        NCFConfig, {"mmd_batch": mmd_batch, "hj_points": hj_points, "formula": "start", **values}, owner="ncf"
-    )
+    config = build_config(NCFConfig, {"mmd_batch": mmd_batch, "hj_points": hj_points, **values}, owner="ncf")
     return kind(problem, config, context)
 
 
