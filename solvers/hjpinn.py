@@ -17,7 +17,7 @@ UVP forward / backward in %:
 * values of preset paper (Adam, points in the data's box, weight 1 of L_HJ), 300 steps: `ncf` 0.37 / 0.68, `hjpinn`
   0.47 / 0.90. That is the paper's order, though not its factor of two.
 
-Collocation and the weight of L_HJ differ between the two, and which of them decides was not tried.
+Collocation, the weight of L_HJ and the schedule differ between these two recipes; which of them decides was not tried.
 """
 
 from __future__ import annotations
