@@ -97,6 +97,7 @@ class GaussianInstance(Instance):
             backward=_affine(y, *exact.backward),
             variances=(float(np.trace(pair.cov0)), float(np.trace(pair.cov1))),
             cost=exact.w2_squared / 2,
+            ground=problem.cost,
         )
 
     def score(self, outputs: Outputs) -> dict[str, float]:

@@ -18,6 +18,7 @@ from otbench.nets.continuous_flow import Block, Flowed, carry, dopri5
 from otbench.nets.start import start_of
 from otbench.nets.watch import Watch
 from otbench.ops.descent import descend, set_rates
+from otbench.ops.optimisers import OptimiserName, build_optimiser
 from otbench.ops.points import held_out
 from otbench.ops.schedule import warmup_cosine
 from otbench.samplers import EpochSampler
@@ -38,8 +39,9 @@ class CNFConfig(Config):
     blocks: int | None = Field(None, "networks in turn, each with its own ODE", ge=1)
     batch_size: int | None = Field(None, "samples per step", unit="samples", ge=1)
     least_width: int = Field(1, "least hidden width", ge=1)
-    lr: float = Field(1e-3, "learning rate of Adam, at its peak", gt=0)
-    weight_decay: float = Field(1e-6, "weight of |parameters|^2 / 2", ge=0)
+    optimiser: OptimiserName = Field("adam", "Adam, or SOAP: Adam in Shampoo's eigenbasis")
+    lr: float = Field(1e-3, "learning rate, at its peak", gt=0)
+    weight_decay: float = Field(1e-6, "weight of |parameters|^2 / 2; SOAP's decay is decoupled", ge=0)
     schedule: Literal["plateau", "cosine"] = Field("plateau", "rate: by validation, or cosine over the budget")
     validate_every: int = Field(200, "steps between validations", unit="steps", ge=1)
     patience: int = Field(30, "validations without improvement that end training", ge=3)
@@ -98,8 +100,12 @@ class CNF(Flow[ConfigT]):
         self.settings = settle(SETTINGS[row], config)
         self.validate_every = config.validate_every
         self.blocks = nn.ModuleList(self.build_block() for _ in range(self.settings.blocks))
-        self.optimiser = torch.optim.Adam(
-            self.blocks.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
+        self.optimiser = build_optimiser(
+            config.optimiser,
+            self.blocks.parameters(),
+            lr=config.lr,
+            weight_decay=config.weight_decay,
+            decoupled=False,
         )
         waits = (config.patience // 3, 2 * config.patience // 3, config.patience)
         self.watch = Watch(self.blocks, waits=waits, restart=False)
@@ -124,7 +130,7 @@ class CNF(Flow[ConfigT]):
         raise NotImplementedError
 
     def step(self) -> StepInfo:
-        """Do one step of Adam on a new batch; an adaptive solver waits for the device at each of its steps.
+        """Do one step on a new batch; an adaptive solver waits for the device at each of its steps.
 
         Raises:
             DivergedError: the solver's step became too small, or it took too many.

@@ -58,7 +58,13 @@ class RNODEConfig(CNFConfig):
 _OURS: Preset = {"lr": 5e-3, "least_width": 64, "schedule": "cosine", "validate_every": 50}
 _SMOKE: Preset = {**_OURS, "steps": 30, "batch_size": 128, "least_width": 32, "lr": 0.02, "test_tolerance": 1e-4}
 _FULL: Preset = {**_OURS, "steps": 8000, "batch_size": 1000, "factor": 4, "lr": 2e-3}
-_PAPER: Preset = {"steps": 200_000, "settings": "auto", "validation_points": 10**6, "adjoint": True}
+_PAPER: Preset = {
+    "steps": 200_000,
+    "settings": "auto",
+    "optimiser": "adam",
+    "validation_points": 10**6,
+    "adjoint": True,
+}
 
 
 @register_solver(

@@ -74,7 +74,7 @@ _EPSILON = {"l2": 3e-5, "entropic": 0.03}
 class LS(PairedPotentials[LSConfig]):
     """LS: the regularised dual over two free potentials, its constraint turned into a penalty.
 
-    A step never waits for the device.
+    A step waits for the device only where SOAP does.
 
     Attributes:
         epsilon: strength of the regulariser that is used, data units squared.
@@ -86,7 +86,7 @@ class LS(PairedPotentials[LSConfig]):
         self.epsilon = config.epsilon or _EPSILON[config.regulariser]
 
     def update(self) -> StepInfo:
-        """Take one step of Adam on both potentials, on a new pair of batches."""
+        """Take one step on both potentials, on a new pair of batches."""
         x, y = self.source.next().x.flatten(1), self.target.next().x.flatten(1)
         loss, scalars = self.loss(self.psi, self.psi_bar, x, y)
         self.descend(loss)

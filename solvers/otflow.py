@@ -11,8 +11,8 @@ cost, negative log-likelihood, and the error of the Hamilton-Jacobi equation. RK
 closed form (otbench.nets.otflow_potential). S (data to normal) integrates t from 0 to 1, T (normal to data) from 1 to
 0, each with 4 `nt_test` gradients. The trade of penalties biases the map unless alpha_c is infinite.
 
-All parameters are clamped to [-1.5, 1.5] before each step of Adam. The validation loss is watched: the rate is divided
-by `drop` when `patience` validations in a row bring nothing better; after the third drop the next such stall ends
+All parameters are clamped to [-1.5, 1.5] before each step. The validation loss is watched: the rate is divided by
+`drop` when `patience` validations in a row bring nothing better; after the third drop the next such stall ends
 training. The maps use the weights of the best validation.
 
 Preset `paper` has the published values of the data set whose dimension the problem has (`settings=auto`), with its
@@ -40,6 +40,7 @@ from otbench.nets.otflow_potential import OTFlowPotential
 from otbench.nets.start import start_of
 from otbench.nets.watch import Watch
 from otbench.ops.descent import descend, set_rates
+from otbench.ops.optimisers import OptimiserName, build_optimiser
 from otbench.ops.points import held_out
 from otbench.ops.schedule import warmup_cosine
 from otbench.samplers import EpochSampler
@@ -60,9 +61,10 @@ class OTFlowConfig(Config):
     """Parameters of OT-Flow; those left at none have the value of the row `settings`."""
 
     settings: RowName = Field("ours", "row of settings: ours, a published one by name, or auto: by dimension")
+    optimiser: OptimiserName = Field("adam", "Adam, or SOAP: Adam in Shampoo's eigenbasis")
     width: int | None = Field(None, "width of the network", ge=1)
     batch_size: int | None = Field(None, "samples per step", unit="samples", ge=1)
-    lr: float | None = Field(None, "learning rate of Adam, at its peak", gt=0)
+    lr: float | None = Field(None, "learning rate, at its peak", gt=0)
     alpha_c: float | None = Field(None, "weight of the negative log-likelihood", gt=0)
     alpha_r: float | None = Field(None, "weight of the HJB penalty", ge=0)
     nt: int | None = Field(None, "RK4 steps in training", unit="steps", ge=1)
@@ -127,7 +129,13 @@ SETTINGS = {
             "nt_test": 18,
             "schedule": "cosine",
         },
-        "paper": {"steps": 120_000, "settings": "auto", "start": "published", "validation_points": 10**6},
+        "paper": {
+            "steps": 120_000,
+            "settings": "auto",
+            "optimiser": "adam",
+            "start": "published",
+            "validation_points": 10**6,
+        },
     },
 )
 class OTFlow(Flow[OTFlowConfig]):
@@ -152,7 +160,7 @@ class OTFlow(Flow[OTFlowConfig]):
         self.settings = settle(SETTINGS[row_named(config.settings, problem.dim, owner="otflow")], config)
         self.validate_every = self.settings.validate_every
         self.potential = self.build_potential()
-        self.optimiser = torch.optim.Adam(self.potential.parameters(), lr=self.settings.lr, fused=True)
+        self.optimiser = build_optimiser(config.optimiser, self.potential.parameters(), lr=self.settings.lr)
         self.watch = Watch(self.potential, waits=(self.settings.patience,) * (DROPS + 1), restart=True)
         self.steps_done = torch.zeros((), dtype=torch.int64)  # on the host; a tensor, so that it is saved
         self.target = EpochSampler(problem.target, self.settings.batch_size, context.generator)
@@ -172,7 +180,7 @@ class OTFlow(Flow[OTFlowConfig]):
         return potential
 
     def step(self) -> StepInfo:
-        """Do one step of Adam on a new batch; never waits for the device."""
+        """Do one step on a new batch; it waits for the device only where SOAP does."""
         settings = self.settings
         with torch.no_grad():
             for parameter in self.potential.parameters():

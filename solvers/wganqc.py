@@ -7,7 +7,7 @@ $u = \psi - |\cdot|^2/2$ plays both potentials. For batches of B points x_j and 
 $$\max_{r, f} \; \bar r - \bar f \quad \text{subject to} \quad r_i - f_j \le |y_i - x_j|^2 / 2, \qquad
   \sum_i r_i + \sum_j f_j = 0,$$
 
-and let y_{i(j)} be the partner of x_j in its optimal plan. Then psi takes one step of Adam on
+and let y_{i(j)} be the partner of x_j in its optimal plan. Then psi takes one step on
 
 $$\tfrac12 \big( \overline{u(y)} - \bar r \big)^2 + \tfrac1{2B} \sum_j (u(x_j) - f_j)^2
   + \frac{\gamma}{2B} \sum_j \big( |\nabla u(x_j)| - |y_{i(j)} - x_j| \big)^2 .$$
@@ -75,13 +75,13 @@ class WGANQCConfig(FreeConfig):
 class WGANQC(PairedPotentials[WGANQCConfig]):
     """WGAN-QC: potentials fitted, batch by batch, to exact discrete ones, one training per direction.
 
-    A step waits for the host once, for the linear program.
+    A step waits for the host once, for the linear program, and where SOAP does.
     """
 
     directions_trained: ClassVar[int] = 2
 
     def update(self) -> StepInfo:
-        """Solve the program of a new pair of batches and take one step of Adam on both potentials."""
+        """Solve the program of a new pair of batches and take one step on both potentials."""
         x, y = self.source.next().x.flatten(1), self.target.next().x.flatten(1)
         distance = torch.cdist(y, x, compute_mode="donot_use_mm_for_euclid_dist")
         found = self.solve(distance.square().div_(2))

@@ -50,7 +50,7 @@ from otbench.datasets.convex.quadrature import separable_cost
 from otbench.datasets.convex.sources import Normal, Source, Student, mixture
 from otbench.errors import UsageError
 from otbench.metrics.density import mean_nll
-from otbench.metrics.uvp import cosine, uvp
+from otbench.metrics.known_map import KNOWN_MAP_METRICS, KnownMaps
 from otbench.ops.points import fixed_rows
 from otbench.problem import Batch, Cost, FreshMeasure, Measure, PoolMeasure, PowerCost, Problem, QuadraticCost
 from otbench.task import Config, Field, Instance, Metric, Outputs, Task, TestData, register_task
@@ -155,42 +155,33 @@ class ConvexInstance(Instance):
             facts: for the record; `exact_cost` is that of the whole measures.
         """
         self.problem, self.test, self.facts = problem, test, facts
-        self._pair, self._backward = pair, preimage
-        self._forward = mapped(pair.transport, test.source.x.cpu().double())
-        self._exact_cost = float(str(facts["exact_cost"]))
+        self._pair = pair
+        x, y = (side.x.cpu().double() for side in (test.source, test.target))
+        self._known = KnownMaps(
+            x=x,
+            forward=mapped(pair.transport, x),
+            y=y,
+            backward=preimage,
+            variances=(float(x.shape[1]), float(x.shape[1])),
+            cost=float(str(facts["exact_cost"])),
+            ground=problem.cost,
+        )
 
     def score(self, outputs: Outputs) -> dict[str, float]:
-        """Return the metrics by name; what needs an inverse map, or densities, is left out where there are none.
+        """Return the metrics by name: those of `KnownMaps.scores`, and those of densities where there are any.
 
-        `uvp_fwd` of a stochastic map is that of single draws, `uvp_mean` that of the mean over draws. As both measures
-        have variance d in total, d is what UVP is relative to. `cost_gap` is (cost of T - cost of T*, both on the test
-        points) / exact cost.
+        As both measures have variance d in total, d is what UVP is relative to.
         """
-        x, y = self.test.source.x.cpu().double(), self.test.target.x.cpu().double()
-        forward, variance = outputs.forward.cpu().double(), float(x.shape[1])
-        cost, exact = (float(self.problem.cost(x, image).mean()) for image in (forward, self._forward))
-        scores: dict[str, float | None] = {
-            "uvp_fwd": uvp(forward, self._forward, variance),
-            "cosine_fwd": cosine(x, forward, self._forward),
-            "cost": cost,
-            "cost_gap": 100 * (cost - exact) / self._exact_cost,
-        }
-        if outputs.forward_mean is not None:
-            scores["uvp_mean"] = uvp(outputs.forward_mean, self._forward, variance)
-        if outputs.backward is not None:
-            scores["uvp_bwd"] = uvp(outputs.backward, self._backward, variance)
-            scores["cosine_bwd"] = cosine(y, outputs.backward, self._backward)
-        if outputs.roundtrip is not None:
-            scores["inverse_gap"] = uvp(outputs.roundtrip, x, variance)
+        scores = self._known.scores(outputs)
         if outputs.log_prob is not None:
             scores |= self._density_scores(outputs.log_prob.cpu().double())
-        return {name: value for name, value in scores.items() if value is not None}
+        return scores
 
     def _density_scores(self, log_prob: Tensor) -> dict[str, float]:
         scores = mean_nll(log_prob)
         if "nll" in scores:
-            rows = fixed_rows(len(self._backward), len(log_prob))
-            excess = self._pair.log_density(self._backward[rows]) - log_prob
+            rows = fixed_rows(len(self._known.y), len(log_prob))
+            excess = self._pair.log_density(self._known.backward[rows]) - log_prob
             excess = excess[~excess.isnan()]
             scores["nll_gap"] = float(excess.mean())
             scores["monge_ampere"] = float(excess.square().mean().sqrt())
@@ -213,14 +204,8 @@ class Convex(Task[ConvexConfig]):
     """Curved maps that are known exactly, in any dimension, also for costs |x - y|^p: linear maps fail here."""
 
     metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric("uvp_fwd", "UVP fwd", "%", primary=True, flag_worse=True),
-        Metric("uvp_bwd", "UVP bwd", "%", primary=True, flag_worse=True),
-        Metric("uvp_mean", "UVP mean T", "%", primary=True, flag_worse=True),
-        Metric("cosine_fwd", "cosine fwd", higher_is_better=True),
-        Metric("cosine_bwd", "cosine bwd", higher_is_better=True),
-        Metric("cost", "cost"),
-        Metric("cost_gap", "cost gap", "%"),
-        Metric("inverse_gap", "|S(T(x))-x|^2", "%"),
+        # the unit of the cost is that of its exponent
+        *(Metric("cost", "cost") if metric.name == "cost" else metric for metric in KNOWN_MAP_METRICS),
         Metric("nll", "NLL", "nats"),
         Metric("nll_gap", "NLL gap", "nats"),
         Metric("monge_ampere", "Monge-Ampere", "nats"),

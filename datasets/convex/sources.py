@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_COMPONENTS, _SPREAD = 3, 0.4
+from otbench.datasets._mixture import COMPONENTS, SPREAD, fixed_draws
 
 
 class Randomness(abc.ABC):
@@ -141,7 +141,7 @@ class Mixture(Source):
 
     def draw(self, n: int, random: Randomness) -> Tensor:
         """Return `n` points, shape (n, d)."""
-        which, z = random.choice(n, _COMPONENTS), random.normal(n, self.dim)
+        which, z = random.choice(n, COMPONENTS), random.normal(n, self.dim)
         x = self.centres[which]
         for k, factor in enumerate(self.factors):
             x[which == k] += z[which == k] @ factor.T
@@ -154,14 +154,12 @@ class Mixture(Source):
             z = torch.linalg.solve(factor, (x - centre).T)
             parts.append(-z.square().sum(0) / 2 - torch.linalg.slogdet(factor).logabsdet)
         together = torch.logsumexp(torch.stack(parts), 0)
-        return together - math.log(_COMPONENTS) - self.dim / 2 * math.log(2 * math.pi)
+        return together - math.log(COMPONENTS) - self.dim / 2 * math.log(2 * math.pi)
 
 
 def mixture(dim: int) -> Mixture:
     """Return the three-component source of dimension `dim`, drawn as in the benchmark's code, from seed 0."""
-    random = np.random.RandomState(0)
-    centres = np.stack([random.choice(range(_COMPONENTS), _COMPONENTS, replace=False) for _ in range(dim)], 1) - 1.0
-    factors = random.normal(size=(_COMPONENTS, dim, dim)).astype(np.float32).astype(np.float64)
-    factors /= np.linalg.norm(factors, axis=2, keepdims=True)
-    scale = math.sqrt((np.square(centres).sum(1).mean() + _SPREAD**2 * dim) / dim)
-    return Mixture(dim, torch.from_numpy(centres / scale), torch.from_numpy(_SPREAD * factors / scale))
+    drawn, normals = (array.astype(np.float64) for array in fixed_draws(dim))
+    centres, factors = drawn - 1, normals / np.linalg.norm(normals, axis=2, keepdims=True)
+    scale = math.sqrt((np.square(centres).sum(1).mean() + SPREAD**2 * dim) / dim)
+    return Mixture(dim, torch.from_numpy(centres / scale), torch.from_numpy(SPREAD * factors / scale))

@@ -132,6 +132,7 @@ class W2Bench(Task[W2BenchConfig]):
             backward=hidden,
             variances=(dim, dim),
             cost=pair.w2_squared / 2,
+            ground=QuadraticCost(),
         )
         facts: dict[str, Value] = {
             "dim": dim,

@@ -15,15 +15,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from otbench.data.tensorfile import cached
+from otbench.datasets._mixture import COMPONENTS, SPREAD, fixed_draws
 from otbench.nets.dense_icnn import DenseICNN
 
-COMPONENTS = 3
-SPREAD = 0.4
-"""Standard deviation of each coordinate within a component, before the common scaling."""
 MOMENT_SAMPLES = 2**20
 _MOMENT_SEED = 20_210_601
 _VERSION = 1
@@ -32,18 +29,6 @@ _ROWS = 2**10
 """Rows that are mapped at a time on the CPU: what they take stays in the processor's cache, or near it."""
 _MOST_ROWS = 2**14
 """Rows that are made at a time elsewhere, so that a large sample takes no more memory than it must."""
-
-
-def fixed_draws(dim: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Return what the benchmark draws once from NumPy's legacy generator, seed 0, to fix the mixture.
-
-    Returns:
-        Centres before 1 is subtracted, shape (3, d): each column a permutation of 0, 1, 2. Normal factors before their
-        rows are scaled, shape (3, d, d).
-    """
-    random = np.random.RandomState(0)  # its stream is frozen, and the published pairs depend on it
-    columns = [random.choice([0, 1, 2], size=COMPONENTS, replace=False) for _ in range(dim)]
-    return np.stack(columns, 1).astype(np.int8), random.normal(size=(COMPONENTS, dim, dim)).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)

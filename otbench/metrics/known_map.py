@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from otbench.metrics.uvp import cosine, mean_square, uvp
+from otbench.metrics.uvp import cosine, uvp
+from otbench.problem import Cost
 from otbench.reporting import Metric
 from otbench.task import Outputs
 
@@ -35,7 +36,8 @@ class KnownMaps:
         y: points of the target, shape (m, d).
         backward: their exact images S*(y), shape (m, d).
         variances: total variances of source and target.
-        cost: E|x - T*(x)|^2 / 2 in the population.
+        cost: E c(x, T*(x)) in the population.
+        ground: c, the cost of moving one point.
     """
 
     x: Tensor
@@ -44,6 +46,7 @@ class KnownMaps:
     backward: Tensor
     variances: tuple[float, float]
     cost: float
+    ground: Cost
 
     def scores(self, outputs: Outputs) -> dict[str, float]:
         """Return metrics by name; cosines that are 0/0 and backward scores of one-way maps are left out.
@@ -56,7 +59,7 @@ class KnownMaps:
         variance0, variance1 = self.variances
         moves = self.cost > _NO_COST * (variance0 + variance1)
         forward = outputs.forward.cpu().double()
-        cost, exact_cost = mean_square(forward - self.x) / 2, mean_square(self.forward - self.x) / 2
+        cost, exact_cost = (float(self.ground(self.x, image).mean()) for image in (forward, self.forward))
         scores: dict[str, float | None] = {
             "uvp_fwd": uvp(forward, self.forward, variance1),
             "cosine_fwd": cosine(self.x, forward, self.forward) if moves else None,

@@ -19,8 +19,13 @@ def build_optimiser(
     lr: float,
     betas: tuple[float, float] = (0.9, 0.999),
     weight_decay: float = 0.0,
+    decoupled: bool = True,
 ) -> torch.optim.Optimizer:
-    """Return an optimiser of `parameters`; its weight decay is decoupled from the gradient.
+    """Return an optimiser of `parameters`, which may have any shape.
+
+    SOAP turns matrices and the weights of convolutions, and treats vectors and scalars as Adam does. Its first step
+    measures the gradient and leaves all parameters as they are; every tenth one decomposes the preconditioners, whose
+    sides are those of the tensors, which is dear from sides of a thousand on.
 
     Args:
         name: which.
@@ -28,9 +33,12 @@ def build_optimiser(
         lr: learning rate.
         betas: memory of gradients and of their squares.
         weight_decay: each step shrinks all weights by learning rate * this.
+        decoupled: if not, Adam's gradient is that of the loss plus `weight_decay` * |parameters|^2 / 2, as it was
+            before AdamW; SOAP's decay is decoupled in any case.
     """
     if name == "adam":
-        return torch.optim.AdamW(parameters, lr=lr, betas=betas, weight_decay=weight_decay, fused=True)
+        kind = torch.optim.AdamW if decoupled else torch.optim.Adam
+        return kind(parameters, lr=lr, betas=betas, weight_decay=weight_decay, fused=True)
     from pytorch_optimizer import SOAP  # a second to import
 
     return SOAP(parameters, lr=lr, betas=betas, weight_decay=weight_decay)

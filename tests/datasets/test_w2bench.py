@@ -15,9 +15,10 @@ from torch.nn import functional
 
 from otbench.baselines.linear import set_bures
 from otbench.config import build_config
+from otbench.datasets._mixture import fixed_draws
 from otbench.datasets.w2bench import W2Bench, W2BenchConfig, W2BenchInstance
 from otbench.datasets.w2bench.files import DIMS, PotentialSource, potential_files, read_potential
-from otbench.datasets.w2bench.pair import Mixture, fixed_draws, official_pair
+from otbench.datasets.w2bench.pair import Mixture, official_pair
 from otbench.errors import DataError
 from otbench.nets.affine import AffineMap
 from otbench.nets.dense_icnn import DenseICNN, dense_icnn_widths

@@ -72,12 +72,12 @@ class Exact(nn.Module):
         return self.value_and_gradient(z)[1]
 
 
-def solver_with(u: Callable[[Tensor, Tensor], Tensor], problem: Problem) -> NCF:
+def solver_with(u: Callable[[Tensor, Tensor], Tensor], problem: Problem, formula: str) -> NCF:
     class WithExact(NCF):
         def build_potential(self) -> nn.Module:
             return Exact(u)
 
-    return Run(problem, steps=1, solver=WithExact, mmd_batch=200).solver
+    return Run(problem, steps=1, solver=WithExact, mmd_batch=200, formula=formula).solver
 
 
 def error(found: Tensor, truth: Tensor) -> float:
@@ -103,8 +103,9 @@ def spread(x: Tensor) -> float:
     return float(torch.pdist(x).mean())
 
 
+@pytest.mark.parametrize("formula", ["start", "farther"])
 @pytest.mark.parametrize("d", [2, 8])
-def test_exact_gaussian_potential_has_no_residual_and_gives_the_maps(d: int) -> None:
+def test_exact_gaussian_potential_has_no_residual_and_gives_the_maps(d: int, formula: str) -> None:
     s0, s1, gamma = gaussian_pair(d, 100)
     a0, eye = gamma - torch.eye(d, dtype=F64), torch.eye(d, dtype=F64)
 
@@ -113,7 +114,7 @@ def test_exact_gaussian_potential_has_no_residual_and_gives_the_maps(d: int) -> 
         return (x @ a0 * bent).sum(1) / 2
 
     x, y = normal(500, d, 1) @ power(s0, 0.5), normal(500, d, 2) @ power(s1, 0.5)
-    solver = solver_with(u, problem_of(x, y))
+    solver = solver_with(u, problem_of(x, y), formula)
     when = torch.rand(500, 1, generator=generator(3), dtype=F64)
     hj, mmd_fwd, mmd_bwd = solver.losses(x, y, 3 * normal(500, d, 4), when)
     assert float(hj) < 1e-20
@@ -124,8 +125,9 @@ def test_exact_gaussian_potential_has_no_residual_and_gives_the_maps(d: int) -> 
     assert error(solver.transport().backward(y), y @ torch.linalg.inv(gamma)) < 1e-6
 
 
+@pytest.mark.parametrize("formula", ["start", "farther"])
 @pytest.mark.parametrize("p", [1.5, 3.0])
-def test_exact_affine_potential_under_a_power_cost(p: float) -> None:
+def test_exact_affine_potential_under_a_power_cost(p: float, formula: str) -> None:
     """T(x) = m + s x, coordinate by coordinate, from the characteristics of the cost sum |x_i - y_i|^p / p."""
     cost = PowerCost(p)
     s, m = torch.tensor([1.6, 0.7], dtype=F64), torch.tensor([0.4, -0.3], dtype=F64)
@@ -139,7 +141,7 @@ def test_exact_affine_potential_under_a_power_cost(p: float) -> None:
 
     x = normal(400, 2, 1)
     y = normal(400, 2, 2) * s + m
-    solver = solver_with(u, problem_of(x, y, cost))
+    solver = solver_with(u, problem_of(x, y, cost), formula)
     when = torch.rand(400, 1, generator=generator(3), dtype=F64)
     hj, *_ = solver.losses(x, y, 2 * normal(400, 2, 4), when)
     assert float(hj) < 1e-20
