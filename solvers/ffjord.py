@@ -71,7 +71,7 @@ _PAPER: Preset = {
     "ffjord",
     config=FFJORDConfig,
     reference="Grathwohl, Chen, Bettencourt, Sutskever, Duvenaud, ICLR 2019, arXiv 1810.01367",
-    search={"lr": (1e-3, 3e-3, 1e-2), "batch_size": (250, 500, 1000), "factor": (2, 4, 8)},
+    search={"lr": (1e-3, 3e-3, 1e-2), "optimiser": ("adam", "soap"), "batch_size": (250, 500, 1000)},
     presets={
         "smoke": {**_SMOKE, "atol": 1e-2, "rtol": 1e-2},
         "quick": {**_OURS, "steps": 800},
@@ -93,7 +93,7 @@ class FFJORD(CNF[FFJORDConfig]):
     "rnode",
     config=RNODEConfig,
     reference="Finlay, Jacobsen, Nurbekyan, Oberman, ICML 2020, arXiv 2002.02798",
-    search={"lr": (1e-3, 3e-3, 1e-2), "batch_size": (250, 500, 1000), "kinetic": (0.01, 0.1, 1.0)},
+    search={"lr": (1e-3, 3e-3, 1e-2), "optimiser": ("adam", "soap"), "kinetic": (0.01, 0.1, 1.0)},
     presets={
         "smoke": _SMOKE,
         "quick": {**_OURS, "steps": 1200},

@@ -36,7 +36,7 @@ from otbench.solvers.ncf import NCF, PRESETS, NCFConfig
         "lr": (1e-3, 2e-3, 5e-3),
         "optimiser": ("adam", "soap"),
         "mmd_batch": (500, 1000, 2000),
-        "hj_weight": (0.01, 0.05, 0.2),
+        "hj_weight": (0.05, 0.2, 0.5),
     },
     presets=PRESETS,
 )

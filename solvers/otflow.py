@@ -112,7 +112,7 @@ SETTINGS = {
     reference="Onken, Wu Fung, Li, Ruthotto, AAAI 2021, arXiv 2006.00104",
     search={
         "lr": (0.01, 0.02, 0.05),
-        "width": (64, 128),
+        "optimiser": ("adam", "soap"),
         "batch_size": (512, 1000, 2000),
         "alpha_c": (100.0, 300.0, 1000.0),
     },
