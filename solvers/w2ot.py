@@ -47,7 +47,7 @@ from otbench.nets.mlp import MLP
 from otbench.nets.potential import Potential, QuadraticPotential
 from otbench.nets.start import start_of
 from otbench.ops.descent import descend, set_rates
-from otbench.ops.jacobian import jacobian
+from otbench.ops.jacobian import solved_with_derivative
 from otbench.ops.lbfgs import solve_conjugate_lbfgs
 from otbench.ops.optimisers import OptimiserName, build_optimiser
 from otbench.ops.schedule import warmup_cosine
@@ -307,8 +307,4 @@ class ConjugateMaps(Transport):
         found = solve_conjugate_lbfgs(function, y.detach(), start=start, tol=self.tol, max_iter=self.max_iter).y
         if not (y.requires_grad and torch.is_grad_enabled()):
             return found
-        # Newton's steps take the solution to rounding; by the implicit function theorem the last one has the derivative
-        for _ in range(2):
-            back, slope = jacobian(self.psi.gradient, found.detach())
-            found = found.detach() + torch.linalg.solve(slope, (y - back).unsqueeze(2)).squeeze(2)
-        return found
+        return solved_with_derivative(self.psi.gradient, y, found)
