@@ -9,14 +9,16 @@ L_\tau(u) = |\tau - 1_{u < 0}| \, u^2,$$
 
 g minimises $\lambda E L_\tau(u) - E[\bar g(x) + g(y)]$ with T held fixed, and f minimises $E[c(x, T(x)) - g(T(x))]$
 with g held fixed. The dual constraint u <= 0 costs tau where it is broken and 1 - tau where there is slack: for
-tau -> 1, -g becomes the exact conjugate of f. Even steps are as above; in odd steps f and g, and the two measures,
-change places.
+tau -> 1, -g becomes the exact conjugate of f. The other direction is the same with f and g, and the two measures, in
+each other's places. A step trains both (`directions=both`), or one, and the next step the other (`in turn`).
 
 All gradients are written out (`otbench.nets.elu_potential`): the loss of g is linear in values of g, that of f in
-directional derivatives of f, so a step needs one pass up and down at x, T(x) and y each, and no graph.
+directional derivatives of f, so one pass up and down is needed at each of x, y, T(x) and S(y), and no graph.
 
 Deviations from the paper (`paper` sets them back, as far as its settings are known to us):
     optimiser: SOAP instead of Adam, by default; the maps to be learnt stretch some directions hundredfold.
+    directions: both in each step, on the same batches, instead of in turn. f(x) and g(y), with their gradients, then
+        serve twice: 18 passes over the layers instead of 24, and one step of the optimiser instead of two.
     learning rate: short warm-up and cosine decay to zero.
     widths: those of the DenseICNN of the same dimension, doubled; the paper has three layers of 512 from d = 64 on.
     tau, lambda: 0.99 and 0.3 everywhere; the paper's benchmark has 0.9 and 0.3. In few dimensions 0.9 is too small.
@@ -63,7 +65,8 @@ class ENOTConfig(Config):
     expectile: float = Field(0.3, "weight of the expectile regularisation (lambda)", ge=0)
     directions: Literal["in turn", "both"] = Field("both", "train both maps in each step, or one after the other")
     batch_size: int = Field(512, "points per side and step", unit="points", ge=2)
-    width: int | None = Field(None, "hidden width of three equal layers; none = by dimension", unit="units", ge=1)
+    factor: int = Field(2, "factor of the published widths (2b, 2b, b), b = max(d, 32)", ge=1)
+    width: int | None = Field(None, "three equal layers of this width instead", unit="units", ge=1)
 
 
 @register_solver(
@@ -118,8 +121,8 @@ class ENOT(Solver[ENOTConfig]):
 
     def build_potential(self) -> ELUPotential:
         """Return a potential as it begins; its gradient is small, so that the map starts near the identity."""
-        d, width = self.problem.dim, self.config.width
-        widths = (width,) * 3 if width else tuple(2 * size for size in dense_icnn_widths(d))
+        d, width, factor = self.problem.dim, self.config.width, self.config.factor
+        widths = (width,) * 3 if width else tuple(factor * size for size in dense_icnn_widths(d))
         return ELUPotential(d, widths=widths, **start_of(self.context))
 
     def step(self) -> StepInfo:
@@ -186,14 +189,17 @@ class ENOT(Solver[ENOTConfig]):
         g.add_direction_gradient(at_y, (at_y.gradient + here.gradient) / n, share_g)
         return (loss_f + loss_g) / 2, (dual_f + dual_g) / 2
 
-    def _judge(self, slope: Tensor, moved: Tensor, value: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _judge(
+        self, slope: Tensor, moved: Tensor, value: Tensor, x: Tensor, y: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the loss of g, the dual value, and the loss's derivative in each g(y_i).
 
         Args:
             slope: grad f(x), shape (n, d).
             moved: g(T(x)), shape (n,).
             value: g(y), shape (n,).
-            x, y: the points, shape (n, d).
+            x: points of the side of f, shape (n, d).
+            y: points of the side of g, shape (n, d).
         """
         conjugate = slope.square().sum(1) / 2 - moved
         excess = conjugate + value - (x - y).square().sum(1) / 2

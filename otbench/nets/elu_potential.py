@@ -137,14 +137,12 @@ class ELUPotential(Recorded):
         above: Tensor | None = None  # what the layers above say of h_l, by way of z
         for k in reversed(range(len(self.weights))):
             delta = seen.deltas[k]
-            by_z = bends[k]
+            by_z = bends[k].mul_(delta)
             if above is not None:
-                by_z = torch.addcmul(above * seen.slopes[k], by_z, delta)
-            else:
-                by_z = by_z.mul_(delta)
+                by_z.addcmul_(above, seen.slopes[k])
             _add_product(self.weights[k], tangents[k], delta)
             above = by_z @ self.weights[k].T if k else None
-            if share is not None:  # not part of what goes further down: delta has it already
+            if share is not None:  # not before: what the values say goes further down in delta
                 by_z.addcmul_(delta, share[:, None])
             _add_product(self.weights[k], seen.layers[k], by_z)
             _add(self.biases[k], by_z.sum(0))

@@ -85,9 +85,7 @@ class SOAP(torch.optim.Optimizer):
             for p in parameters:
                 self._look(p, beta2, turn=count % FREQUENCY == 0)
 
-    def _move(
-        self, parameters: list[nn.Parameter], rate: float, *, betas: tuple[float, float], shrink: float
-    ) -> None:
+    def _move(self, parameters: list[nn.Parameter], rate: float, *, betas: tuple[float, float], shrink: float) -> None:
         """Move parameters by Adam in their bases."""
         states = [self.state[p] for p in parameters]
         turned = [_turn(p.grad, state["bases"]) for p, state in zip(parameters, states, strict=True)]  # type: ignore[arg-type]

@@ -84,11 +84,16 @@ def test_both_directions_at_once_add_what_either_adds(coupled: Make, make_run: M
     parameters = [*solver.f.parameters(), *solver.g.parameters()]
     for parameter in parameters:
         parameter.data.mul_(2)  # further from the start, where much is nearly zero
-    losses = [solver.add_gradients(*ways) for ways in ((solver.f, solver.g, pair.x, pair.y), (solver.g, solver.f, pair.y, pair.x))]
+    losses = [
+        solver.add_gradients(*ways)
+        for ways in ((solver.f, solver.g, pair.x, pair.y), (solver.g, solver.f, pair.y, pair.x))
+    ]
     wanted = [parameter.grad for parameter in parameters]
     for parameter in parameters:
         parameter.grad = None
-    torch.testing.assert_close(solver.add_gradients_both(pair.x, pair.y), tuple((a + b) / 2 for a, b in zip(*losses, strict=True)))
+    torch.testing.assert_close(
+        solver.add_gradients_both(pair.x, pair.y), tuple((a + b) / 2 for a, b in zip(*losses, strict=True))
+    )
     for parameter, gradient in zip(parameters, wanted, strict=True):
         torch.testing.assert_close(parameter.grad, gradient)
 
