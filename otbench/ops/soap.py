@@ -67,7 +67,7 @@ class SOAP(torch.optim.Optimizer):
 
     def _step(self, group: dict[str, Any]) -> None:
         beta1, beta2 = group["betas"]
-        moved: dict[int, list[nn.Parameter]] = {}  # by number of the step
+        moved: dict[int, list[Tensor]] = {}  # by number of the step
         for p in group["params"]:
             if p.grad is None:
                 continue
@@ -85,7 +85,7 @@ class SOAP(torch.optim.Optimizer):
             for p in parameters:
                 self._look(p, beta2, turn=count % FREQUENCY == 0)
 
-    def _move(self, parameters: list[nn.Parameter], rate: float, *, betas: tuple[float, float], shrink: float) -> None:
+    def _move(self, parameters: list[Tensor], rate: float, *, betas: tuple[float, float], shrink: float) -> None:
         """Move parameters by Adam in their bases."""
         states = [self.state[p] for p in parameters]
         turned = [_turn(p.grad, state["bases"]) for p, state in zip(parameters, states, strict=True)]  # type: ignore[arg-type]
@@ -101,7 +101,7 @@ class SOAP(torch.optim.Optimizer):
         if shrink:
             torch._foreach_mul_(parameters, 1 - shrink)
 
-    def _look(self, p: nn.Parameter, memory: float, *, turn: bool) -> None:
+    def _look(self, p: Tensor, memory: float, *, turn: bool) -> None:
         """Take the gradient of `p` into its second moments, and turn its bases by one power iteration."""
         state, gradient = self.state[p], p.grad
         assert gradient is not None
