@@ -24,9 +24,10 @@ Deviations from the paper (`paper` sets them back, as far as its settings are kn
     tau, lambda: 0.99 and 0.3 everywhere; the paper's benchmark has 0.9 and 0.3. In few dimensions 0.9 is too small.
 
 In few dimensions the forward error falls slowly with the number of steps. It is spread over the source, not at creases
-of the map: on `w2bench[dim=4]`, after 10 000 steps in turn, the worst 1 % of the test points had 9 % of it. On `convex[family=lse-hard,dim=4,pair=100,pool=fresh]`, seed 100, 3000 steps, the defaults gave 0.156 / 0.115 %
-UVP forward / backward. lr=0.01 gave 0.135 / 0.119; three layers of 64 gave 0.218 / 0.155, and with these tau=0.999
-gave 0.210 / 0.160: width and rate count, tau hardly (no records kept).
+of the map: on `w2bench[dim=4]`, after 10 000 steps in turn, the worst 1 % of the test points had 9 % of it. On
+`convex[family=lse-hard,dim=4,pair=100,pool=fresh]`, seed 100, 3000 steps, the defaults gave 0.156 / 0.115 % UVP forward
+/ backward. lr=0.01 gave 0.135 / 0.119; three layers of 64 gave 0.218 / 0.155, and with these tau=0.999 gave 0.210 /
+0.160: width and rate count, tau hardly (no records kept).
 
 The steps of `full` are those that few dimensions want. In many dimensions a step takes several times as long: give
 `--time-limit`, which the schedule follows.
