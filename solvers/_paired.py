@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from otbench.nets.average import Averaged
-from otbench.nets.dense_icnn import DenseICNN
+from otbench.nets.dense_icnn import DenseICNN, dense_icnn_widths
 from otbench.nets.pretrain import pretrain_identity
 from otbench.nets.start import start_of
 from otbench.ops.descent import descend, set_rates
@@ -38,6 +38,7 @@ class PairedConfig(Config):
     batch_size: int = Field(1024, "points per side and batch", unit="points", ge=2)
     activation: Literal["celu", "softplus"] = Field("celu", "activation of the networks")
     strong_convexity: float = Field(1e-4, "weight of |x|^2/2 that is built into the networks", ge=0)
+    width: int = Field(1, "factor of the published widths of the networks", ge=1)
     pretraining: int = Field(5000, "most steps of identity pre-training", unit="steps", ge=0)
 
 
@@ -59,6 +60,7 @@ PAPER: Preset = {
     "batch_size": 1024,
     "activation": "celu",
     "strong_convexity": 1e-4,
+    "width": 1,
     "pretraining": 5000,
 }
 """What the released notebooks have in common."""
@@ -96,6 +98,7 @@ class PairedPotentials(Solver[PairedT]):
         config, context = self.config, self.context
         psi = DenseICNN(
             self.problem.dim,
+            widths=[config.width * size for size in dense_icnn_widths(self.problem.dim)],
             activation=config.activation,
             strong_convexity=config.strong_convexity,
             **start_of(context),

@@ -25,6 +25,7 @@ Deviations from the released code, all of them parameters (`paper` sets them bac
     networks: twice as wide; the last layers of psi and H begin at zero, so that both maps begin at the identity (for
         the convex potential about there), instead of 10 001 steps of pre-training (`pretraining`).
     L-BFGS: what `otbench.ops.lbfgs` names: no search that succeeds takes another step, those that fail start again.
+    batch: 256 points instead of 1024.
     iterations: fewer in training, where the few samples that need more would hold up all.
     maps: from a weighted average of the iterates, instead of the last ones; S to a smaller tolerance than in training.
     data: batches walk through the pool in shuffled epochs.
@@ -47,7 +48,7 @@ from otbench.nets.mlp import MLP
 from otbench.nets.potential import Potential, QuadraticPotential
 from otbench.nets.start import start_of
 from otbench.ops.descent import descend, set_rates
-from otbench.ops.jacobian import jacobian
+from otbench.ops.jacobian import solved_with_derivative
 from otbench.ops.lbfgs import solve_conjugate_lbfgs
 from otbench.ops.optimisers import OptimiserName, build_optimiser
 from otbench.ops.schedule import warmup_cosine
@@ -77,7 +78,7 @@ class W2OTConfig(Config):
     beta2: float = Field(0.999, "its memory of squared gradients", gt=0, lt=1)
     weight_decay: float = Field(0.0, "peak of the weight decay, which falls with the learning rate", ge=0)
     averaging: float = Field(8.0, "maps use the mean of iterates k with weights ~ k^averaging; 0 = the last", ge=0)
-    batch_size: int = Field(512, "points per side and batch", unit="points", ge=2)
+    batch_size: int = Field(256, "points per side and batch", unit="points", ge=2)
     width: int = Field(2, "factor of the published widths (2b, 2b, b), b = max(d, 32)", ge=1)
     pretraining: int = Field(0, "most steps of identity pre-training; 0 = begin with last layers at zero", ge=0)
     tol: float = Field(0.1, "tolerance on the largest entry of a sample's residual", unit="data units", gt=0)
@@ -94,7 +95,7 @@ class W2OTConfig(Config):
     presets={
         "smoke": {"steps": 60, "batch_size": 256},
         "quick": {"steps": 1500},
-        "full": {"steps": 15_000, "lr": 5e-3},
+        "full": {"steps": 15_000},
         "paper": {
             "steps": 250_001,
             "optimiser": "adam",
@@ -308,8 +309,4 @@ class ConjugateMaps(Transport):
         found = solve_conjugate_lbfgs(function, y.detach(), start=start, tol=self.tol, max_iter=self.max_iter).y
         if not (y.requires_grad and torch.is_grad_enabled()):
             return found
-        # Newton's steps take the solution to rounding; by the implicit function theorem the last one has the derivative
-        for _ in range(2):
-            back, slope = jacobian(self.psi.gradient, found.detach())
-            found = found.detach() + torch.linalg.solve(slope, (y - back).unsqueeze(2)).squeeze(2)
-        return found
+        return solved_with_derivative(self.psi.gradient, y, found)

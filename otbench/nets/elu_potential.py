@@ -112,29 +112,49 @@ class ELUPotential(Recorded):
         """Add the gradient of sum_i share_i f(x_i) to `grad` of all parameters; `share` has shape (n,)."""
         for weight, bias, h, delta in zip(self.weights, self.biases, seen.layers, seen.deltas, strict=False):
             scaled = delta * share[:, None]
-            _add(weight, h.T @ scaled)
+            _add_product(weight, h, scaled)
             _add(bias, scaled.sum(0))
         _add(self.readout, share @ seen.layers[-1])
 
     @torch.no_grad()
-    def add_direction_gradient(self, seen: Pass, direction: Tensor) -> None:
-        """Add the gradient of sum_i <direction_i, grad f(x_i)> to `grad` of all parameters; `direction` is (n, d)."""
+    def add_direction_gradient(self, seen: Pass, direction: Tensor, share: Tensor | None = None) -> None:
+        """Add the gradient of sum_i <direction_i, grad f(x_i)> to `grad` of all parameters.
+
+        Args:
+            seen: the pass at x.
+            direction: shape (n, d).
+            share: adds sum_i share_i f(x_i) for little more work, shape (n,).
+        """
         tangents, bends = [direction], []
         for weight, slope in zip(self.weights, seen.slopes, strict=True):
             along = tangents[-1] @ weight
             tangents.append(along * slope)
             # ELU''(z) is ELU'(z) where that is below 1, else 0: what z adds to the tangent of h is delta times this
-            bends.append(along.mul_(1 - slope.floor()))
+            bends.append(along.masked_fill_(slope == 1, 0))
         _add(self.readout, tangents[-1].sum(0))
+        if share is not None:
+            _add(self.readout, share @ seen.layers[-1])
         above: Tensor | None = None  # what the layers above say of h_l, by way of z
         for k in reversed(range(len(self.weights))):
-            by_z = bends[k].mul_(seen.deltas[k])
+            delta = seen.deltas[k]
+            by_z = bends[k].mul_(delta)
             if above is not None:
                 by_z.addcmul_(above, seen.slopes[k])
-            _add(self.weights[k], (tangents[k].T @ seen.deltas[k]).addmm_(seen.layers[k].T, by_z))
-            _add(self.biases[k], by_z.sum(0))
+            _add_product(self.weights[k], tangents[k], delta)
             above = by_z @ self.weights[k].T if k else None
+            if share is not None:  # not before: what the values say goes further down in delta
+                by_z.addcmul_(delta, share[:, None])
+            _add_product(self.weights[k], seen.layers[k], by_z)
+            _add(self.biases[k], by_z.sum(0))
 
 
 def _add(parameter: Tensor, gradient: Tensor) -> None:
     parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+
+
+def _add_product(parameter: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add left^T right to the gradient of `parameter`."""
+    if parameter.grad is None:
+        parameter.grad = left.T @ right
+    else:
+        parameter.grad.addmm_(left.T, right)

@@ -23,3 +23,19 @@ def jacobian(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, T
         d = moved.shape[1]
         rows = [torch.autograd.grad(moved[:, i].sum(), x, retain_graph=i < d - 1)[0] for i in range(d)]
     return moved.detach(), torch.stack(rows, 1)
+
+
+def solved_with_derivative(function: Callable[[Tensor], Tensor], y: Tensor, near: Tensor) -> Tensor:
+    """Return w with f(w) = y, shape (n, d), differentiable in `y`, from an approximate solution.
+
+    Two steps of Newton's method take it to rounding; by the implicit function theorem the last one has the derivative.
+
+    Args:
+        function: f, as in `jacobian`.
+        y: right-hand sides, shape (n, d).
+        near: approximate solutions, shape (n, d).
+    """
+    for _ in range(2):
+        back, slope = jacobian(function, near.detach())
+        near = near.detach() + torch.linalg.solve(slope, (y - back).unsqueeze(2)).squeeze(2)
+    return near

@@ -8,6 +8,8 @@ from typing import Literal, TypeAlias
 import torch
 from torch import nn
 
+from otbench.ops.soap import SOAP
+
 OptimiserName: TypeAlias = Literal["adam", "soap"]
 """Adam, or SOAP (Vyas et al., arXiv 2409.11321): Adam in the eigenbasis of Shampoo's preconditioner."""
 
@@ -39,6 +41,4 @@ def build_optimiser(
     if name == "adam":
         kind = torch.optim.AdamW if decoupled else torch.optim.Adam
         return kind(parameters, lr=lr, betas=betas, weight_decay=weight_decay, fused=True)
-    from pytorch_optimizer import SOAP  # a second to import
-
     return SOAP(parameters, lr=lr, betas=betas, weight_decay=weight_decay)

@@ -16,9 +16,8 @@ from otbench.solvers.enot import ENOT, ENOTConfig
 pytestmark = pytest.mark.speed
 
 DIM, BATCH = 64, 1024
-LEAST_RATIO = 1.15
-"""Both sides are bound by matrix products, 12 against 14 of one size. In a process of its own the ratio is 1.6 to 1.7;
-in one whose allocator has freed large blocks before, which helps the plain form more, 1.26."""
+LEAST_RATIO = 1.5
+"""Both sides are bound by matrix products: 18 against 28 of one size."""
 
 
 class Plain(nn.Module):
@@ -55,8 +54,7 @@ def test_gradients_written_out_beat_autograd(
     def expectile(u: Tensor) -> Tensor:
         return (torch.where(u >= 0, config.tau, 1 - config.tau) * u.square()).mean()
 
-    def plain() -> None:
-        f.zero_grad(), g.zero_grad()
+    def one_way(f: Plain, g: Plain, x: Tensor, y: Tensor) -> None:
         points = x.clone().requires_grad_()
         moved = x - torch.autograd.grad(f(points).sum(), points, create_graph=True)[0]
         stopped = moved.detach()
@@ -67,9 +65,13 @@ def test_gradients_written_out_beat_autograd(
         (cost(x, moved) - g(moved)).mean().backward()
         g.requires_grad_(True)
 
+    def plain() -> None:
+        f.zero_grad(), g.zero_grad()
+        one_way(f, g, x, y), one_way(g, f, y, x)
+
     def ours() -> None:
         solver.f.zero_grad(), solver.g.zero_grad()
-        solver.add_gradients(solver.f, solver.g, x, y)
+        solver.add_gradients_both(x, y)
 
     plain(), ours()
     for theirs, own in ((f, solver.f), (g, solver.g)):

@@ -78,9 +78,29 @@ def test_exact_potentials_are_stationary_on_coupled_batches(d: int, coupled: Mak
     torch.testing.assert_close(dual, cost, rtol=1e-10, atol=0)
 
 
+def test_both_directions_at_once_add_what_either_adds(coupled: Make, make_run: Make) -> None:
+    pair = coupled(3, n=64)
+    solver = make_run(ENOT, pair.problem(), batch_size=64).solver
+    parameters = [*solver.f.parameters(), *solver.g.parameters()]
+    for parameter in parameters:
+        parameter.data.mul_(2)  # further from the start, where much is nearly zero
+    losses = [
+        solver.add_gradients(*ways)
+        for ways in ((solver.f, solver.g, pair.x, pair.y), (solver.g, solver.f, pair.y, pair.x))
+    ]
+    wanted = [parameter.grad for parameter in parameters]
+    for parameter in parameters:
+        parameter.grad = None
+    torch.testing.assert_close(
+        solver.add_gradients_both(pair.x, pair.y), tuple((a + b) / 2 for a, b in zip(*losses, strict=True))
+    )
+    for parameter, gradient in zip(parameters, wanted, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)
+
+
 def test_directions_take_turns(coupled: Make, make_run: Make) -> None:
     pair = coupled(2, n=256)
-    run = make_run(ENOT, pair.problem(), steps=4, batch_size=64)
+    run = make_run(ENOT, pair.problem(), steps=4, batch_size=64, directions="in turn")
     moved = []
     original = run.solver.add_gradients
     run.solver.add_gradients = lambda f, g, x, y: (moved.append(f is run.solver.f), original(f, g, x, y))[1]
@@ -88,10 +108,11 @@ def test_directions_take_turns(coupled: Make, make_run: Make) -> None:
     assert moved == [True, False, True, False]
 
 
-@pytest.mark.parametrize("optimiser", ["soap", "adam"])
-def test_training_finds_both_maps(optimiser: str, coupled: Make, make_run: Make) -> None:
+@pytest.mark.parametrize(("optimiser", "directions"), [("soap", "both"), ("adam", "both"), ("soap", "in turn")])
+def test_training_finds_both_maps(optimiser: str, directions: str, coupled: Make, make_run: Make) -> None:
     pair = coupled(2, n=4000)
-    run = make_run(ENOT, pair.problem(torch.float32), steps=400, batch_size=256, optimiser=optimiser)
+    settings = {"steps": 400, "batch_size": 256, "optimiser": optimiser, "directions": directions}
+    run = make_run(ENOT, pair.problem(torch.float32), **settings)
     forward, backward = pair.uvp(run.train())
     assert forward < pair.identity() / 10
     assert backward < pair.identity() / 10
