@@ -82,7 +82,12 @@ class ENOTConfig(Config):
     "enot",
     config=ENOTConfig,
     reference="Buzun, Bobrin, Dylov, NeurIPS 2024, arXiv 2403.03777",
-    search={"lr": (2e-3, 5e-3, 1e-2), "optimiser": ("adam", "soap"), "tau": (0.9, 0.99), "expectile": (0.1, 0.3, 1.0)},
+    search={
+        "lr": (5e-3, 1e-2, 2e-2),
+        "optimiser": ("adam", "soap"),
+        "batch_size": (256, 512, 1024),
+        "factor": (1, 2, 3),
+    },
     presets={
         "smoke": {"steps": 60, "batch_size": 256},
         "quick": {"steps": 4000},

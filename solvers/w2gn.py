@@ -62,10 +62,10 @@ class W2GNConfig(FreeConfig):
     config=W2GNConfig,
     reference="Korotin et al., ICLR 2021, arXiv 1909.13082; Korotin et al., NeurIPS 2021, arXiv 2106.01954",
     search={
-        "lr": (2e-3, 5e-3, 1e-2),
+        "lr": (5e-3, 1e-2, 2e-2),
         "optimiser": ("adam", "soap"),
-        "batch_size": (512, 1024),
-        "cycle": (0.3, 1.0, 3.0),
+        "batch_size": (128, 256, 512),
+        "width": (1, 2),
     },
     presets={
         "smoke": {"steps": 60, "batch_size": 256},

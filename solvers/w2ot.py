@@ -91,7 +91,7 @@ class W2OTConfig(Config):
     "w2ot",
     config=W2OTConfig,
     reference="Amos, ICLR 2023, arXiv 2210.12153",
-    search={"lr": (2e-3, 5e-3, 1e-2), "optimiser": ("adam", "soap"), "batch_size": (512, 1024), "width": (1, 2)},
+    search={"lr": (5e-3, 1e-2, 2e-2), "optimiser": ("adam", "soap"), "batch_size": (128, 256, 512), "width": (1, 2, 3)},
     presets={
         "smoke": {"steps": 60, "batch_size": 256},
         "quick": {"steps": 1500},

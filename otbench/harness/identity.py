@@ -34,7 +34,7 @@ BEYOND = re.compile(r"otbench\.(cli|compare|plugins|records|report|harness\.(fai
 """Where the search stops. The processes of a run find plugins, hear jobs and write records by these modules: they carry
 numbers and make none, and a change of how results are found, kept or shown must not rename every run."""
 
-HEAVY = ("ot", "pytorch_optimizer", "scipy", "sklearn", "torchdiffeq")
+HEAVY = ("ot", "scipy", "sklearn", "torchdiffeq")
 """Packages of others that take long to import, and are safe to have where processes are forked from."""
 
 INPUT = "input "
