@@ -118,9 +118,12 @@ class PairedPotentials(Solver[PairedT]):
     def update(self) -> StepInfo:
         """Do one outer iteration of the method; the rates are set."""
 
-    def descend(self, loss: Tensor) -> None:
-        """Take one step of the optimiser on `loss`, shape (); networks outside its graph stay as they are."""
+    def descend(self, loss: Tensor, factor: float = 1.0) -> None:
+        """Take one step on `loss`, shape (), at `factor` times the rate; networks outside its graph stay as they are."""
+        rate = self.optimiser.param_groups[0]["lr"]
+        set_rates(self.optimiser, factor * rate)
         descend(self.optimiser, loss)
+        set_rates(self.optimiser, rate)
         if self.convex:
             self.psi.clamp_convex_()
             self.psi_bar.clamp_convex_()

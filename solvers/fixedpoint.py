@@ -71,6 +71,7 @@ from otbench.nets.watch import Watch
 from otbench.ops.descent import descend, set_rates
 from otbench.ops.inner import InnerSolver
 from otbench.ops.jacobian import jacobian
+from otbench.ops.optimisers import OptimiserName, build_optimiser
 from otbench.ops.points import held_out
 from otbench.ops.prox import ProxResult, solve_prox, solve_prox_among, solve_prox_paper
 from otbench.ops.schedule import warmup_cosine
@@ -99,7 +100,8 @@ class FixedPointConfig(Config):
     renamed: ClassVar[Mapping[str, Renamed]] = {"average": "averaging", "decay": _decay}
 
     side: Literal["auto", "source", "target"] = Field("auto", "the measure on which the potential lives")
-    lr: float = Field(3e-3, "peak learning rate of Adam", gt=0)
+    optimiser: OptimiserName = Field("adam", "Adam, or SOAP: Adam in Shampoo's eigenbasis")
+    lr: float = Field(3e-3, "peak learning rate", gt=0)
     lr_end: float = Field(0.0, "last learning rate, as a share of the peak; 1 = constant rate", ge=0, le=1)
     warmup: float = Field(0.02, "share of the budget over which the rate rises", ge=0, lt=1)
     beta2: float = Field(0.999, "Adam's memory of squared gradients", gt=0, lt=1)
@@ -173,12 +175,12 @@ class FixedPoint(Solver[FixedPointConfig]):
         balanced = problem.classes > 0
         self.potential = self.build_potential()
         self.average = Averaged(self.potential, config.averaging)
-        self.optimiser = torch.optim.AdamW(
+        self.optimiser = build_optimiser(
+            config.optimiser,
             self.potential.parameters(),
             lr=config.lr,
             betas=(0.9, config.beta2),
             weight_decay=config.weight_decay,
-            fused=True,
         )
         near, far = problem.source, problem.target
         validated = bool(config.validate_every) and far.validation is not None and not balanced

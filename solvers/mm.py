@@ -42,6 +42,7 @@ class MMConfig(FreeConfig):
     """Parameters of MM and MM:R."""
 
     inner: int = Field(5, "steps of the map per step of the potential", unit="steps", ge=1)
+    critic_rate: float = Field(1.0, "learning rate of the potential, as a multiple of the map's", gt=0)
 
 
 _REFERENCE = "Korotin, Li, Genevay, Solomon, Filippov, Burnaev, NeurIPS 2021, arXiv 2106.01954"
@@ -68,7 +69,7 @@ class MM(PairedPotentials[MMConfig]):
         here, there = (self.target, self.source) if self.reverse else (self.source, self.target)
         potential, mover = (self.psi_bar, self.psi) if self.reverse else (self.psi, self.psi_bar)
         outer = self.potential_loss(potential, mover, _points(here), _points(there))
-        self.descend(outer)
+        self.descend(outer, self.config.critic_rate)
         gap = outer.detach()
         for _ in range(self.config.inner):
             loss, gap = self.map_loss(potential, mover, _points(there))
