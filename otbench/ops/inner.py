@@ -43,12 +43,27 @@ class InnerSolver:
         self._ours, self._paper, self._generator, self._tol, self._max_iter = ours, paper, generator, tol, max_iter
         self.starts = None if pool is None or paper is not None else pool.clone()
 
-    def __call__(self, gradient: Callable[[Tensor], Tensor], z: Tensor, index: Tensor | None = None) -> ProxResult:
-        """Solve at points `z`, shape (n, d), whose places in the pool are `index`, shape (n,); None = not of a pool."""
+    def __call__(
+        self,
+        gradient: Callable[[Tensor], Tensor],
+        z: Tensor,
+        index: Tensor | None = None,
+        *,
+        tol: float | None = None,
+    ) -> ProxResult:
+        """Solve at points `z`, shape (n, d).
+
+        Args:
+            gradient: what the solver takes.
+            z: right-hand sides.
+            index: their places in the pool, shape (n,); None = not of a pool.
+            tol: tolerance in the place of the usual one.
+        """
+        tol = self._tol if tol is None else tol
         if self._paper is not None:
-            return self._paper(gradient, z, generator=self._generator, tol=self._tol, max_iter=self._max_iter)
+            return self._paper(gradient, z, generator=self._generator, tol=tol, max_iter=self._max_iter)
         start = None if self.starts is None or index is None else self.starts[index]
-        found = self._ours(gradient, z, start=start, tol=self._tol, max_iter=self._max_iter)
+        found = self._ours(gradient, z, start=start, tol=tol, max_iter=self._max_iter)
         if self.starts is not None and index is not None:
             self.starts[index] = found.y
         return found
