@@ -29,6 +29,7 @@ from torch import Tensor
 from otbench.nets.potential import Potential
 from otbench.ops.conjugate import solve_conjugate, solve_conjugate_paper
 from otbench.ops.inner import InnerSolver
+from otbench.samplers import Repeated
 from otbench.solver import Context, Field, Problem, StepInfo, register_solver
 from otbench.solvers._paired import PAPER, PairedConfig, PairedPotentials
 
@@ -38,7 +39,9 @@ class MMv1Config(PairedConfig):
 
     inner: Literal["anderson", "paper"] = Field("anderson", "inner solver: ours, or the authors' Adam")
     tol: float = Field(1e-3, "inner tolerance on a sample's residual (paper: on their mean)", unit="data units", gt=0)
+    tol_peak: float = Field(1e-3, "tolerance at the peak of the rate; it falls to tol with it", unit="data units", gt=0)
     max_inner: int = Field(50, "most inner iterations", unit="iterations", ge=1)
+    steps_per_batch: int = Field(1, "steps taken on one batch before the next is drawn", unit="steps", ge=1)
     warm_start: bool = Field(True, "start from the last solution of the same pool point (inner=anderson only)")
 
 
@@ -59,6 +62,8 @@ class MMv1(PairedPotentials[MMv1Config]):
     A step asks the host once per inner iteration (the tolerance test) and nowhere else.
 
     Attributes:
+        batches: batches of the source, each as often as it serves.
+        batches_bar: those of the target.
         conjugate: finds the maximisers of psi's conjugate, at target points.
         conjugate_bar: finds those of psi_bar's, at source points.
     """
@@ -69,6 +74,9 @@ class MMv1(PairedPotentials[MMv1Config]):
     def __init__(self, problem: Problem, config: MMv1Config, context: Context) -> None:
         """Build and pre-train both potentials."""
         super().__init__(problem, config, context)
+        self.batches, self.batches_bar = (
+            Repeated(sampler, config.steps_per_batch) for sampler in (self.source, self.target)
+        )
         self.conjugate, self.conjugate_bar = (
             InnerSolver(
                 solve_conjugate,
@@ -83,10 +91,13 @@ class MMv1(PairedPotentials[MMv1Config]):
 
     def update(self) -> StepInfo:
         """Solve both conjugates on a new pair of batches and take one step of Adam on both potentials."""
-        source, target = self.source.next(), self.target.next()
+        source, target = self.batches.next(), self.batches_bar.next()
         x, y = source.x.flatten(1), target.x.flatten(1)
-        at_y = self.conjugate(self.psi.gradient, y, target.index)
-        at_x = self.conjugate_bar(self.psi_bar.gradient, x, source.index)
+        config = self.config
+        rate = self.optimiser.param_groups[0]["lr"] / config.lr
+        how = {"tol": max(config.tol, config.tol_peak * rate), "again": config.warm_start and self.batches.again}
+        at_y = self.conjugate(self.psi.gradient, y, target.index, **how)
+        at_x = self.conjugate_bar(self.psi_bar.gradient, x, source.index, **how)
         loss = self.loss(self.psi, x, at_y.y) + self.loss(self.psi_bar, y, at_x.y)
         self.descend(loss)
         scalars: dict[str, Tensor | float] = {
