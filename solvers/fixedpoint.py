@@ -40,8 +40,8 @@ Deviations from the paper and its code, all of them parameters (`paper` sets the
 Where the other side is fresh, the implicit map is solved from kept points of the potential's side, at most 4096. If
 that side is a pool, they are images of fresh points under the trained map itself, so that no training row is kept.
 
-Measured on one thread, seed 100, forward and backward UVP in %: `full` ends at 0.48 and 0.76 on
-`convex[family=lse-mid,dim=8]` after 12 processor seconds (504 steps), and with `lr=1e-2` on
+Measured on one thread, seed 100, forward and backward UVP in %: `full` ends at 0.43 and 0.65 on
+`convex[family=lse-mid,dim=8]` after 12 processor seconds (621 steps), and with `lr=1e-2` on
 `w2bench[dim=16]` at 2.9 and 0.86 after 40 (1171 steps), with `side=target` besides at 5.0 and 1.2. With Adam and the
 defaults, lse-mid ends at 4.0 and 3.7 after 12. With SOAP but new batches each step and
 `tol_peak=1e-3,max_inner=50,lr=3e-3`, w2bench ends at 13.4 and 2.6 after 26 (357 steps). The machine was busy; an idle
