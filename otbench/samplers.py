@@ -126,6 +126,11 @@ class Repeated(Sampler):
         self.batch_size, self._sampler, self._times = sampler.batch_size, sampler, times
         self._batch, self._used = Batch(torch.empty(0)), times
 
+    @property
+    def again(self) -> bool:
+        """Whether the last call returned the batch of the call before it."""
+        return self._used > 1
+
     def next(self) -> Batch:
         """Return the batch of the last call again, or the next one."""
         if self._used == self._times:

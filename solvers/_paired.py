@@ -33,7 +33,7 @@ class PairedConfig(Config):
     lr: float = Field(3e-3, "learning rate, at its peak", gt=0)
     lr_end: float = Field(0.0, "last learning rate, as a share of the peak; 1 = constant rate", ge=0, le=1)
     warmup: float = Field(0.02, "share of the budget over which the rate rises", ge=0, lt=1)
-    weight_decay: float = Field(0.0, "peak of the weight decay, which falls with the learning rate", ge=0)
+    weight_decay: float = Field(0.0, "peak of the weight decay, which falls with the rate; none if all is fresh", ge=0)
     averaging: float = Field(8.0, "maps use the mean of iterates k with weights ~ k^averaging; 0 = the last", ge=0)
     batch_size: int = Field(1024, "points per side and batch", unit="points", ge=2)
     activation: Literal["celu", "softplus"] = Field("celu", "activation of the networks")
@@ -90,6 +90,9 @@ class PairedPotentials(Solver[PairedT]):
         self.optimiser = build_optimiser(
             config.optimiser, pair.parameters(), lr=config.lr, weight_decay=config.weight_decay
         )
+        # fresh points cannot be learnt by heart
+        pooled = problem.source.pool is not None or problem.target.pool is not None
+        self.decay = config.weight_decay if pooled else 0.0
         self.source = EpochSampler(problem.source, config.batch_size, context.generator)
         self.target = EpochSampler(problem.target, config.batch_size, context.generator)
 
@@ -112,7 +115,7 @@ class PairedPotentials(Solver[PairedT]):
         """Set the rates, let the method update its networks, average them."""
         config = self.config
         rate = warmup_cosine(self.context.progress(), warmup=config.warmup, end=config.lr_end)
-        set_rates(self.optimiser, config.lr * rate, weight_decay=config.weight_decay * rate)
+        set_rates(self.optimiser, config.lr * rate, weight_decay=self.decay * rate)
         info = self.update()
         self.average.update(nn.ModuleList((self.psi, self.psi_bar)))
         return info
@@ -121,9 +124,17 @@ class PairedPotentials(Solver[PairedT]):
     def update(self) -> StepInfo:
         """Do one outer iteration of the method; the rates are set."""
 
-    def descend(self, loss: Tensor) -> None:
-        """Take one step of the optimiser on `loss`, shape (); networks outside its graph stay as they are."""
+    def descend(self, loss: Tensor, factor: float = 1.0) -> None:
+        """Take one step of the optimiser on `loss`, shape (); networks outside its graph stay as they are.
+
+        Args:
+            loss: with a graph.
+            factor: of the learning rate, in this step alone.
+        """
+        rate = self.optimiser.param_groups[0]["lr"]
+        set_rates(self.optimiser, factor * rate)
         descend(self.optimiser, loss)
+        set_rates(self.optimiser, rate)
         if self.convex:
             self.psi.clamp_convex_()
             self.psi_bar.clamp_convex_()

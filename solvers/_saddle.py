@@ -27,6 +27,7 @@ from otbench.nets.image_points import ImageCritic, ImageMap, Shape
 from otbench.nets.mlp import MLP, MLPPotential, mlp_width
 from otbench.nets.start import start_of
 from otbench.ops.descent import descend, set_rates
+from otbench.ops.optimisers import build_optimiser
 from otbench.ops.schedule import warmup_cosine
 from otbench.problem import with_class
 from otbench.samplers import Sampler, sampler_of
@@ -35,7 +36,7 @@ from otbench.solvers._saddle_settings import ConfigT, Rows, Settings
 
 
 class Saddle(Solver[ConfigT]):
-    """A free map against a critic, forward only. A step never waits for the device.
+    """A free map against a critic, forward only. A step waits for the device only where SOAP does.
 
     Attributes:
         images: (channels, height, width) of a point that is an image; None for vectors.
@@ -70,8 +71,11 @@ class Saddle(Solver[ConfigT]):
         self.average = Averaged(self.map, self.settings.averaging)
         self.average.module.eval()
         self.map_optimiser, self.potential_optimiser = (
-            torch.optim.AdamW(
-                network.parameters(), lr=self.settings.lr, weight_decay=self.settings.weight_decay, fused=True
+            build_optimiser(
+                self.settings.optimiser,
+                network.parameters(),
+                lr=self.settings.lr,
+                weight_decay=self.settings.weight_decay,
             )
             for network in (self.map, self.potential)
         )

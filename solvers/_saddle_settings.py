@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias, TypeVar
 
+from otbench.ops.optimisers import OptimiserName
 from otbench.solver import Config, Field
 
 RowName: TypeAlias = Literal["ours", "smoke", "paper"]
@@ -20,12 +21,13 @@ class SaddleConfig(Config):
     """Parameters of all methods; those left at none have the value of the row `settings`."""
 
     settings: RowName = Field("ours", "row of settings: ours, small ones, or the authors'; of vectors or of images")
-    lr: float | None = Field(None, "learning rate of the map's Adam, at its peak", gt=0)
+    optimiser: OptimiserName | None = Field(None, "Adam, or SOAP: Adam in Shampoo's eigenbasis")
+    lr: float | None = Field(None, "learning rate of the map, at its peak", gt=0)
     critic_rate: float | None = Field(None, "learning rate of the critic, as a multiple of the map's", gt=0)
     lr_end: float | None = Field(None, "last learning rate, as a share of the peak; 1 = constant rate", ge=0, le=1)
     halvings: int | None = Field(None, "how often the rates are halved, at even distances", ge=0)
     warmup: float | None = Field(None, "share of the budget over which the rates rise", ge=0, lt=1)
-    weight_decay: float | None = Field(None, "peak of AdamW's weight decay, which falls with the learning rate", ge=0)
+    weight_decay: float | None = Field(None, "peak of the weight decay, which falls with the learning rate", ge=0)
     averaging: float | None = Field(None, "the map is the mean of iterates k with weights ~ k^this; 0 = the last", ge=0)
     batch_size: int | None = Field(None, "points per side and update", unit="points", ge=2)
     inner: int | None = Field(None, "updates of the map per update of the critic", unit="updates", ge=1)
@@ -45,6 +47,7 @@ class SaddleConfig(Config):
 class Settings:
     """The values that a run uses; the defaults are ours for vectors. Meanings as in `SaddleConfig`."""
 
+    optimiser: OptimiserName = "adam"
     lr: float = 3e-3
     critic_rate: float = 2.0
     lr_end: float = 0.0
@@ -65,11 +68,12 @@ class Settings:
     norm: Literal["group", "batch"] = "group"
 
 
-OURS: dict[str, Any] = {"lr": 1e-3, "critic_rate": 1.0, "weight_decay": 1e-10, "batch_size": 64}
+OURS: dict[str, Any] = {"optimiser": "adam", "lr": 1e-3, "critic_rate": 1.0, "weight_decay": 1e-10, "batch_size": 64}
 """Ours for images, where it is not as for vectors; sized for minutes on one core."""
 SMALL: dict[str, Any] = {**OURS, "batch_size": 20, "inner": 2, "map_width": 4, "critic_width": 4}
 """For images, in seconds."""
 PAPER: dict[str, Any] = {
+    "optimiser": "adam",
     "lr": 1e-4,
     "critic_rate": 1.0,
     "lr_end": 1.0,

@@ -66,7 +66,7 @@ _IMAGES = {**PAPER_IMAGES, "lr": 1e-5, "halvings": 5, "cost_scale": "sum"}
 class GNOT(Saddle[GNOTConfig]):
     """GNOT: NOT whose cost is the class-wise energy distance to the labelled target points; forward only.
 
-    A step never waits for the device.
+    A step waits for the device only where SOAP does.
 
     Attributes:
         classed: class-balanced source points.

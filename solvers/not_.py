@@ -63,7 +63,7 @@ class NOTConfig(SaddleConfig):
 class NOT(Saddle[NOTConfig]):
     """NOT with a strong cost: a free map against a critic, forward only.
 
-    A step never waits for the device.
+    A step waits for the device only where SOAP does.
     """
 
     rows: ClassVar[Rows] = {

@@ -74,7 +74,7 @@ class WeakSettings(Settings):
 class NOTWeak(NOT):
     """NOT with a weak cost: a stochastic map against a critic, forward only.
 
-    A step never waits for the device.
+    A step waits for the device only where SOAP does.
     """
 
     config: NOTWeakConfig

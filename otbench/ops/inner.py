@@ -18,6 +18,7 @@ class InnerSolver:
 
     Attributes:
         starts: last solution at each point of a pool, shape (N, d), where ours starts; None without warm start.
+        last: solution of the last call, where a batch that comes again starts; None before the first.
     """
 
     def __init__(
@@ -42,22 +43,44 @@ class InnerSolver:
         """
         self._ours, self._paper, self._generator, self._tol, self._max_iter = ours, paper, generator, tol, max_iter
         self.starts = None if pool is None or paper is not None else pool.clone()
+        self.last: Tensor | None = None
 
-    def __call__(self, gradient: Callable[[Tensor], Tensor], z: Tensor, index: Tensor | None = None) -> ProxResult:
-        """Solve at points `z`, shape (n, d), whose places in the pool are `index`, shape (n,); None = not of a pool."""
+    def __call__(
+        self,
+        gradient: Callable[[Tensor], Tensor],
+        z: Tensor,
+        index: Tensor | None = None,
+        *,
+        tol: float | None = None,
+        again: bool = False,
+    ) -> ProxResult:
+        """Solve at points `z`, shape (n, d).
+
+        Args:
+            gradient: what the solver takes.
+            z: right-hand sides.
+            index: their places in the pool, shape (n,); None = not of a pool.
+            tol: tolerance in the place of the usual one.
+            again: whether these are the points of the last call.
+        """
+        tol = self._tol if tol is None else tol
         if self._paper is not None:
-            return self._paper(gradient, z, generator=self._generator, tol=self._tol, max_iter=self._max_iter)
-        start = None if self.starts is None or index is None else self.starts[index]
-        found = self._ours(gradient, z, start=start, tol=self._tol, max_iter=self._max_iter)
+            return self._paper(gradient, z, generator=self._generator, tol=tol, max_iter=self._max_iter)
+        start = self.last if again else None
+        if self.starts is not None and index is not None:
+            start = self.starts[index]
+        found = self._ours(gradient, z, start=start, tol=tol, max_iter=self._max_iter)
+        self.last = found.y
         if self.starts is not None and index is not None:
             self.starts[index] = found.y
         return found
 
     def state_dict(self) -> dict[str, object]:
         """Return the last solutions."""
-        return {"starts": self.starts}
+        return {"starts": self.starts, "last": self.last}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over the last solutions."""
+        self.last = state["last"]
         if self.starts is not None:
             self.starts.copy_(state["starts"])

@@ -40,6 +40,7 @@ def solve_conjugate_lbfgs(
     tol: float = 1e-3,
     max_iter: int = 100,
     compact: float = 0.1,
+    scale: float = 1.0,
 ) -> ProxResult:
     r"""Minimise $\psi(w) - \langle w, y \rangle$ for each sample.
 
@@ -52,6 +53,7 @@ def solve_conjugate_lbfgs(
         tol: absolute tolerance on the largest entry of each sample's residual, data units.
         max_iter: most iterations, at least 1.
         compact: share of the batch that must be done for it to leave; above 1 = never, which only costs time.
+        scale: first guess of the size of the Hessian's inverse.
 
     Returns:
         Minimisers, the largest entries of |grad psi(w_i) - y_i|, and counts.
@@ -74,7 +76,7 @@ def solve_conjugate_lbfgs(
     f, g = look(w, y)
     result, residual = w.clone(), g.abs().amax(1)
     rows: Tensor | None = None  # places of the samples still in the batch; None = all, in order
-    gamma = torch.ones_like(f)  # size of the Hessian's inverse, where no pair has seen it
+    gamma = torch.full_like(f, scale)  # size of the Hessian's inverse, where no pair has seen it
     failures = torch.zeros_like(f)
     done = residual <= tol
     memory: list[tuple[Tensor, Tensor, Tensor]] = []

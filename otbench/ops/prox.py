@@ -1,7 +1,7 @@
 r"""Solving $y + \nabla g(y) = z$ sample by sample: the inverse of the map $T = id + \nabla g$, or prox of g at z.
 
-`solve_prox` is ours, for any g with Hessian above -I. `solve_prox_among` is for any g at all: it starts from a sample
-of points and never ends above the best of them. `solve_prox_paper` is the inner solver of the ImplicitOT code.
+`solve_prox` is ours, for any g with Hessian above -I; `otbench.ops.prox_among` is for any g at all. `solve_prox_paper`
+is the inner solver of the ImplicitOT code.
 """
 
 from __future__ import annotations
@@ -15,10 +15,6 @@ from torch import Tensor
 
 _MEMORY = 3
 _GROWTH = 2.0
-_FURTHEST = 2.0
-_RECENT = 4
-_DECREASE = 1e-4
-_FIRST_RATE, _LEAST_RATE, _MOST_RATE = 0.1, 1e-6, 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,95 +130,6 @@ def solve_prox(
 
     _, result, residual = _put_back(rows, None, best, norm, result, residual)
     unconverged = (~(residual <= tol)).to(z.dtype).mean() if size else z.new_zeros(())
-    return ProxResult(result, residual, iterations, evaluations / max(size, 1), unconverged)
-
-
-@torch.no_grad()
-def solve_prox_among(
-    value_and_gradient: Callable[[Tensor], tuple[Tensor, Tensor]],
-    z: Tensor,
-    points: Tensor,
-    *,
-    tol: float = 1e-3,
-    max_iter: int = 50,
-) -> ProxResult:
-    r"""Minimise $h(y) = g(y) + |z - y|^2 / 2$ for each sample, from the best of `points` on, for any g.
-
-    Where Hess g falls below -I, h has stationary points that are no minima, and minima at infinity. A dual loss that is
-    given such points has no lower bound; the best of `points`, which is the c-transform over them, bounds it. From
-    there each sample descends along -grad h, with Barzilai and Borwein's two step sizes in turn (IMA J. Numer. Anal.
-    1988) and the line search of Grippo, Lampariello and Lucidi (SIAM J. Numer. Anal. 1986): a step must get below the
-    worst of the last four values, or it is undone and quartered. So no sample ends above its start; one that runs away,
-    to twice the squared distance of the furthest of `points` from their centre, is put back there.
-
-    Samples that are done leave the batch as soon as they are a fifth of it. The host reads one number from the device
-    per iteration.
-
-    Args:
-        value_and_gradient: g and grad g, from (k, d) to (k,) and (k, d), for any points.
-        z: right-hand sides, finite, shape (n, d).
-        points: candidates, such as a batch of the measure that y belongs to, shape (m, d). Memory is O(n m).
-        tol: absolute tolerance on the norm of each sample's residual, data units.
-        max_iter: most gradient evaluations per sample, at least 1.
-
-    Returns:
-        Minimisers, residuals |grad h| and counts; a sample that was put back counts as unconverged.
-
-    Raises:
-        ValueError: max_iter < 1.
-    """
-    if max_iter < 1:
-        raise ValueError(f"max_iter must be at least 1, got {max_iter}")
-    size, value = len(z), value_and_gradient(points)[0]
-    # |z|^2 / 2 is the same for all candidates of a sample
-    chosen = torch.addmm(value + points.square().sum(1) / 2, z, points.T, alpha=-1).argmin(1)
-    start = points[chosen]
-
-    def look(y: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        value, gradient = value_and_gradient(y)
-        away = y - z
-        return value + away.square().sum(1) / 2, away + gradient
-
-    y, rows = start, None
-    h, force = look(y, z)
-    result, residual = start.clone(), torch.linalg.vector_norm(force, dim=1)
-    recent = h[:, None].expand(-1, _RECENT)
-    rate = torch.full_like(h, _FIRST_RATE)
-    evaluations, iterations = size, 1
-    while iterations < max_iter and len(y):
-        tried = y - rate[:, None] * force
-        h_tried, force_tried = look(tried, z)
-        evaluations += len(y)
-        iterations += 1
-        worst = recent.amax(1)
-        # float32 rounds values of this size; NaN compares false, so it is undone
-        slack = 8 * torch.finfo(h.dtype).eps * worst.abs()
-        taken = h_tried <= worst - _DECREASE * rate * force.square().sum(1) + slack
-        s, q = tried - y, force_tried - force
-        curvature = (s * q).sum(1)
-        secant = curvature / q.square().sum(1) if iterations % 2 else s.square().sum(1) / curvature
-        # no positive curvature along the step: the next may be longer
-        longer = torch.where(curvature > 0, secant, 2 * rate).clamp(_LEAST_RATE, _MOST_RATE)
-        rate = torch.where(taken, longer, rate / 4)
-        keep = taken[:, None]
-        y, force, h = torch.where(keep, tried, y), torch.where(keep, force_tried, force), torch.where(taken, h_tried, h)
-        recent = torch.where(keep, torch.cat((recent[:, 1:], h[:, None]), 1), recent)
-        norm = torch.linalg.vector_norm(force, dim=1)
-        done = norm <= tol
-        done_count = int(done.sum())
-        if done_count == len(y):
-            break
-        if done_count * 5 >= len(y):
-            left = (~done).nonzero().squeeze(1)
-            rows, result, residual = _put_back(rows, left, y, norm, result, residual)
-            y, z, force, h, rate, recent = (t[left] for t in (y, z, force, h, rate, recent))
-    _, result, residual = _put_back(rows, None, y, torch.linalg.vector_norm(force, dim=1), result, residual)
-
-    centre = points.mean(0)
-    furthest = (points - centre).square().sum(1).max()
-    inside = (result - centre).square().sum(1) <= _FURTHEST * furthest
-    result = torch.where(inside[:, None], result, start)
-    unconverged = (~(inside & (residual <= tol))).to(result.dtype).mean() if size else result.new_zeros(())
     return ProxResult(result, residual, iterations, evaluations / max(size, 1), unconverged)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from otbench.nets.dense_icnn import DenseICNN
-from otbench.ops.prox import solve_prox, solve_prox_among, solve_prox_paper
+from otbench.ops.prox import solve_prox, solve_prox_paper
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -184,47 +184,3 @@ def test_paper_solver_stops_when_it_diverges() -> None:
     assert found.iterations < 100
     assert not found.residual.isfinite().all()
     assert found.unconverged.item() > 0
-
-
-def wells(y: Tensor) -> Tensor:
-    """Two wells on each axis, at -1 and 1, the left one lower; its Hessian is below -1 between them."""
-    return (2 * (y.square() - 1).square() + 0.3 * y).sum(1)
-
-
-def wells_gradient(y: Tensor) -> Tensor:
-    return 8 * y * (y.square() - 1) + 0.3
-
-
-def test_among_points_finds_the_lowest_minimum_where_there_are_several() -> None:
-    z = 0.8 * torch.randn(200, 1, generator=seeded(0), dtype=torch.float64)
-    grid = torch.linspace(-3, 3, 6001, dtype=torch.float64)[:, None]
-    exact = (wells(grid) + (z - grid.T).square() / 2).min(1).values
-    points = torch.randn(1000, 1, generator=seeded(1), dtype=torch.float64)
-    found = solve_prox_among(lambda y: (wells(y), wells_gradient(y)), z, points, tol=1e-8, max_iter=200)
-    reached = wells(found.y) + (z - found.y).square().sum(1) / 2
-    torch.testing.assert_close(reached, exact, atol=2e-3, rtol=0)  # the points choose the well, to their spacing
-    alone = solve_prox(wells_gradient, z, tol=1e-8, max_iter=200).y
-    assert bool((wells(alone) + (z - alone).square().sum(1) / 2 > exact + 0.1).any())
-
-
-def test_among_points_equals_the_prox_of_a_convex_function() -> None:
-    matrix = symmetric(torch.linspace(0.0, 3.0, 5, dtype=torch.float64))
-    z, points = (torch.randn(n, 5, generator=seeded(n), dtype=torch.float64) for n in (40, 100))
-    found = solve_prox_among(lambda y: ((y @ matrix * y).sum(1) / 2, y @ matrix), z, points, tol=1e-9, max_iter=200)
-    exact = torch.linalg.solve(matrix + torch.eye(5, dtype=torch.float64), z.T).T
-    torch.testing.assert_close(found.y, exact, atol=1e-8, rtol=0)
-    assert float(found.unconverged) == 0
-
-
-@pytest.mark.parametrize("curvature", [-1.5, -20.0])
-def test_among_points_never_ends_above_the_best_nor_far_away(curvature: float) -> None:
-    z, points = torch.randn(64, 3, generator=seeded(0)), torch.randn(128, 3, generator=seeded(1))
-    found = solve_prox_among(lambda y: (curvature * y.square().sum(1) / 2, curvature * y), z, points)
-
-    def objective(y: Tensor) -> Tensor:
-        return curvature * y.square().sum(-1) / 2 + (z - y).square().sum(-1) / 2
-
-    best = objective(points[:, None]).min(0).values
-    assert bool((objective(found.y) <= best + 1e-2).all())
-    centre = points.mean(0)
-    assert float((found.y - centre).norm(dim=1).max()) <= 1.5 * float((points - centre).norm(dim=1).max())

@@ -181,12 +181,20 @@ def test_maps_keep_shapes_and_undo_each_other() -> None:
     assert run.solver.transport().anchors is None
 
 
-@pytest.mark.parametrize("values", [{}, {"averaging": 0.0, "steps_per_batch": 3}, {"inner": "paper", "tol": 1e-2}])
-def test_resumed_run_equals_an_unbroken_one_bit_for_bit(values: dict[str, Value]) -> None:
+@pytest.mark.parametrize(
+    ("pool", "values"),
+    [
+        (500, {}),
+        (500, {"averaging": 0.0, "steps_per_batch": 3}),
+        (500, {"inner": "paper", "tol": 1e-2}),
+        (None, {"steps_per_batch": 3, "optimiser": "soap"}),
+    ],
+)
+def test_resumed_run_equals_an_unbroken_one_bit_for_bit(pool: int | None, values: dict[str, Value]) -> None:
     pair = Pair(4)
 
     def fresh(seed: int) -> Run:
-        return Run(pair.problem(pool=500), steps=20, seed=seed, batch_size=64, **values)
+        return Run(pair.problem(pool=pool), steps=20, seed=seed, batch_size=64, **values)
 
     whole, first = fresh(0), fresh(0)
     expected = whole.go(10)
@@ -239,6 +247,7 @@ def test_presets_build_and_only_declared_costs_are_taken() -> None:
         ({"average": 3.0, "decay": True}, {"averaging": 3.0}),
         ({"average": 0.0, "decay": False}, {"averaging": 0.0, "lr_end": 1.0, "warmup": 0.0}),
         ({"decay": "false"}, {"lr_end": 1.0, "warmup": 0.0}),
+        ({"anchors": "images"}, {}),
     ],
 )
 def test_records_and_commands_with_old_parameter_names_are_read(old: dict[str, Value], new: dict[str, Value]) -> None:
@@ -249,6 +258,16 @@ def test_records_and_commands_with_old_parameter_names_are_read(old: dict[str, V
 def test_a_wrong_value_of_an_old_parameter_names_the_present_ones() -> None:
     with pytest.raises(UsageError, match="use lr_end and warmup"):
         build_config(FixedPointConfig, {"decay": "maybe"}, owner="fixedpoint")
+    with pytest.raises(UsageError, match="no longer keep training rows"):
+        build_config(FixedPointConfig, {"anchors": "rows"}, owner="fixedpoint")
+
+
+def test_a_batch_that_is_used_again_starts_from_its_last_solution() -> None:
+    pair = Pair(8)
+    run = Run(pair.problem(pool=None), steps=200, batch_size=128, steps_per_batch=4, lr=1e-4)
+    run.go(8)
+    counts = [float(run.solver.step().scalars["inner_iterations"]) for _ in range(8)]
+    assert max(counts[1:4] + counts[5:]) < min(counts[0], counts[4])
 
 
 def test_warm_starts_save_gradients() -> None:

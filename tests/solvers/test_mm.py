@@ -61,6 +61,23 @@ def test_a_step_moves_the_potential_once_and_the_map_inner_times(kind: type[MM],
 
 
 @pytest.mark.parametrize("kind", [MM, MMReversed])
+def test_the_potential_has_a_rate_of_its_own(kind: type[MM], coupled: Make, make_run: Make) -> None:
+    solver = make_run(kind, coupled(2, n=600).problem(), batch_size=100, inner=1, critic_rate=0.25).solver
+    before = (
+        [p.detach().clone() for p in solver.psi.parameters()],
+        [p.detach().clone() for p in solver.psi_bar.parameters()],
+    )
+    solver.step()
+    # the first step of Adam moves each weight by the rate
+    sizes = [
+        max(float((p.detach() - old).abs().max()) for p, old in zip(net.parameters(), olds, strict=True))
+        for net, olds in zip((solver.psi, solver.psi_bar), before, strict=True)
+    ]
+    potential, mover = reversed(sizes) if kind.reverse else sizes
+    assert potential == pytest.approx(0.25 * mover, rel=1e-2)
+
+
+@pytest.mark.parametrize("kind", [MM, MMReversed])
 def test_training_finds_both_maps(kind: type[MM], coupled: Make, make_run: Make) -> None:
     pair = coupled(2, n=4000)
     forward, backward = pair.uvp(make_run(kind, pair.problem(torch.float32), steps=120, batch_size=256).train())
