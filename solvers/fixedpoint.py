@@ -133,7 +133,12 @@ class FixedPointConfig(Config):
     "fixedpoint",
     config=FixedPointConfig,
     reference="Park, Gelphman, Osher, Wu Fung: Implicit Neural Optimal Transport via Fixed-Point Optimization, 2026",
-    search={"lr": (1e-3, 3e-3, 1e-2), "batch_size": (512, 1024, 2048), "weight_decay": (0.0, 0.1, 1.0)},
+    search={
+        "lr": (3e-3, 5e-3, 1e-2),
+        "optimiser": ("adam", "soap"),
+        "batch_size": (512, 1024, 2048),
+        "weight_decay": (0.0, 0.2, 0.6),
+    },
     presets={
         "smoke": {"steps": 30, "batch_size": 256},
         "quick": {"steps": 600, "batch_size": 1024},

@@ -55,7 +55,12 @@ _IMAGES = {**PAPER_IMAGES, "lr": 1e-5, "halvings": 5, "cost_scale": "sum"}
     "gnot",
     config=GNOTConfig,
     reference="Asadulaev, Korotin, Egiazarian, Mokrov, Burnaev, ICLR 2024, arXiv 2205.15403",
-    search={"lr": (1e-3, 3e-3, 1e-2), "batch_size": (256, 1024), "inner": (2, 5, 10), "weight_decay": (0.0, 1.0)},
+    search={
+        "lr": (1e-3, 3e-3, 1e-2),
+        "optimiser": ("adam", "soap"),
+        "inner": (2, 5, 10),
+        "critic_rate": (0.3, 1.0, 2.0),
+    },
     presets={
         "smoke": {"steps": 30, "settings": "smoke"},
         "quick": {"steps": 600},

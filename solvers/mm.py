@@ -56,10 +56,10 @@ class MMConfig(FreeConfig):
 
 
 _SEARCH = {
-    "lr": (1e-3, 3e-3, 1e-2),
+    "lr": (3e-3, 1e-2, 2e-2),
     "optimiser": ("adam", "soap"),
     "inner": (2, 5, 10),
-    "weight_decay": (0.0, 0.3, 1.0),
+    "critic_rate": (0.1, 0.3, 1.0),
 }
 _REFERENCE = "Korotin, Li, Genevay, Solomon, Filippov, Burnaev, NeurIPS 2021, arXiv 2106.01954"
 _PRESETS: dict[str, Preset] = {

@@ -59,7 +59,7 @@ class MMv1Config(PairedConfig):
     "mmv1",
     config=MMv1Config,
     reference="Taghvaei, Jalali, 2019, arXiv 1902.07197; Korotin et al., NeurIPS 2021, arXiv 2106.01954",
-    search={"lr": (1e-3, 3e-3, 1e-2), "optimiser": ("adam", "soap"), "batch_size": (512, 1024, 2048)},
+    search={"lr": (3e-3, 1e-2, 2e-2), "optimiser": ("adam", "soap"), "batch_size": (256, 512, 1024)},
     presets={
         "smoke": {"steps": 30, "batch_size": 256, "pretraining": 200},
         "quick": {"steps": 600},

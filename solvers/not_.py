@@ -52,7 +52,12 @@ class NOTConfig(SaddleConfig):
     "not",
     config=NOTConfig,
     reference="Korotin, Selikhanovych, Burnaev, ICLR 2023, arXiv 2201.12220",
-    search={"lr": (1e-3, 3e-3, 1e-2), "batch_size": (256, 1024), "inner": (2, 5, 10), "weight_decay": (0.0, 1.0)},
+    search={
+        "lr": (1e-3, 3e-3, 1e-2),
+        "optimiser": ("adam", "soap"),
+        "inner": (2, 5, 10),
+        "critic_rate": (0.3, 1.0, 2.0),
+    },
     presets={
         "smoke": {"steps": 30, "settings": "smoke"},
         "quick": {"steps": 800},

@@ -26,8 +26,7 @@ def build_optimiser(
     """Return an optimiser of `parameters`, which may have any shape.
 
     SOAP turns matrices and the weights of convolutions, and treats vectors and scalars as Adam does. Its first step
-    measures the gradient and leaves all parameters as they are; every tenth one decomposes the preconditioners, whose
-    sides are those of the tensors, which is dear from sides of a thousand on.
+    measures the gradient and leaves all parameters as they are; every tenth one decomposes the preconditioners.
 
     Args:
         name: which.

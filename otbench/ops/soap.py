@@ -2,7 +2,7 @@ r"""SOAP: Adam in the eigenbasis of Shampoo's preconditioner (Vyas et al., ICLR 
 
 For a weight matrix W with gradient G, running means of $G G^T$ and $G^T G$ have the eigenvectors $Q_L$ and $Q_R$; Adam
 runs on $Q_L^T G Q_R$, and its step is turned back. A tensor of more dimensions has one basis for each of them; vectors
-are left to plain Adam.
+are left to plain Adam, and so are dimensions longer than `LARGEST`.
 
 Deviations from the authors' code:
     momentum: kept in the basis and turned with it, instead of turned anew in each step. This changes no step beyond
@@ -21,6 +21,8 @@ from torch import Tensor, nn
 
 FREQUENCY = 10
 """Steps between two turns of the bases."""
+LARGEST = 768
+"""Longest dimension that has a basis: decomposing a longer one costs more than it saves."""
 _EPS = 1e-8
 
 
@@ -76,8 +78,8 @@ class SOAP(torch.optim.Optimizer):
                 state["step"] += 1
                 moved.setdefault(state["step"], []).append(p)
             else:
-                moments = [_second_moment(p.grad, k) * (1 - beta2) for k in _sides(p)]
-                bases = [torch.linalg.eigh(moment)[1].flip(1) for moment in moments]
+                moments = {k: _second_moment(p.grad, k) * (1 - beta2) for k in _sides(p)}
+                bases = {k: torch.linalg.eigh(moment)[1].flip(1) for k, moment in moments.items()}
                 state.update(step=0, mean=torch.zeros_like(p), square=torch.zeros_like(p), moments=moments, bases=bases)
         for count, parameters in moved.items():
             rate = group["lr"] * math.sqrt(1 - beta2**count) / (1 - beta1**count)
@@ -96,7 +98,7 @@ class SOAP(torch.optim.Optimizer):
         scales = torch._foreach_sqrt(squares)
         torch._foreach_add_(scales, _EPS)
         moves = torch._foreach_div(means, scales)
-        back = [_turn(move, [q.T for q in state["bases"]]) for move, state in zip(moves, states, strict=True)]
+        back = [_turn(move, _inverse(state["bases"])) for move, state in zip(moves, states, strict=True)]
         torch._foreach_add_(parameters, back, alpha=-rate)
         if shrink:
             torch._foreach_mul_(parameters, 1 - shrink)
@@ -105,7 +107,7 @@ class SOAP(torch.optim.Optimizer):
         """Take the gradient of `p` into its second moments, and turn its bases by one power iteration."""
         state, gradient = self.state[p], p.grad
         assert gradient is not None
-        turns = []
+        turns = {}
         for k in _sides(p):
             moment, basis = state["moments"][k], state["bases"][k]
             rows = gradient.movedim(k, 0).flatten(1)
@@ -116,14 +118,14 @@ class SOAP(torch.optim.Optimizer):
             order = (basis * product).sum(0).argsort(descending=True)  # by eigenvalue
             state["square"] = state["square"].index_select(k, order)
             state["bases"][k] = torch.linalg.qr(product[:, order])[0]
-            turns.append(basis.T @ state["bases"][k])
+            turns[k] = basis.T @ state["bases"][k]
         if turns:
             state["mean"] = _turn(state["mean"], turns)
 
 
-def _sides(p: Tensor) -> range:
+def _sides(p: Tensor) -> list[int]:
     """Return the dimensions of `p` that have a basis."""
-    return range(p.ndim if p.ndim > 1 else 0)
+    return [k for k, size in enumerate(p.shape) if p.ndim > 1 and size <= LARGEST]
 
 
 def _second_moment(gradient: Tensor, k: int) -> Tensor:
@@ -131,10 +133,15 @@ def _second_moment(gradient: Tensor, k: int) -> Tensor:
     return rows @ rows.T
 
 
-def _turn(x: Tensor, bases: list[Tensor]) -> Tensor:
-    """Return `x` in the bases, one for each dimension: Q_L^T x Q_R for a matrix; itself where there is none."""
-    if len(bases) == 2:
-        return bases[0].T @ x @ bases[1]
-    for basis in bases:
-        x = torch.tensordot(x, basis, dims=[[0], [0]])
+def _inverse(bases: dict[int, Tensor]) -> dict[int, Tensor]:
+    return {k: basis.T for k, basis in bases.items()}
+
+
+def _turn(x: Tensor, bases: dict[int, Tensor]) -> Tensor:
+    """Return `x` in the bases of its dimensions: Q_L^T x Q_R for a matrix; as it is in those that have none."""
+    for k, basis in bases.items():
+        if x.ndim == 2:
+            x = x @ basis if k else basis.T @ x
+        else:
+            x = torch.tensordot(x, basis, dims=[[k], [0]]).movedim(-1, k)
     return x

@@ -10,6 +10,7 @@ import pytorch_optimizer
 import torch
 from torch import Tensor, nn
 
+from otbench.ops import soap
 from otbench.ops.soap import SOAP
 
 SHAPES = ((4, 16), (16,), (16, 3), (3, 2, 2, 2), ())
@@ -53,6 +54,17 @@ def test_parameters_without_a_gradient_stay_and_may_join_later() -> None:
     assert bool((second == 1).all())  # its first gradient sets the bases
     optimiser.step()
     assert bool((second < 1).all())
+
+
+def test_a_long_dimension_has_no_basis(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its moments of second order are not kept; the reference leaves such dimensions alone in the same way."""
+    monkeypatch.setattr(soap, "LARGEST", 8)
+    own, theirs = parameters_at_start(), parameters_at_start()
+    settings = {"lr": 1e-2, "betas": (0.9, 0.999), "weight_decay": 0.0}
+    train(SOAP(own, **settings), own, range(25))
+    train(pytorch_optimizer.SOAP(theirs, **settings, max_precondition_dim=8), theirs, range(25))
+    for a, b in zip(own, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
 
 
 def test_a_loaded_state_goes_on_as_if_there_had_been_no_break() -> None:
