@@ -7,7 +7,7 @@ from typing import ClassVar, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from otbench.solver import Config, No, Problem, Solver, Support, Transport
+from otbench.solver import Config, Solver, Transport
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -22,13 +22,6 @@ class TwoMaps(Solver[ConfigT], Generic[ConfigT, ModuleT]):
     reads_label: ClassVar[bool] = False
     _forward: ModuleT
     _backward: ModuleT
-
-    @classmethod
-    def supports(cls, problem: Problem) -> Support:
-        """Take the quadratic cost between points of the same shape."""
-        if problem.source.shape != problem.target.shape:
-            return No(f"shapes differ: {problem.source.shape} and {problem.target.shape}")
-        return super().supports(problem)
 
     def transport(self) -> TwoModules:
         """Return both maps with what they hold; of discrete plans, S is not the inverse of T off the samples."""

@@ -26,7 +26,7 @@ class Copies(Solver[Config]):
     def supports(cls, problem: Problem) -> Support:
         """Take any cost; source and target points must have the same shape."""
         same = problem.source.shape == problem.target.shape
-        return Yes if same else No(f"shapes differ: {problem.source.shape} and {problem.target.shape}")
+        return Yes if same else No(problem.shapes_differ)
 
     def __init__(self, problem: Problem, config: Config, context: Context) -> None:
         """Start at zero; the rows are read by the step."""

@@ -16,7 +16,7 @@ class Identity(Solver[Config]):
     def supports(cls, problem: Problem) -> Support:
         """Take any cost; source and target points must have the same shape."""
         same = problem.source.shape == problem.target.shape
-        return Yes if same else No(f"shapes differ: {problem.source.shape} and {problem.target.shape}")
+        return Yes if same else No(problem.shapes_differ)
 
     def step(self) -> StepInfo:
         """Do nothing."""

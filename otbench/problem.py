@@ -354,6 +354,11 @@ class Problem:
         """Number of classes K, if class k is to go to class k; 0 where one side or both have no classes."""
         return self.source.classes if self.target.classes else 0
 
+    @property
+    def shapes_differ(self) -> str:
+        """Why a solver may decline, in words for `supports()`: points of the two sides have different shapes."""
+        return f"shapes differ: {self.source.shape} and {self.target.shape}"
+
     def scarce(self, at_least: int = 2, *, sides: tuple[str, ...] = ("source", "target"), needed: bool = False) -> str:
         """Say which class has fewer labelled points than `at_least`, in words for `supports()`; empty if none has.
 

@@ -119,8 +119,10 @@ class Solver(abc.ABC, Generic[ConfigT]):
 
     @classmethod
     def supports(cls, problem: Problem) -> Support:
-        """Take every problem with the quadratic cost."""
-        return Yes if problem.cost.name == "quadratic" else No(f"needs the quadratic cost, not {problem.cost.name}")
+        """Take every problem with the quadratic cost, which is one between points of the same shape."""
+        if problem.cost.name != "quadratic":
+            return No(f"needs the quadratic cost, not {problem.cost.name}")
+        return Yes if problem.source.shape == problem.target.shape else No(problem.shapes_differ)
 
     def __init__(self, problem: Problem, config: ConfigT, context: Context) -> None:
         """Build networks and optimisers; timed as set-up."""

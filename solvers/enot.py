@@ -51,11 +51,9 @@ from otbench.solver import (
     Config,
     Context,
     Field,
-    No,
     Problem,
     Solver,
     StepInfo,
-    Support,
     Transport,
     register_solver,
 )
@@ -115,13 +113,6 @@ class ENOT(Solver[ENOTConfig]):
         g: the potential on the target side, trained.
         steps_done: steps so far, shape (), int64: its parity is the direction.
     """
-
-    @classmethod
-    def supports(cls, problem: Problem) -> Support:
-        """Take the quadratic cost between points of the same shape."""
-        if problem.source.shape != problem.target.shape:
-            return No(f"shapes differ: {problem.source.shape} and {problem.target.shape}")
-        return super().supports(problem)
 
     def __init__(self, problem: Problem, config: ENOTConfig, context: Context) -> None:
         """Build both potentials, their optimiser and both samplers."""

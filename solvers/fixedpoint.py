@@ -70,7 +70,7 @@ from otbench.nets.start import start_of
 from otbench.nets.watch import Watch
 from otbench.ops.descent import descend, set_rates
 from otbench.ops.inner import InnerSolver
-from otbench.ops.jacobian import jacobian
+from otbench.ops.jacobian import solved_with_derivative
 from otbench.ops.optimisers import OptimiserName, build_optimiser
 from otbench.ops.points import held_out
 from otbench.ops.prox import ProxResult, solve_prox, solve_prox_paper
@@ -400,11 +400,7 @@ class FixedPointMaps(Transport):
             ).y
         if not (z.requires_grad and torch.is_grad_enabled()):
             return found
-        # Newton's steps take the solution to rounding; by the implicit function theorem the last one has the derivative
-        for _ in range(2):
-            back, slope = jacobian(self.explicit, found.detach())
-            found = found.detach() + torch.linalg.solve(slope, (z - back).unsqueeze(2)).squeeze(2)
-        return found
+        return solved_with_derivative(self.explicit, z, found)
 
 
 def _anchors(measure: Measure, generator: torch.Generator) -> Tensor:

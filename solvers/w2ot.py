@@ -53,7 +53,7 @@ from otbench.ops.lbfgs import solve_conjugate_lbfgs
 from otbench.ops.optimisers import OptimiserName, build_optimiser
 from otbench.ops.schedule import warmup_cosine
 from otbench.samplers import EpochSampler
-from otbench.solver import Config, Context, Field, No, Problem, Solver, StepInfo, Support, Transport, register_solver
+from otbench.solver import Config, Context, Field, Problem, Solver, StepInfo, Transport, register_solver
 
 _PRETRAINING_LOOKS = 1000
 """Steps of pre-training between two looks at its error."""
@@ -124,13 +124,6 @@ class W2OT(Solver[W2OTConfig]):
         amortiser: H, trained; None without amortisation.
         average: both averaged, from which the maps are read.
     """
-
-    @classmethod
-    def supports(cls, problem: Problem) -> Support:
-        """Take the quadratic cost between points of the same shape."""
-        if problem.source.shape != problem.target.shape:
-            return No(f"shapes differ: {problem.source.shape} and {problem.target.shape}")
-        return super().supports(problem)
 
     def __init__(self, problem: Problem, config: W2OTConfig, context: Context) -> None:
         """Build and pre-train the networks; build optimiser and samplers.

@@ -16,7 +16,7 @@ from otbench.harness.measure import synchronize
 from otbench.metrics.density import DENSITY_POINTS, has_density, pushforward_log_prob
 from otbench.ops.points import fixed_rows
 from otbench.problem import Batch, Problem
-from otbench.task import Instance, Outputs, TestData
+from otbench.task import Instance, Outputs
 from otbench.transport import Transport
 
 REPEATS = 5
@@ -109,37 +109,6 @@ def density_rows(target: Batch) -> Batch:
 def normal_source(problem: Problem) -> bool:
     """Say whether a map that can be differentiated has a density here: its source is N(0, I), in the target's space."""
     return problem.source.is_standard_normal and problem.source.shape == problem.target.shape
-
-
-def apply_maps(
-    transport: Transport,
-    test: TestData,
-    *,
-    seed: int,
-    final: bool = True,
-    mean: bool = True,
-    normal: bool = False,
-    owner: str = "",
-) -> Outputs:
-    """Return what the maps of `transport` make of `test`, in this process.
-
-    Densities, which cost much more than maps, are only taken when training is over (`final`), and the mean over draws
-    of a stochastic map, which costs `DRAWS` times as much, only where it is looked at (`mean`).
-
-    Raises:
-        OtbenchError: a map or density returns another shape, dtype or device than its contract says.
-    """
-    applier = Applier(transport, owner or type(transport).__name__, seed)
-    forward = applier.forward(test.source)
-    backward = roundtrip = log_prob = average = None
-    if transport.two_way:
-        backward = applier.backward(test.target)
-        roundtrip = applier.roundtrip(Batch(forward, test.source.label))
-    if final:
-        log_prob = applier.log_prob(test.target, density_rows(test.target), normal=normal)
-    if transport.stochastic and mean:
-        average = applier.mean(test.source)
-    return Outputs(forward, backward, roundtrip, log_prob, average, final)
 
 
 def score(instance: Instance, outputs: Outputs) -> dict[str, float]:

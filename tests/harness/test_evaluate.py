@@ -9,9 +9,11 @@ from torch import Tensor
 from otbench import task
 from otbench.datasets.gaussian import Gaussian, GaussianConfig
 from otbench.errors import OtbenchError
-from otbench.harness.evaluate import DRAWS, apply_maps, score
+from otbench.harness.evaluate import DRAWS, score
 from otbench.problem import Batch
 from otbench.transport import Transport
+
+from ..helpers.applied import apply_maps
 
 CPU = torch.device("cpu")
 

@@ -12,13 +12,15 @@ import torch
 
 from otbench.config import build_config
 from otbench.errors import OtbenchError
-from otbench.harness.evaluate import Applier, apply_maps
+from otbench.harness.evaluate import Applier
 from otbench.harness.execute import execute
 from otbench.harness.plan import Request, make_plan
 from otbench.plugins.registry import Registry
 from otbench.records.record import Record, Status
 from otbench.records.store import Store
 from otbench.solver import Context
+
+from ..helpers.applied import apply_maps
 
 PLUGINS = [Path(__file__).parents[1] / "helpers" / "plugins" / name for name in ("toy.py", "rogue.py")]
 

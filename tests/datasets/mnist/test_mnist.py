@@ -21,7 +21,7 @@ from otbench.datasets.mnist.images import Images, ImageSet, load
 from otbench.datasets.mnist.points import Side
 from otbench.datasets.mnist.pretrained import NetworkSource
 from otbench.errors import DataError, UsageError
-from otbench.harness.evaluate import apply_maps, score
+from otbench.harness.evaluate import score
 from otbench.harness.execute import execute
 from otbench.harness.plan import Request, make_plan
 from otbench.metrics.inception import WEIGHTS
@@ -32,6 +32,8 @@ from otbench.records.store import Store
 from otbench.registration import registrations
 from otbench.solver import Context, Solver
 from otbench.task import Outputs, Published
+
+from ...helpers.applied import apply_maps
 
 CPU = torch.device("cpu")
 DATA_DIR = os.environ.get("OTBENCH_DATA_DIR")
