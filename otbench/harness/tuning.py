@@ -20,7 +20,7 @@ from otbench.errors import UsageError
 from otbench.harness.execute import execute
 from otbench.harness.identity import code_hash
 from otbench.harness.messages import Planned
-from otbench.harness.plan import Plan, Request, plan_again, settings_of
+from otbench.harness.plan import Plan, Request, plan_again, settings_of, standardises
 from otbench.plugins.registry import Registry
 from otbench.records.record import Record, RunSpec, Status
 from otbench.records.store import Store
@@ -353,6 +353,7 @@ def _planned(
         cpu_limit=agreed.cpu_seconds,
         device="cpu",
         threads=agreed.threads,
+        standardise=standardises(note, _request()),
         hard_limit=600 + 20 * agreed.cpu_seconds,
     )
     return plan_again(spec, registry, data_dir=data_dir)
