@@ -10,6 +10,7 @@ import abc
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -215,13 +216,18 @@ class Cost(abc.ABC):
     With potential u of the Hamilton-Jacobi equation u_t + H(grad u) = 0, mass at x moves with velocity
     grad H(grad u(x, 0)).
 
+    c(x, y) is also the least action, int L(X_t, X_t') dt over paths from x to y in unit time, with L(x, v) = l(v): the
+    paths are straight lines. A cost with another Lagrangian has other paths, and says so.
+
     Attributes:
         name: for tables and messages.
         exponent: p; `cost_of` makes the cost again.
+        straight: whether paths of least action are straight, at constant speed.
     """
 
     name: str
     exponent: float
+    straight: ClassVar[bool] = True
 
     @abc.abstractmethod
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
@@ -234,6 +240,18 @@ class Cost(abc.ABC):
     @abc.abstractmethod
     def velocity(self, p: Tensor) -> Tensor:
         """Return grad H(p_i), shape (n, d), for momenta `p` of shape (n, d)."""
+
+    def lagrangian(self, x: Tensor, velocity: Tensor) -> Tensor:
+        """Return L(x_i, v_i), shape (n,), for points and velocities of shape (n, *shape)."""
+        return self(torch.zeros_like(velocity), velocity)
+
+    def path(self, x: Tensor, y: Tensor, t: float) -> Tensor:
+        """Return where the path of least action from `x` to `y`, both (n, *shape), is at time `t` in [0, 1]."""
+        return torch.lerp(x, y, t)
+
+    def path_velocity(self, x: Tensor, y: Tensor, t: float) -> Tensor:
+        """Return the velocity of that path at time `t`, shape (n, *shape)."""
+        return y - x
 
 
 class QuadraticCost(Cost):
@@ -280,6 +298,55 @@ class PowerCost(Cost):
     def velocity(self, p: Tensor) -> Tensor:
         """Return sign(p) |p|^(q'-1), shape (n, d)."""
         return p.sign() * p.abs().pow(self.conjugate - 1)
+
+
+class HarmonicCost(QuadraticCost):
+    r"""Least action of $L(x, v) = |v|^2 / 2 + V(x)$ with $V(x) = \omega^2 |x|^2 / 2$: paths bend towards the origin.
+
+    $$c(x, y) = \frac{\omega}{\sinh \omega} \frac{|x - y|^2}{2}
+        + \omega \tanh \frac{\omega}{2} \, \frac{|x|^2 + |y|^2}{2}, \qquad
+      X_t = \frac{\sinh(\omega (1 - t)) \, x + \sinh(\omega t) \, y}{\sinh \omega} .$$
+
+    Plans are optimal for it exactly where they are for the quadratic cost. `hamiltonian` is that at the origin: V(x) is
+    to be taken off elsewhere.
+
+    Attributes:
+        omega: > 0.
+        share_moved: factor of |x - y|^2 / 2.
+        share_placed: factor of (|x|^2 + |y|^2) / 2.
+    """
+
+    straight = False
+
+    def __init__(self, omega: float) -> None:
+        """Take omega.
+
+        Raises:
+            ValueError: it is not positive.
+        """
+        if not omega > 0:
+            raise ValueError(f"omega must be positive, got {omega}; without a potential, use the quadratic cost")
+        self.omega, self.name = omega, f"harmonic {omega:g}"
+        self.share_moved, self.share_placed = omega / math.sinh(omega), omega * math.tanh(omega / 2)
+
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return c(x_i, y_i), shape (n,)."""
+        placed = x.flatten(1).square().sum(1) + y.flatten(1).square().sum(1)
+        return self.share_moved * super().__call__(x, y) + self.share_placed * placed / 2
+
+    def lagrangian(self, x: Tensor, velocity: Tensor) -> Tensor:
+        """Return |v_i|^2 / 2 + omega^2 |x_i|^2 / 2, shape (n,)."""
+        return (velocity.flatten(1).square().sum(1) + self.omega**2 * x.flatten(1).square().sum(1)) / 2
+
+    def path(self, x: Tensor, y: Tensor, t: float) -> Tensor:
+        """Return X_t, shape (n, *shape)."""
+        w = self.omega
+        return (math.sinh(w * (1 - t)) * x + math.sinh(w * t) * y) / math.sinh(w)
+
+    def path_velocity(self, x: Tensor, y: Tensor, t: float) -> Tensor:
+        """Return the derivative of X_t in t, shape (n, *shape)."""
+        w = self.omega
+        return (math.cosh(w * t) * y - math.cosh(w * (1 - t)) * x) * (w / math.sinh(w))
 
 
 def cost_of(exponent: float) -> Cost:

@@ -28,7 +28,7 @@ number of iterations. Deviations from the paper, all parameters of this file, in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -42,6 +42,7 @@ from otbench.nets.watch import Watch
 from otbench.ops.descent import descend, set_rates
 from otbench.ops.optimisers import OptimiserName, build_optimiser
 from otbench.ops.points import held_out
+from otbench.ops.rk4 import rk4
 from otbench.ops.schedule import warmup_cosine
 from otbench.samplers import EpochSampler
 from otbench.solver import Config, Context, Field, Problem, StepInfo, Transport, register_solver
@@ -252,36 +253,20 @@ class OTFlowMaps(Transport):
         """Return the velocity at `x`, shape (n, d), and time `t`, which is 0 at the source and 1 at the target."""
         return -_velocity(self.potential, x, 1 - t)
 
+    def interpolate(self, x: Tensor, t: float) -> Tensor:
+        """Return where the points that start at `x`, shape (n, d), are at time `t`."""
+        return integrate(self.potential, x, 1.0, 1 - t, self.steps)
+
 
 def integrate(potential: nn.Module, x: Tensor, start: float, end: float, steps: int) -> Tensor:
     """Return where x' = -grad_x Phi carries `x`, shape (n, d), from time `start` to `end`, by RK4."""
-    return _rk4(lambda x, t: (_velocity(potential, x, t),), (x,), start, end, steps)[0]
+    return rk4(lambda x, t: (_velocity(potential, x, t),), (x,), start, end, steps)[0]
 
 
 def integrate_with_costs(potential: nn.Module, x: Tensor, steps: int) -> tuple[Tensor, Tensor]:
     """Return x(1), shape (n, d), and the integrals l, L, R from 0 to 1, shape (3, n), by RK4."""
-    moved, total = _rk4(lambda x, t: _rates(potential, x, t), (x, x.new_zeros((3, len(x)))), 0.0, 1.0, steps)
+    moved, total = rk4(lambda x, t: _rates(potential, x, t), (x, x.new_zeros((3, len(x)))), 0.0, 1.0, steps)
     return moved, total
-
-
-def _rk4(
-    rates: Callable[[Tensor, float], tuple[Tensor, ...]],
-    state: tuple[Tensor, ...],
-    start: float,
-    end: float,
-    steps: int,
-) -> tuple[Tensor, ...]:
-    """Return `state` at time `end`; its rates depend on its first part and the time."""
-    h = (end - start) / steps
-    for k in range(steps):
-        x, t = state[0], start + k * h
-        first = rates(x, t)
-        second = rates(x + h / 2 * first[0], t + h / 2)
-        third = rates(x + h / 2 * second[0], t + h / 2)
-        fourth = rates(x + h * third[0], t + h)
-        parts = zip(state, first, second, third, fourth, strict=True)
-        state = tuple(s + h / 6 * (r1 + 2 * (r2 + r3) + r4) for s, r1, r2, r3, r4 in parts)
-    return state
 
 
 def _velocity(potential: nn.Module, x: Tensor, t: float) -> Tensor:
