@@ -4,6 +4,9 @@ Source N(m0, Sigma0), target N(m1, Sigma1), quadratic cost. Pairs: drawn by the 
 dimension; the six pairs that those tables were measured on (D = 2, 4, 8, 16, 32, 64, from the ImplicitOT repository);
 or the user's own file. Exact maps and distance from POT in float64; UVP as in Park et al. (arXiv 2510.01153).
 
+With `omega`, the cost is the least action of paths that pay omega^2 |x|^2 / 2 for each unit of time at x, beside
+|x'|^2 / 2. The map stays the same; paths bend towards the origin and are known (`otbench.problem.HarmonicCost`).
+
 Random streams: pools and test data come from a CPU generator in float64 and are cast and moved then, so that all
 devices and dtypes see the same points. Its seed is one word of `np.random.SeedSequence([role, side, number])`, with
 side 0 = source, 1 = target; number = the run's seed, or `pool_seed`, for training pools (role 0), the dimension for
@@ -31,8 +34,8 @@ from otbench.datasets._draws import as_text, pool_in_words, pool_size, stream_se
 from otbench.errors import DataError, UsageError
 from otbench.files import typed_path
 from otbench.metrics.gaussian import ExactMaps, GaussianPair, checked_pair, exact_maps, generate_pair
-from otbench.metrics.known_map import KNOWN_MAP_METRICS, KnownMaps
-from otbench.problem import Batch, FreshMeasure, Measure, PoolMeasure, Problem, QuadraticCost
+from otbench.metrics.known_map import KNOWN_MAP_METRICS, KNOWN_WAY_METRICS, KnownMaps
+from otbench.problem import Batch, Cost, FreshMeasure, HarmonicCost, Measure, PoolMeasure, Problem, QuadraticCost
 from otbench.task import Config, Field, Instance, Metric, Outputs, Published, Task, TestData, register_task
 
 TEST_POINTS = 2**14
@@ -60,6 +63,7 @@ class GaussianConfig(Config):
     file: str | None = Field(None, "own pair: .npz with Sigma0, Sigma1 and, if not zero, mean0, mean1; replaces pair")
     pool: str = Field(PUBLISHED_POOL, "training points on each side, or 'fresh' for new ones at every draw")
     pool_seed: int | None = Field(None, "seed of the training pools; left out: the run's seed", ge=0, lt=10**9)
+    omega: float = Field(0.0, "paths of least int |x'|^2/2 + omega^2 |x|^2/2 dt: same map, bent paths", ge=0, le=10)
 
     @field_validator("pair", "pool", mode="before")
     @classmethod
@@ -96,13 +100,17 @@ class GaussianInstance(Instance):
             y=y,
             backward=_affine(y, *exact.backward),
             variances=(float(np.trace(pair.cov0)), float(np.trace(pair.cov1))),
-            cost=exact.w2_squared / 2,
+            cost=float(str(facts["exact_cost"])),
             ground=problem.cost,
         )
 
     def score(self, outputs: Outputs) -> dict[str, float]:
         """Return the metrics by name; see `KnownMaps.scores`."""
         return self._known.scores(outputs)
+
+    def waypoints(self) -> Tensor:
+        """Return points of exact paths, no path at two times."""
+        return self._known.waypoints().to(self.test.source.x)
 
 
 @register_task(
@@ -121,7 +129,7 @@ class GaussianInstance(Instance):
 class Gaussian(Task[GaussianConfig]):
     """Gaussian to Gaussian, where the exact maps are known: checks correctness in any dimension."""
 
-    metrics: ClassVar[tuple[Metric, ...]] = KNOWN_MAP_METRICS
+    metrics: ClassVar[tuple[Metric, ...]] = KNOWN_MAP_METRICS + KNOWN_WAY_METRICS
     replaces: ClassVar[dict[str, tuple[str, ...]]] = {"file": ("dim", "pair")}
 
     @classmethod
@@ -155,10 +163,14 @@ class Gaussian(Task[GaussianConfig]):
         test = TestData(*(Batch(x.to(device, dtype)) for x in tests))
         exact = exact_maps(pair)
         spectrum = np.linalg.eigvalsh(exact.forward[0])
+        moved, cost = exact.w2_squared / 2, self._cost()
+        if isinstance(cost, HarmonicCost):
+            placed = sum(float(mean @ mean + np.trace(cov)) for mean, cov in laws)
+            moved = cost.share_moved * moved + cost.share_placed * placed / 2
         facts: dict[str, Value] = {
             "dim": pair.dim,
             "w2_squared": exact.w2_squared,
-            "exact_cost": exact.w2_squared / 2,
+            "exact_cost": moved,
             "trace0": float(np.trace(pair.cov0)),
             "trace1": float(np.trace(pair.cov1)),
             "map_spectrum_min": float(spectrum[0]),
@@ -166,7 +178,7 @@ class Gaussian(Task[GaussianConfig]):
             "pool": self.config.pool,
             "test_points": TEST_POINTS,
         }
-        return GaussianInstance(Problem(source, target, QuadraticCost(), device, dtype), test, pair, exact, facts)
+        return GaussianInstance(Problem(source, target, cost, device, dtype), test, pair, exact, facts)
 
     def describe(self) -> str:
         """Return dimension, pair and pool in a few words."""
@@ -174,13 +186,18 @@ class Gaussian(Task[GaussianConfig]):
         pair = "released pair" if config.pair == "released" else f"generated pair {config.pair}"
         if config.file is not None:
             pair = f"pair of {Path(config.file).name}"
-        return f"d = {self._pair.dim}, {pair}, {pool_in_words(config.pool)}{self.pool_words()}"
+        cost = f", cost {self._cost().name}" if config.omega else ""
+        return f"d = {self._pair.dim}, {pair}{cost}, {pool_in_words(config.pool)}{self.pool_words()}"
 
     def published(self) -> Published | None:
         """Published rows were measured on the released pairs with pools of 100 000."""
-        if self.config.file is None and self.config.pair == "released" and self.config.pool == PUBLISHED_POOL:
+        config = self.config
+        if (config.file, config.pair, config.pool, config.omega) == (None, "released", PUBLISHED_POOL, 0):
             return Published("gaussian", {"dim": self._dim()})
         return None
+
+    def _cost(self) -> Cost:
+        return HarmonicCost(self.config.omega) if self.config.omega else QuadraticCost()
 
     def _dim(self) -> int:
         return 2 if self.config.dim is None else self.config.dim

@@ -22,6 +22,7 @@ from otbench.registration import register_task
 from otbench.reporting import Metric, Published
 
 __all__ = [
+    "TIMES",
     "Config",
     "Field",
     "Instance",
@@ -31,6 +32,7 @@ __all__ = [
     "Published",
     "Task",
     "TestData",
+    "Way",
     "register_task",
 ]
 
@@ -48,6 +50,28 @@ class TestData:
     target: Batch
 
 
+TIMES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""When the way from source to target is looked at."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """What trained maps say of the way from source to target, at the end of training.
+
+    Attributes:
+        rows: places of the k points that are followed, among those of test.source.x, shape (k,), int64.
+        points: where they are at `TIMES`, shape (5, k, *shape): by the maps' own interpolation, else on straight lines
+            to their images.
+        velocity: the maps' velocity there, shape (5, k, *shape); None for maps without velocity or interpolation.
+        exact: the maps' velocity at `Instance.waypoints()`, shape of these; None for maps without velocity.
+    """
+
+    rows: Tensor
+    points: Tensor
+    velocity: Tensor | None = None
+    exact: Tensor | None = None
+
+
 @dataclass(frozen=True)
 class Outputs:
     """What trained maps made of the test data.
@@ -63,6 +87,7 @@ class Outputs:
         forward_mean: mean of T(test.source.x) over draws, shape (n, *shape): the barycentric projection; None for
             deterministic maps, and where `Instance.scores_mean` is not set.
         final: whether training is over; at points of the curve, costly metrics are left out.
+        way: what lies between; None before the end, and where `Instance.waypoints` has none.
     """
 
     forward: Tensor
@@ -71,6 +96,7 @@ class Outputs:
     log_prob: Tensor | None = None
     forward_mean: Tensor | None = None
     final: bool = True
+    way: Way | None = None
 
 
 class Instance(abc.ABC):
@@ -91,6 +117,14 @@ class Instance(abc.ABC):
     @abc.abstractmethod
     def score(self, outputs: Outputs) -> dict[str, float]:
         """Return metrics by name; a metric that does not apply is left out."""
+
+    def waypoints(self) -> Tensor | None:
+        """Return points of exact paths at the inner `TIMES`, shape (3, m, *shape), at which velocities are wanted.
+
+        Maps see them: no path may occur at two times, or its velocity could be read off. Without any, none of
+        `Outputs.way` is made.
+        """
+        return None
 
     def task_rows(self) -> Mapping[str, Mapping[str, float]]:
         """Return metrics, by name, of rows that are no method: real test data, the best that a decoder allows.

@@ -157,17 +157,24 @@ class Transport(Recorded):
         return hasattr(self, "backward")
 
     def mapped(
-        self, name: str, x: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None
+        self,
+        name: str,
+        x: Tensor,
+        label: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        *,
+        time: float | None = None,
     ) -> Iterator[tuple[Tensor, object]]:
         """Yield the points `x` a chunk at a time, each with what the method `name` makes of it, without a graph.
 
-        Nothing is checked: neither `x` nor what comes back.
+        Methods that take a time are given `time` and nothing else. Nothing is checked: neither `x` nor what comes back.
         """
         method, size = getattr(type(self), name).__wrapped__, rows_at_a_time(x.shape[1:])
         for begin in range(0, len(x), size):
             points = x[begin : begin + size]
+            some = None if label is None else label[begin : begin + size]
             with self.inside(), torch.no_grad():
-                found = method(self, points, None if label is None else label[begin : begin + size], generator)
+                found = method(self, points, some, generator) if time is None else method(self, points, time)
             yield points, found
 
     @contextlib.contextmanager
@@ -265,13 +272,21 @@ def _of_points(
     label: object = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    chunks = transport.mapped(name, points, _labels(transport, label, points), generator)
-    return torch.cat([cast("Tensor", image) for _, image in chunks]) if len(points) else points
+    return _joined(points, transport.mapped(name, points, _labels(transport, label, points), generator))
 
 
 def _at_a_time(transport: Transport, name: str, points: Tensor, t: float) -> Tensor:
-    with transport.inside(), torch.no_grad():
-        return getattr(type(transport), name).__wrapped__(transport, points, t)  # type: ignore[no-any-return]
+    try:
+        time = float(t)
+    except (TypeError, ValueError):
+        time = math.nan
+    if not 0 <= time <= 1:
+        raise UsageError(f"{name}: the time must be a number from 0 at the source to 1 at the target, not {t!r}")
+    return _joined(points, transport.mapped(name, points, time=time))
+
+
+def _joined(points: Tensor, chunks: Iterator[tuple[Tensor, object]]) -> Tensor:
+    return torch.cat([cast("Tensor", image) for _, image in chunks]) if len(points) else points
 
 
 def _points(transport: Transport, name: str, x: Tensor | Array) -> Tensor:

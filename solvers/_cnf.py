@@ -221,6 +221,26 @@ class CNFMaps(Transport):
         """Return S(y), data to normal, shape of `y` (n, d)."""
         return carry(_blocks(self.blocks), y, options=self.options, density=False).x
 
+    def velocity(self, x: Tensor, t: float) -> Tensor:
+        """Return the velocity at `x`, shape (n, d), and time `t`: the blocks share the time from 0 to 1 evenly."""
+        block, left = self._at(t)
+        return -len(self.blocks) * block(x.new_tensor(left), (x,))[0]  # type: ignore[no-any-return]
+
+    def interpolate(self, x: Tensor, t: float) -> Tensor:
+        """Return where the points that start at `x`, shape (n, d), are at time `t`."""
+        block, left = self._at(t)
+        blocks = _blocks(self.blocks)
+        x = carry(blocks[blocks.index(block) + 1 :], x, options=self.options, reverse=True, density=False).x
+        if left == 1:
+            return x.clone()
+        return carry([block], x, options=self.options, reverse=True, start=left, density=False).x
+
+    def _at(self, t: float) -> tuple[Block, float]:
+        """Return the block that points pass at time `t` of their way to the data, and where its own time then is."""
+        blocks = _blocks(self.blocks)
+        passed = min(int(t * len(blocks)), len(blocks) - 1)
+        return blocks[-1 - passed], 1 - (t * len(blocks) - passed)
+
     def log_prob(self, y: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
         """Return log densities of T#source at `y`, shape (n,), with the exact trace."""
         blocks = _blocks(self.blocks)

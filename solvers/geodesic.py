@@ -32,8 +32,8 @@ crossing, and where they do v is the mean of their velocities, so that S and T d
 The paper's networks and settings are not known to us; this is a reconstruction from its abstract and a summary. What is
 ours: the polynomials in time, instead of a network that is told it; the critic is a free DenseICNN with a higher rate
 than the paths, as in `not`; weight decay that falls with the rate; a short warm-up and cosine decay in each phase;
-averaged weights. In preset `paper` all values are guesses: plain MLPs, Adam with 1e-4 (v: 1e-3), 10 updates of the paths
-to one of the critic, constant rates, and as many steps of v as of the critic.
+averaged weights. In preset `paper` all values are guesses: plain MLPs, Adam with 1e-4 (v: 1e-3), 10 updates of the
+paths to one of the critic, constant rates, and as many steps of v as of the critic.
 """
 
 from __future__ import annotations
@@ -87,7 +87,9 @@ class GeodesicConfig(Config):
     batch_size: int = Field(1024, "points per side and update", unit="points", ge=2)
     inner: int = Field(5, "updates of the paths per update of the critic", unit="updates", ge=1)
     regression: float = Field(0.3, "share of the budget for phase 2", gt=0, lt=1)
-    bends: int | None = Field(None, "polynomials that bend the paths; left out: 3, or 0 if straight lines are best", ge=0, le=4)
+    bends: int | None = Field(
+        None, "polynomials that bend the paths; left out: 3, or 0 if straight lines are best", ge=0, le=4
+    )
     critic: Literal["dense_icnn", "mlp"] = Field("dense_icnn", "network of the critic")
     layers: int = Field(3, "hidden layers of an MLP", ge=1)
     width: int | None = Field(None, "hidden width of an MLP; left out: max(2d, 64)", unit="units", ge=1)
@@ -141,7 +143,9 @@ class Geodesic(Solver[GeodesicConfig]):
         """Take every cost, through its Lagrangian, between vectors of one dimension."""
         if problem.source.shape != problem.target.shape:
             return No(problem.shapes_differ)
-        return Yes if len(problem.source.shape) == 1 else No(f"needs vectors, not points of shape {problem.source.shape}")
+        return (
+            Yes if len(problem.source.shape) == 1 else No(f"needs vectors, not points of shape {problem.source.shape}")
+        )
 
     def __init__(self, problem: Problem, config: GeodesicConfig, context: Context) -> None:
         """Build all networks, their averages, optimisers and samplers."""
@@ -267,7 +271,7 @@ class Paths(Transport):
 
     def forward(self, x: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
         """Return T(x) = G(x, 1), shape of `x` (n, d)."""
-        return self.interpolate(x, 1.0)  # type: ignore[no-any-return]
+        return self.interpolate(x, 1.0)
 
     def backward(self, y: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
         """Return S(y), shape of `y` (n, d): where v comes from."""

@@ -164,7 +164,9 @@ class NCF(Solver[NCFConfig]):
 
     @classmethod
     def supports(cls, problem: Problem) -> Support:
-        """Take every cost, through its Hamiltonian; with classes, the energy distance needs two points of each."""
+        """Take costs of straight paths, by their Hamiltonian; of each class, the energy distance needs two points."""
+        if not problem.cost.straight:
+            return No(f"needs a cost of straight paths, not {problem.cost.name}")
         scarce = problem.scarce()
         return No(scarce) if scarce else Yes
 
@@ -269,7 +271,8 @@ class NCF(Solver[NCFConfig]):
 
     def transport(self) -> Characteristics:
         """Return both maps of the averaged network."""
-        return Characteristics(self.average.module, classes=self.input_classes, exponent=self.problem.cost.exponent)
+        kind = Characteristics if self.input_classes else TimedCharacteristics
+        return kind(self.average.module, classes=self.input_classes, exponent=self.problem.cost.exponent)
 
     def _collocate(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return collocation points (k, d + K) and times (k, 1)."""
@@ -321,6 +324,21 @@ class Characteristics(Transport):
     def _step(self, x: Tensor, label: Tensor | None, t: float) -> Tensor:
         points = _at(with_class(x, label, self.classes), t)
         return self.cost.velocity(self.potential.gradient(points)[:, : -self.classes - 1])  # type: ignore[operator]
+
+
+class TimedCharacteristics(Characteristics):
+    """Both maps and all that lies between, where the network is told no class.
+
+    X_t = x + t grad H(grad u(x, 0)), and the velocity is grad H(grad u): they agree as far as u solves its equation.
+    """
+
+    def velocity(self, x: Tensor, t: float) -> Tensor:
+        """Return grad H(grad u(x, t)), shape of `x` (n, *shape)."""
+        return self._step(x, None, t).view_as(x)
+
+    def interpolate(self, x: Tensor, t: float) -> Tensor:
+        """Return X_t, shape of `x` (n, *shape)."""
+        return (x.flatten(1) + t * self._step(x, None, 0.0)).view_as(x)
 
 
 def _at(x: Tensor, t: float | Tensor) -> Tensor:

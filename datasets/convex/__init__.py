@@ -50,7 +50,7 @@ from otbench.datasets.convex.quadrature import separable_cost
 from otbench.datasets.convex.sources import Normal, Source, Student, mixture
 from otbench.errors import UsageError
 from otbench.metrics.density import mean_nll
-from otbench.metrics.known_map import KNOWN_MAP_METRICS, KnownMaps
+from otbench.metrics.known_map import KNOWN_MAP_METRICS, KNOWN_WAY_METRICS, KnownMaps
 from otbench.ops.points import fixed_rows
 from otbench.problem import Batch, Cost, FreshMeasure, Measure, PoolMeasure, PowerCost, Problem, QuadraticCost
 from otbench.task import Config, Field, Instance, Metric, Outputs, Task, TestData, register_task
@@ -177,6 +177,10 @@ class ConvexInstance(Instance):
             scores |= self._density_scores(outputs.log_prob.cpu().double())
         return scores
 
+    def waypoints(self) -> Tensor:
+        """Return points of exact paths, no path at two times."""
+        return self._known.waypoints().to(self.test.source.x)
+
     def _density_scores(self, log_prob: Tensor) -> dict[str, float]:
         scores = mean_nll(log_prob)
         if "nll" in scores:
@@ -206,6 +210,7 @@ class Convex(Task[ConvexConfig]):
     metrics: ClassVar[tuple[Metric, ...]] = (
         # the unit of the cost is that of its exponent
         *(Metric("cost", "cost") if metric.name == "cost" else metric for metric in KNOWN_MAP_METRICS),
+        *KNOWN_WAY_METRICS,
         Metric("nll", "NLL", "nats"),
         Metric("nll_gap", "NLL gap", "nats"),
         Metric("monge_ampere", "Monge-Ampere", "nats"),

@@ -19,6 +19,7 @@ from otbench.problem import Batch
 from otbench.transport import Transport
 
 IMAGES, MEAN, LOG_PROB = "{:06}.npy", "mean-{:06}.npy", "log_prob.npy"
+PLACES, VELOCITIES = "way-places.npy", "way-velocities.npy"
 """Names of what an applier leaves, by the place of the map among those given."""
 
 
@@ -59,16 +60,26 @@ def _apply(applying: Applying, done: Report) -> None:
         if points is None or applying.points[index] != applying.points[index - 1]:
             points = Batch(read_points(applying.points[index], device), label)
         last = applying.last and index == len(applying.maps) - 1
-        write_points(folder / IMAGES.format(index), getattr(applier, applying.direction)(points))
+        if applying.direction == "velocity":
+            found = applier.at("velocity", points.x, applying.times[index])
+        else:
+            found = getattr(applier, applying.direction)(points)
+        write_points(folder / IMAGES.format(index), found)
         if applying.mean and maps.stochastic:
             write_points(folder / MEAN.format(index), applier.mean(points))
         if last and applying.densities is not None:
             rows_label = None if applying.densities_label is None else read_points(applying.densities_label, device)
             rows = Batch(read_points(applying.densities, device), rows_label)
-            found = applier.log_prob(points, rows, normal=applying.normal)
-            if found is not None:
-                write_points(folder / LOG_PROB, found)
+            density = applier.log_prob(points, rows, normal=applying.normal)
+            if density is not None:
+                write_points(folder / LOG_PROB, density)
                 done.own_density = hasattr(maps, "log_prob")
+        if last and applying.followed is not None:
+            done.has_velocity = hasattr(maps, "velocity")
+            way = applier.way(read_points(applying.followed, device)) or ()
+            for name, numbers in zip((PLACES, VELOCITIES), way, strict=False):
+                if numbers is not None:
+                    write_points(folder / name, numbers)
         if last and applying.direction != "roundtrip":
             done.seconds = applier.seconds(applying.direction, points)
         done.applied = index + 1

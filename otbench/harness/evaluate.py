@@ -16,7 +16,7 @@ from otbench.harness.measure import synchronize
 from otbench.metrics.density import DENSITY_POINTS, has_density, pushforward_log_prob
 from otbench.ops.points import fixed_rows
 from otbench.problem import Batch, Problem
-from otbench.task import Instance, Outputs
+from otbench.task import TIMES, Instance, Outputs
 from otbench.transport import Transport
 
 REPEATS = 5
@@ -75,6 +75,23 @@ class Applier:
             return None
         return pushforward_log_prob(self.transport, rows.x, self._label(rows))
 
+    def at(self, name: str, x: Tensor, t: float) -> Tensor:
+        """Return what `velocity` or `interpolate`, called `name`, makes of points `x` at time `t`, same shape."""
+        return self._mapped(name, Batch(x), None, time=t)
+
+    def way(self, x: Tensor) -> tuple[Tensor, Tensor | None] | None:
+        """Return where points `x` are at `TIMES` and, where there is one, their velocity, each (5, n, *shape).
+
+        None for maps without an interpolation.
+        """
+        if not hasattr(self.transport, "interpolate"):
+            return None
+        places = [self.at("interpolate", x, t) for t in TIMES]
+        if not hasattr(self.transport, "velocity"):
+            return torch.stack(places), None
+        speeds = [self.at("velocity", place, t) for place, t in zip(places, TIMES, strict=True)]
+        return torch.stack(places), torch.stack(speeds)
+
     def seconds(self, name: str, points: Batch) -> float:
         """Return how long the map called `name` takes for all `points`: the median after a warm-up."""
         generator = self._generator(4, points)
@@ -87,9 +104,11 @@ class Applier:
     def _label(self, points: Batch) -> Tensor | None:
         return points.label if self.transport.reads_label else None
 
-    def _mapped(self, name: str, batch: Batch, generator: torch.Generator | None) -> Tensor:
+    def _mapped(
+        self, name: str, batch: Batch, generator: torch.Generator | None, *, time: float | None = None
+    ) -> Tensor:
         parts = []
-        for points, found in self.transport.mapped(name, batch.x, self._label(batch), generator):
+        for points, found in self.transport.mapped(name, batch.x, self._label(batch), generator, time=time):
             wanted = points.flatten(1)[:, 0] if name == "log_prob" else points
             if name == "log_prob" and isinstance(found, Tensor) and found.dtype == torch.float64:
                 wanted = wanted.double()  # more digits than asked for are welcome

@@ -6,9 +6,10 @@ from the test data, which no trainer knows, and are put back here. What comes in
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -18,18 +19,20 @@ import torch
 from torch import Tensor
 
 from otbench.errors import OtbenchError
-from otbench.harness.applier import IMAGES, LOG_PROB, MEAN
+from otbench.harness.applier import IMAGES, LOG_PROB, MEAN, PLACES, VELOCITIES
 from otbench.harness.evaluate import density_rows, normal_source
 from otbench.harness.messages import Applying, Report
 from otbench.harness.spool import taken, write_points
 from otbench.plugins.registry import Entry
 from otbench.problem import Batch
 from otbench.records.record import RunSpec
-from otbench.task import Instance, Outputs
+from otbench.task import TIMES, Instance, Outputs, Way
 
-Direction: TypeAlias = Literal["forward", "backward", "roundtrip"]
+Direction: TypeAlias = Literal["forward", "backward", "roundtrip", "velocity"]
 Numbers: TypeAlias = Callable[[], "np.ndarray[tuple[int, ...], np.dtype[np.floating]]"]
-_DIRECTIONS: tuple[Direction, ...] = ("forward", "backward", "roundtrip")
+_DIRECTIONS: tuple[Direction, ...] = ("forward", "backward", "roundtrip", "velocity")
+FOLLOWED = 4096
+"""Points of the source that are followed on their way, at most."""
 
 
 @dataclass
@@ -58,12 +61,13 @@ class Images:
     _images: dict[Direction, list[Numbers]] = field(default_factory=dict)
     _means: dict[int, Numbers] = field(default_factory=dict)
     _log_prob: Numbers | None = None
+    _way: dict[str, Numbers] = field(default_factory=dict)
     _orders: dict[Direction, Tensor] = field(default_factory=dict)
 
     @property
     def complete(self) -> int:
         """Maps that were applied in all their directions."""
-        return min((report.applied for report in self.reports.values()), default=0)
+        return min((report.applied for name, report in self.reports.items() if name != "velocity"), default=0)
 
     @property
     def inference(self) -> tuple[float | None, float | None]:
@@ -80,6 +84,11 @@ class Images:
         """
         test = self.instance.test
         first = self._take("forward", [test.source.x], test.source.label)
+        if first.kind == "done" and first.has_velocity and self._waypoints is not None:
+            # without the points that were followed, and after them: what it is shown are points of exact paths
+            velocities = self._take("velocity", list(self._waypoints), None, TIMES[1:-1])
+            if velocities.kind != "done":
+                return velocities
         if first.kind != "done" or not first.two_way:
             return first
         back = self._take("backward", [test.target.x], test.target.label)
@@ -101,11 +110,21 @@ class Images:
             self._densities() if final else None,
             None if mean is None else self._ordered("forward", mean),
             final,
+            self._followed() if final and self._waypoints is not None else None,
         )
 
-    def _take(self, direction: Direction, points: list[Tensor], label: Tensor | None) -> Report:
-        """Write points, all maps alike or each its own, have them mapped, and take the images away."""
-        folder = self.folder / direction
+    @functools.cached_property
+    def _waypoints(self) -> Tensor | None:
+        return self.instance.waypoints() if self.final else None
+
+    def _take(
+        self, direction: Direction, points: list[Tensor], label: Tensor | None, times: Sequence[float] = ()
+    ) -> Report:
+        """Write points, all maps alike or each its own, have them mapped, and take the images away.
+
+        With `times`, it is the last map that is asked, at each of them.
+        """
+        folder, maps = self.folder / direction, self.maps[-1:] * len(times) or self.maps
         folder.mkdir(parents=True)
         order = self._order(direction)
         files = [folder / f"points-{index:06}.npy" for index in range(len(points))]
@@ -115,14 +134,18 @@ class Images:
             direction=direction,
             spec=self.spec,
             entry=self.entry,
-            maps=self.maps,
-            points=files if len(files) == len(self.maps) else files * len(self.maps),
+            maps=maps,
+            points=files if len(files) == len(maps) else files * len(maps),
             label=None if label is None else folder / "label.npy",
             images=folder,
             mean=direction == "forward" and self.instance.scores_mean,
-            last=self.final,
+            last=self.final and not times,
             normal=normal_source(self.instance.problem),
+            times=list(times),
         )
+        if direction == "forward" and self._waypoints is not None:
+            applying.followed = folder / "followed.npy"
+            write_points(applying.followed, points[0][order[:FOLLOWED]])
         if label is not None and applying.label is not None:
             write_points(applying.label, label[order])
         if direction == "backward" and self.final:
@@ -134,7 +157,7 @@ class Images:
                 write_points(applying.densities_label, rows.label)
         try:
             report = self.apply(applying)
-            report.applied = min(report.applied, len(self.maps)) if report.kind != "done" else len(self.maps)
+            report.applied = min(report.applied, len(maps)) if report.kind != "done" else len(maps)
             self.reports[direction] = report
             self._images[direction] = [taken(folder / IMAGES.format(index)) for index in range(report.applied)]
             for index in range(report.applied):
@@ -142,6 +165,9 @@ class Images:
                     self._means[index] = taken(folder / MEAN.format(index))
             if (folder / LOG_PROB).exists() and report.kind == "done":
                 self._log_prob = taken(folder / LOG_PROB)
+            for name in (PLACES, VELOCITIES):
+                if applying.followed is not None and (folder / name).exists():
+                    self._way[name] = taken(folder / name)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         return report
@@ -151,11 +177,26 @@ class Images:
 
     def _ordered(self, direction: Direction, numbers: Numbers) -> Tensor:
         """Return images in the order of the test points, on the run's device."""
-        points = self._points(direction).x
+        points = self._points(direction)
         found = self._checked(numbers, tuple(points.shape), points.dtype)
         ordered = torch.empty_like(found)
         ordered[self._order(direction)] = found
         return ordered.to(points.device)
+
+    def _followed(self) -> Way:
+        """Return the way of some points of the source, and velocities at the waypoints."""
+        rows = self._order("forward")[:FOLLOWED]
+        x = self.instance.test.source.x
+        start, shape = x[rows], (len(TIMES), len(rows), *x.shape[1:])
+        places, speeds = (
+            self._checked(self._way[name], shape, x.dtype).to(x.device) if name in self._way else None
+            for name in (PLACES, VELOCITIES)
+        )
+        if places is None:
+            end = self._image("forward", len(self.maps) - 1)[rows]
+            places = torch.stack([torch.lerp(start, end, t) for t in TIMES])
+        exact = [self._image("velocity", k) for k in range(len(self._images.get("velocity", ())))]
+        return Way(rows, places, speeds, torch.stack(exact) if exact else None)
 
     def _densities(self) -> Tensor | None:
         if self._log_prob is None:
@@ -178,13 +219,16 @@ class Images:
             )
         return found
 
-    def _points(self, direction: Direction) -> Batch:
-        return self.instance.test.target if direction == "backward" else self.instance.test.source
+    def _points(self, direction: Direction) -> Tensor:
+        if direction == "velocity":
+            assert self._waypoints is not None
+            return self._waypoints[0]
+        return (self.instance.test.target if direction == "backward" else self.instance.test.source).x
 
     def _order(self, direction: Direction) -> Tensor:
         """Return the places of the test points in the order that an applier sees them, shape (n,), int64."""
         if direction not in self._orders:
-            x = self._points(direction).x
+            x = self._points(direction)
             digest = hashlib.sha256(x.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
             key = [*digest.digest(), _DIRECTIONS.index(direction)]
             self._orders[direction] = torch.from_numpy(np.random.default_rng(key).permutation(len(x)))

@@ -119,7 +119,7 @@ class Applying(BaseModel):
     """What an applier is given.
 
     Attributes:
-        direction: `roundtrip` applies the map back to images of the map.
+        direction: `roundtrip` applies the map back to images of the map, `velocity` asks for velocities.
         spec: the run, for device, dtype, threads and seed.
         entry: where the solver is.
         maps: files of kept maps, in the order of training.
@@ -130,9 +130,11 @@ class Applying(BaseModel):
         mean: whether the mean over draws of a stochastic map is wanted.
         last: whether the last map is that of the end of training: it is timed.
         normal: whether the source is N(0, I), so that a map that can be differentiated has a density.
+        followed: file of points that the last map is asked to follow on their way.
+        times: for each of the maps, when velocities are wanted; of `velocity` alone.
     """
 
-    direction: Literal["forward", "backward", "roundtrip"]
+    direction: Literal["forward", "backward", "roundtrip", "velocity"]
     spec: RunSpec
     entry: Entry
     maps: list[Path]
@@ -144,6 +146,8 @@ class Applying(BaseModel):
     mean: bool = False
     last: bool = False
     normal: bool = False
+    followed: Path | None = None
+    times: list[float] = []
 
 
 class Ask(BaseModel):
@@ -215,6 +219,7 @@ class Report(BaseModel):
         scale: of the centred points that a trainer's solver is given; None where it has the user's.
         applied: maps that an applier has gone through.
         own_density: whether log densities are the map's own, at all points.
+        has_velocity: whether the maps have a velocity, where points were to be followed.
         seconds: inference on all points.
     """
 
@@ -234,4 +239,5 @@ class Report(BaseModel):
     keeps_rows: int = 0
     two_way: bool = False
     own_density: bool = False
+    has_velocity: bool = False
     seconds: float | None = None

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from otbench.metrics.uvp import cosine, uvp
+from otbench.metrics.uvp import cosine, mean_square, uvp
+from otbench.metrics.way import action_ratio, continuity, interpolants, velocity_error
+from otbench.ops.points import fixed_rows
 from otbench.problem import Cost
 from otbench.reporting import Metric
-from otbench.task import Outputs
+from otbench.task import TIMES, Outputs, Way
 
 KNOWN_MAP_METRICS = (
     Metric("uvp_fwd", "UVP fwd", "%", primary=True, flag_worse=True),
@@ -21,7 +25,18 @@ KNOWN_MAP_METRICS = (
     Metric("cost_gap", "cost gap", "%"),
     Metric("inverse_gap", "|S(T(x))-x|^2", "%"),
 )
-"""What `KnownMaps.scores` returns."""
+"""What `KnownMaps.scores` returns of the maps."""
+KNOWN_WAY_METRICS = (
+    Metric("uvp_quarter", "UVP X_1/4", "%"),
+    Metric("uvp_half", "UVP X_1/2", "%"),
+    Metric("uvp_three_quarters", "UVP X_3/4", "%"),
+    Metric("velocity_error", "velocity error", "%"),
+    Metric("action_ratio", "action"),
+    Metric("continuity", "continuity", "%"),
+)
+"""What it returns beside them of `Outputs.way`."""
+_FOLLOWED = 4096
+"""Exact paths at each time at which velocities are looked at, at most."""
 _NO_COST = 1e-12
 """Below this share of the variances the exact cost is rounding error: the two measures are the same."""
 
@@ -57,7 +72,7 @@ class KnownMaps:
         to the latter: (cost of T - cost of T*, both on the test points) / exact cost.
         """
         variance0, variance1 = self.variances
-        moves = self.cost > _NO_COST * (variance0 + variance1)
+        moves = self._moves
         forward = outputs.forward.cpu().double()
         cost, exact_cost = (float(self.ground(self.x, image).mean()) for image in (forward, self.forward))
         scores: dict[str, float | None] = {
@@ -73,4 +88,40 @@ class KnownMaps:
             scores["cosine_bwd"] = cosine(self.y, outputs.backward, self.backward) if moves else None
         if outputs.roundtrip is not None:
             scores["inverse_gap"] = uvp(outputs.roundtrip, self.x, variance0)
+        if outputs.way is not None:
+            scores |= self._way_scores(outputs.way)
         return {name: value for name, value in scores.items() if value is not None}
+
+    def waypoints(self) -> Tensor:
+        """Return points of exact paths at the inner `TIMES`, shape (3, m, d), each path at one time only."""
+        return self._on_exact_paths(self.ground.path)
+
+    @property
+    def _moves(self) -> bool:
+        """Whether the exact map moves anything."""
+        return mean_square(self.forward - self.x) > _NO_COST * sum(self.variances)
+
+    def _on_exact_paths(self, what: Callable[[Tensor, Tensor, float], Tensor]) -> Tensor:
+        times = TIMES[1:-1]
+        most = min(_FOLLOWED, len(self.x) // len(times))
+        rows = fixed_rows(len(self.x), most * len(times))
+        return torch.stack(
+            [what(self.x[rows[k :: len(times)]], self.forward[rows[k :: len(times)]], t) for k, t in enumerate(times)]
+        )
+
+    def _way_scores(self, way: Way) -> dict[str, float]:
+        rows, points = way.rows.cpu(), way.points.cpu().double()
+        exact = torch.stack([self.ground.path(self.x[rows], self.forward[rows], t) for t in TIMES])
+        found = interpolants(points, exact)
+        scores = {
+            f"uvp_{name}": value for name, value in zip(("quarter", "half", "three_quarters"), found, strict=True)
+        }
+        if not self._moves:
+            return scores
+        scores["action_ratio"] = action_ratio(points, exact, self.ground)
+        if way.exact is not None:
+            wanted = self._on_exact_paths(self.ground.path_velocity)
+            scores["velocity_error"] = velocity_error(way.exact.cpu().double(), wanted)
+        if way.velocity is not None:
+            scores["continuity"] = continuity(points, way.velocity.cpu().double(), exact)
+        return scores

@@ -8,13 +8,17 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from otbench.config import build_config
 from otbench.datasets.gaussian import RELEASED, Gaussian, GaussianConfig, GaussianInstance
 from otbench.errors import DataError, UsageError
 from otbench.metrics.gaussian import exact_maps, generate_pair
-from otbench.problem import FreshMeasure, PoolMeasure
+from otbench.problem import Cost, FreshMeasure, HarmonicCost, PoolMeasure, QuadraticCost
 from otbench.task import Outputs, Published
+from otbench.transport import Transport
+
+from ..helpers.applied import way_of
 
 CPU = torch.device("cpu")
 DATA_DIR = os.environ.get("OTBENCH_DATA_DIR")
@@ -109,6 +113,73 @@ def test_identity_on_generated_pairs_has_its_closed_form(dim: int) -> None:
     assert "cosine_bwd" not in scores
 
 
+class Exact(Transport):
+    """x -> A x + b, its geodesic and its velocity: for the quadratic cost, or for that of `omega`."""
+
+    matrix: Tensor
+    shift: Tensor
+
+    def __init__(self, matrix: Tensor, shift: Tensor, omega: float = 0.0) -> None:
+        super().__init__()
+        self.register_buffer("matrix", matrix)
+        self.register_buffer("shift", shift)
+        self.cost: Cost = HarmonicCost(omega) if omega else QuadraticCost()
+
+    def forward(self, x: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        return x @ self.matrix.T + self.shift
+
+    def interpolate(self, x: Tensor, t: float) -> Tensor:
+        return self.cost.path(x, self.forward(x), t)
+
+    def velocity(self, x: Tensor, t: float) -> Tensor:
+        """X_t is affine in its start, which is solved for."""
+        zero = torch.zeros(1, x.shape[1], dtype=x.dtype)
+        at_zero = self.interpolate(zero, t)
+        linear = (self.interpolate(torch.eye(x.shape[1], dtype=x.dtype), t) - at_zero).T
+        start = torch.linalg.solve(linear, (x - at_zero).T).T
+        return self.cost.path_velocity(start, self.forward(start), t)
+
+
+@pytest.mark.parametrize("omega", [1.0, 2.0])
+def test_with_a_potential_the_map_is_the_same_and_bent_paths_are_exact(omega: float) -> None:
+    given = task(dim=3, omega=omega)
+    instance, straight = build(given), build(task(dim=3))
+    assert f"cost harmonic {omega:g}" in given.describe()
+    assert torch.equal(instance.test.source.x, straight.test.source.x)
+    a, b = (torch.from_numpy(part) for part in exact_maps(given._pair).forward)
+    x = instance.test.source.x
+    maps = Exact(a, b, omega)
+    scores = instance.score(Outputs(maps(x), way=way_of(maps, instance)))
+    for name in ("uvp_fwd", "cost_gap", "uvp_half", "velocity_error"):
+        assert abs(scores[name]) < 1e-6
+    assert scores["action_ratio"] == pytest.approx(1)
+    assert scores["continuity"] < 0.5
+    assert scores["cost"] == pytest.approx(instance.facts["exact_cost"], rel=0.05)
+    lines = instance.score(Outputs(maps(x), way=way_of(Exact(a, b), instance)))
+    assert lines["uvp_half"] > 0.1
+    assert lines["action_ratio"] > 1.001
+    assert straight.score(Outputs(maps(x)))["cost"] < scores["cost"]
+
+
+class Half(Transport):
+    """x -> x / 2, in float64."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("half", torch.tensor(0.5, dtype=torch.float64))
+
+    def forward(self, x: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        return x * self.half
+
+
+def test_of_maps_without_interpolation_the_way_is_straight_and_has_no_velocity() -> None:
+    instance = build(task(dim=2))
+    maps = Half()
+    scores = instance.score(Outputs(maps(instance.test.source.x), way=way_of(maps, instance)))
+    assert 0 < scores["uvp_quarter"] < scores["uvp_half"] < scores["uvp_three_quarters"]
+    assert {"action_ratio"} == scores.keys() & {"action_ratio", "velocity_error", "continuity"}
+
+
 def own_file(path: Path, **changed: object) -> Path:
     pair = generate_pair(3, 0)
     arrays = {"Sigma0": 4 * pair.cov0, "Sigma1": pair.cov1, "mean0": np.ones(3), "mean1": np.array([1.0, -2.0, 5.0])}
@@ -125,9 +196,13 @@ def test_exact_maps_score_zero_also_with_means(tmp_path: Path) -> None:
     x, y = instance.test.source.x, instance.test.target.x
     (a, b), (c, e) = ((torch.from_numpy(m), torch.from_numpy(v)) for m, v in (exact.forward, exact.backward))
     mapped = x @ a.T + b
-    scores = instance.score(Outputs(mapped, y @ c.T + e, mapped @ c.T + e, forward_mean=mapped))
-    for name in ("uvp_fwd", "uvp_mean", "uvp_bwd", "inverse_gap", "cost_gap"):
+    way = way_of(Exact(a, b), instance)
+    scores = instance.score(Outputs(mapped, y @ c.T + e, mapped @ c.T + e, forward_mean=mapped, way=way))
+    for name in ("uvp_fwd", "uvp_mean", "uvp_bwd", "inverse_gap", "cost_gap", "uvp_quarter", "uvp_half"):
         assert abs(scores[name]) < 1e-6
+    assert scores["action_ratio"] == pytest.approx(1)
+    assert scores["velocity_error"] < 1e-6
+    assert scores["continuity"] < 0.1  # of the quadrature
     assert scores["cosine_fwd"] == pytest.approx(1)
     assert scores["cosine_bwd"] == pytest.approx(1)
     assert scores["cost"] == pytest.approx(instance.facts["exact_cost"], rel=0.02)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import torch
+
 from otbench.harness.evaluate import Applier, density_rows
 from otbench.problem import Batch
-from otbench.task import Outputs, TestData
+from otbench.task import TIMES, Instance, Outputs, TestData, Way
 from otbench.transport import Transport
 
 
@@ -37,3 +39,16 @@ def apply_maps(
     if transport.stochastic and mean:
         average = applier.mean(test.source)
     return Outputs(forward, backward, roundtrip, log_prob, average, final)
+
+
+def way_of(transport: Transport, instance: Instance) -> Way:
+    """Return what the maps of `transport` say of the way of all source points of `instance`, in this process."""
+    x, waypoints = instance.test.source.x, instance.waypoints()
+    assert waypoints is not None
+    applier = Applier(transport, "test", 0)
+    straight = torch.stack([torch.lerp(x, applier.forward(instance.test.source), t) for t in TIMES])
+    places, velocity = applier.way(x) or (straight, None)
+    exact = None
+    if hasattr(transport, "velocity"):
+        exact = torch.stack([applier.at("velocity", at, t) for at, t in zip(waypoints, TIMES[1:-1], strict=True)])
+    return Way(torch.arange(len(x)), places, velocity, exact)
