@@ -36,7 +36,7 @@ from otbench.files import typed_path
 from otbench.metrics.gaussian import ExactMaps, GaussianPair, checked_pair, exact_maps, generate_pair
 from otbench.metrics.known_map import KNOWN_MAP_METRICS, KNOWN_WAY_METRICS, KnownMaps
 from otbench.problem import Batch, Cost, FreshMeasure, HarmonicCost, Measure, PoolMeasure, Problem, QuadraticCost
-from otbench.task import Config, Field, Instance, Metric, Outputs, Published, Task, TestData, register_task
+from otbench.task import Config, Field, Instance, Metric, Outputs, Picture, Published, Task, TestData, register_task
 
 TEST_POINTS = 2**14
 PUBLISHED_POOL = "100000"
@@ -107,6 +107,10 @@ class GaussianInstance(Instance):
     def score(self, outputs: Outputs) -> dict[str, float]:
         """Return the metrics by name; see `KnownMaps.scores`."""
         return self._known.scores(outputs)
+
+    def pictures(self, outputs: Outputs) -> Sequence[Picture]:
+        """Return the way from source to target."""
+        return self._known.pictures(outputs)
 
     def waypoints(self) -> Tensor:
         """Return points of exact paths, no path at two times."""

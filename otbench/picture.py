@@ -16,15 +16,21 @@ from numpy.typing import NDArray
 
 from otbench.errors import DataError
 
-PictureKind: TypeAlias = Literal["points", "images", "matrix", "arrows"]
+PictureKind: TypeAlias = Literal["points", "images", "matrix", "arrows", "way"]
 POINTS = 2000
 """Points kept of a cloud: enough for a picture."""
 MAX_BYTES = 2**25
 """What the arrays of one run may take, unpacked: a report of many runs must stay small."""
 MAX_ARRAYS = 40
 """Arrays of one run at most."""
-_NEEDED = {"points": ("data", "mapped"), "arrows": ("source", "mapped", "target"), "images": (), "matrix": ("counts",)}
-_AXES = {"points": 2, "arrows": 2, "images": 3, "matrix": 2}
+_NEEDED = {
+    "points": ("data", "mapped"),
+    "arrows": ("source", "mapped", "target"),
+    "images": (),
+    "matrix": ("counts",),
+    "way": ("place-0", "exact-0"),
+}
+_AXES = {"points": 2, "arrows": 2, "images": 3, "matrix": 2, "way": 2}
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,8 @@ class Picture:
     * `points`: clouds in the same space: `data` (n, d) is drawn beside every other array, `mapped` (m, d) and, where
       there is one, `source` (k, d). The report draws coordinate pairs and marginal histograms of `data` and `mapped`.
     * `arrows`: `source` (n, 2), `mapped` (n, 2), `target` (m, 2), `label` (n,) int64: transport lines in the plane.
+    * `way`: `place-0`, `place-1` ..., each (n, 2): where points are at rising times from 0 to 1, at even distances;
+      `exact-0`, `exact-1` ...: where they should be. The report draws a panel for each time.
     * `images`: rows of a grid, each array (n, height, width) uint8, drawn in the order of the mapping.
     * `matrix`: `counts` (k, k) int64: rows = class wanted, columns = class found.
 
@@ -74,15 +82,16 @@ class Picture:
                 raise self._error(f"{name} holds something else than finite numbers")
             if self.kind == "images" and array.dtype != np.uint8:
                 raise self._error(f"{name} has dtype {array.dtype}; wanted is uint8")
-        if self.kind in ("points", "arrows"):
+        if self.kind in ("points", "arrows", "way"):
             self._check_clouds()
         if self.kind == "matrix" and (len(set(self.arrays["counts"].shape)) > 1 or self.arrays["counts"].min() < 0):
             raise self._error("counts must be square and not negative")
 
     def _check_clouds(self) -> None:
         clouds = [array for name, array in self.arrays.items() if name != "label"]
-        if len({cloud.shape[1] for cloud in clouds}) > 1 or (self.kind == "arrows" and clouds[0].shape[1] != 2):
-            wanted = "2 coordinates" if self.kind == "arrows" else "the same coordinates in all arrays"
+        plane = self.kind in ("arrows", "way")
+        if len({cloud.shape[1] for cloud in clouds}) > 1 or (plane and clouds[0].shape[1] != 2):
+            wanted = "2 coordinates" if plane else "the same coordinates in all arrays"
             raise self._error(
                 f"has arrays of shapes {', '.join(str(cloud.shape) for cloud in clouds)}; wanted: {wanted}"
             )
@@ -90,6 +99,11 @@ class Picture:
             parts = [self.arrays[name] for name in ("source", "mapped", "label") if name in self.arrays]
             if len({len(part) for part in parts}) > 1:
                 raise self._error("needs as many mapped points and labels as source points")
+        if self.kind == "way" and len({tuple(self._numbered(name)) for name in ("place", "exact")}) > 1:
+            raise self._error("needs places and exact places at the same times")
+
+    def _numbered(self, name: str) -> list[str]:
+        return sorted(key.removeprefix(name) for key in self.arrays if key.startswith(f"{name}-"))
 
     def _error(self, what: str) -> DataError:
         return DataError(f"picture {self.name!r} of kind {self.kind!r}: {what}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 import sys
 from pathlib import Path
@@ -131,6 +132,21 @@ def test_arrays_and_tensors_come_back_as_they_came(name: str) -> None:
             assert np.array_equal(found.astype(np.float32), wanted.numpy())
         assert method(x.numpy().tolist(), label, generator()).shape == x.shape
         assert method(x[:0], None if label is None else label[:0], generator()).shape == (0, D)
+
+
+@every
+def test_interpolations_lead_from_points_to_their_images(name: str) -> None:
+    transport, x = maps(name), points()
+    for ability in ("interpolate", "velocity"):
+        if hasattr(transport, ability):
+            method = getattr(transport, ability)
+            assert method(x.double(), 0.3).dtype == torch.float64
+            for wrong in (-0.1, 1.5, math.nan, "later", None):
+                with pytest.raises(UsageError, match="time must be a number from 0"):
+                    method(x, wrong)
+    if hasattr(transport, "interpolate"):
+        torch.testing.assert_close(transport.interpolate(x, 0), x)
+        torch.testing.assert_close(transport.interpolate(x, 1), transport.forward(x), rtol=1e-4, atol=1e-4)
 
 
 @every

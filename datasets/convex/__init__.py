@@ -34,6 +34,7 @@ test points (number = the seed of the pair).
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -53,7 +54,7 @@ from otbench.metrics.density import mean_nll
 from otbench.metrics.known_map import KNOWN_MAP_METRICS, KNOWN_WAY_METRICS, KnownMaps
 from otbench.ops.points import fixed_rows
 from otbench.problem import Batch, Cost, FreshMeasure, Measure, PoolMeasure, PowerCost, Problem, QuadraticCost
-from otbench.task import Config, Field, Instance, Metric, Outputs, Task, TestData, register_task
+from otbench.task import Config, Field, Instance, Metric, Outputs, Picture, Task, TestData, register_task
 
 TEST_POINTS = 2**14
 POOL = "100000"
@@ -176,6 +177,10 @@ class ConvexInstance(Instance):
         if outputs.log_prob is not None:
             scores |= self._density_scores(outputs.log_prob.cpu().double())
         return scores
+
+    def pictures(self, outputs: Outputs) -> Sequence[Picture]:
+        """Return the way from source to target."""
+        return self._known.pictures(outputs)
 
     def waypoints(self) -> Tensor:
         """Return points of exact paths, no path at two times."""

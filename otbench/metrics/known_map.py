@@ -11,6 +11,7 @@ from torch import Tensor
 from otbench.metrics.uvp import cosine, mean_square, uvp
 from otbench.metrics.way import action_ratio, continuity, interpolants, velocity_error
 from otbench.ops.points import fixed_rows
+from otbench.picture import POINTS, Picture
 from otbench.problem import Cost
 from otbench.reporting import Metric
 from otbench.task import TIMES, Outputs, Way
@@ -91,6 +92,18 @@ class KnownMaps:
         if outputs.way is not None:
             scores |= self._way_scores(outputs.way)
         return {name: value for name, value in scores.items() if value is not None}
+
+    def pictures(self, outputs: Outputs) -> tuple[Picture, ...]:
+        """Return where points are on their way, and should be, in the first two coordinates; none of one coordinate."""
+        if outputs.way is None or self.x.shape[1] < 2:
+            return ()
+        rows = outputs.way.rows.cpu()
+        arrays = {}
+        for k, (places, t) in enumerate(zip(outputs.way.points.cpu(), TIMES, strict=True)):
+            exact = self.ground.path(self.x[rows], self.forward[rows], t)
+            for name, points in (("place", places), ("exact", exact)):
+                arrays[f"{name}-{k}"] = points[:POINTS, :2].float().numpy()
+        return (Picture("way", "way", "The way from source to target", arrays),)
 
     def waypoints(self) -> Tensor:
         """Return points of exact paths at the inner `TIMES`, shape (3, m, d), each path at one time only."""

@@ -270,6 +270,26 @@ def _own_points(kit: _Kit) -> str:
     return ""
 
 
+def _way(kit: _Kit) -> str:
+    solver = kit.solver(kit.problem())
+    solver.step()
+    transport, x = solver.transport(), kit.points()
+    abilities = [name for name in ("interpolate", "velocity") if hasattr(transport, name)]
+    for name in abilities:
+        for t in (0.0, 0.3, 1.0):
+            _, found = next(transport.mapped(name, x, time=t))
+            same = isinstance(found, Tensor) and (found.shape, found.dtype, found.device) == (
+                x.shape,
+                x.dtype,
+                x.device,
+            )
+            _require(same, f"{name}(x, {t:g}): shape, dtype and device of x must be kept")
+            wanted = x if t == 0 else kit.mapped(transport, x)
+            if name == "interpolate" and t in (0, 1):
+                _require(_close(found, wanted), f"interpolate(x, {t:g}) must be {'x' if t == 0 else 'forward(x)'}")  # type: ignore[arg-type]
+    return ", ".join(abilities) or "maps alone"
+
+
 def _close(found: Tensor, wanted: Tensor) -> bool:
     return bool(torch.allclose(found, wanted, rtol=ROUNDING, atol=ROUNDING))
 
@@ -423,6 +443,7 @@ _CHECKS: dict[str, tuple[Callable[[_Kit], str], tuple[str, ...], str]] = {
     "declarations": (_declarations, _STEPS, "step"),
     "shapes, dtype, device": (_shapes, _STEPS, "transport"),
     "float64": (_float64, _MAPS, "transport"),
+    "the way between": (_way, _MAPS, "transport"),
     "each point by itself": (_own_points, _MAPS, "transport"),
     "a kept file gives the same images": (_kept_file, (*_MAPS, "each point by itself"), "transport"),
     "deterministic": (_deterministic, _MAPS, "step"),

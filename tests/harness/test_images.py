@@ -36,7 +36,7 @@ class Line(task.Instance):
         return {}
 
 
-def images(folder: Path, apply: Callable[[Applying], Report]) -> Images:
+def images(folder: Path, apply: Callable[[Applying], Report], instance: task.Instance | None = None) -> Images:
     spec = RunSpec(
         kind="solver",
         solver="ls",
@@ -52,7 +52,7 @@ def images(folder: Path, apply: Callable[[Applying], Report]) -> Images:
         hard_limit=1,
     )
     maps = [folder / "0.otmap", folder / "1.otmap"]
-    return Images(Line(), spec, Registry().find("ls"), maps, folder / "private", True, apply)
+    return Images(instance or Line(), spec, Registry().find("ls"), maps, folder / "private", True, apply)
 
 
 def test_appliers_see_rows_in_orders_of_their_own_and_images_are_put_back(tmp_path: Path) -> None:
@@ -99,6 +99,61 @@ def test_appliers_see_rows_in_orders_of_their_own_and_images_are_put_back(tmp_pa
     there, again = orders["forward"], orders["roundtrip"]
     assert sorted(there) == straight
     assert there != again
+
+
+class Known(Line):
+    """Line, with exact paths."""
+
+    def waypoints(self) -> torch.Tensor:
+        return torch.arange(3.0).view(3, 1, 1) + 10 * torch.arange(8.0)[:, None]
+
+
+def test_the_way_is_asked_of_the_last_map_and_velocities_of_a_process_of_their_own(tmp_path: Path) -> None:
+    asked = []
+
+    def apply(given: Applying) -> Report:
+        """The map doubles; its interpolation takes t of a point away, its velocity is 7 x, or -x at waypoints."""
+        asked.append((given.direction, len(given.maps), list(given.times), given.last))
+        for index, path in enumerate(given.points):
+            x = np.load(path)
+            np.save(given.images / f"{index:06}.npy", -x if given.direction == "velocity" else 2 * x)
+        if given.followed is not None:
+            x = np.load(given.followed)
+            places = np.stack([x - np.float32(t) for t in task.TIMES])
+            np.save(given.images / "way-places.npy", places)
+            np.save(given.images / "way-velocities.npy", 7 * places)
+        return Report(kind="done", has_velocity=given.direction == "forward")
+
+    made = images(tmp_path, apply, Known())
+    assert made.take().kind == "done"
+    assert asked == [("forward", 2, [], True), ("velocity", 3, [0.25, 0.5, 0.75], False)]
+    assert made.complete == 2
+    assert made.outputs(0).way is None
+    way = made.outputs(1).way
+    assert way is not None
+    assert sorted(way.rows.tolist()) == list(range(N))
+    start = way.rows.float()[:, None]
+    assert way.velocity is not None
+    for t, places, speeds in zip(task.TIMES, way.points, way.velocity, strict=True):
+        assert torch.equal(places, start - t)
+        assert torch.equal(speeds, 7 * (start - t))
+    assert way.exact is not None
+    assert torch.equal(way.exact, -Known().waypoints())
+
+
+def test_the_way_of_a_map_alone_is_straight(tmp_path: Path) -> None:
+    def apply(given: Applying) -> Report:
+        for index, path in enumerate(given.points):
+            np.save(given.images / f"{index:06}.npy", 3 * np.load(path))
+        return Report(kind="done")
+
+    made = images(tmp_path, apply, Known())
+    made.take()
+    way = made.outputs(1).way
+    assert way is not None
+    assert (way.velocity, way.exact) == (None, None)
+    factors = 1 + 2 * torch.tensor(task.TIMES)
+    torch.testing.assert_close(way.points, factors.view(5, 1, 1) * way.rows.float()[:, None])
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,18 @@ def confusion(row: str) -> Picture:
     return Picture("confusion", "matrix", "classes of mapped images", {"counts": counts})
 
 
-KINDS = {"points": cloud, "arrows": lines, "images": grid, "matrix": confusion}
+def way(row: str) -> Picture:
+    """Return points of a normal that stretch along one axis and move along the other, at five times."""
+    source = np.random.default_rng(7).normal(size=(1000, 2))
+    share = {"identity": 0.0, "linear": 0.7, "fixedpoint": 1.0, "ncf": 0.95}[row]
+    arrays = {}
+    for k in range(5):
+        for name, part in (("place", share), ("exact", 1.0)):
+            arrays[f"{name}-{k}"] = single(source * [1 + part * k / 2, 1] + [0, part * k])
+    return Picture("way", "way", "the way", arrays)
+
+
+KINDS = {"points": cloud, "arrows": lines, "images": grid, "matrix": confusion, "way": way}
 
 
 def single(array: np.ndarray) -> np.ndarray:

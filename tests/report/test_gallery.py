@@ -44,6 +44,7 @@ FIGURES = {
     "picture-lines": "arrows",
     "picture-digits": "images",
     "picture-confusion": "matrix",
+    "picture-way": "way",
 }
 
 
@@ -134,6 +135,8 @@ def test_too_much_and_two_of_a_name_are_refused_before_anything_is_written(tmp_p
         ("points", {"data": np.zeros((2, 2)), "mapped": np.full((2, 2), np.nan)}, "finite numbers"),
         ("arrows", {name: np.zeros((2, 3)) for name in ("source", "mapped", "target")}, "2 coordinates"),
         ("arrows", {n: np.zeros((k, 2)) for n, k in (("source", 2), ("mapped", 3), ("target", 4))}, "as many mapped"),
+        ("way", {"place-0": np.zeros((2, 3)), "exact-0": np.zeros((2, 3))}, "2 coordinates"),
+        ("way", {name: np.zeros((2, 2)) for name in ("place-0", "place-1", "exact-0")}, "the same times"),
         ("images", {}, "lacks the array"),
         ("images", {"source": np.zeros((2, 3, 3))}, "wanted is uint8"),
         ("matrix", {"counts": np.zeros((2, 3), dtype=int)}, "square"),

@@ -47,6 +47,16 @@ def test_linear_fields_scale_and_blocks_follow_each_other(make_run: Make) -> Non
     torch.testing.assert_close(carry([first, second], there.x, options=options, reverse=True).x, y)
 
 
+@BOTH
+def test_velocities_are_those_of_the_interpolation_in_each_block(kind: Any, make_run: Make) -> None:
+    y = sample(20, 3)
+    solver = make_run(kind, problem(y), blocks=2, least_width=8, test_tolerance=1e-9).solver
+    maps, step = solver.transport(), 1e-4
+    for t in (0.1, 0.4, 0.8):
+        ahead, here, behind = (maps.interpolate(y, t + h) for h in (step, 0.0, -step))
+        torch.testing.assert_close(maps.velocity(here, t), (ahead - behind) / (2 * step), rtol=1e-5, atol=1e-5)
+
+
 def test_penalties_of_a_linear_field_are_its_energy_and_norm() -> None:
     rate, y, probes = 0.3, sample(30, 2), sample(30, 2, seed=6)[None]
     block = scaling(torch.full((2,), rate, dtype=F64))

@@ -123,6 +123,9 @@ def test_exact_gaussian_potential_has_no_residual_and_gives_the_maps(d: int, for
     assert float(mmd_bwd) - spread(x) < 0.02
     assert error(solver.transport().forward(x), x @ gamma) < 1e-6
     assert error(solver.transport().backward(y), y @ torch.linalg.inv(gamma)) < 1e-6
+    maps, middle = solver.transport(), torch.lerp(x, x @ gamma, 0.4)
+    assert error(maps.interpolate(x, 0.4), middle) < 1e-6
+    assert error(maps.velocity(middle, 0.4), x @ gamma - x) < 1e-6
 
 
 @pytest.mark.parametrize("formula", ["start", "farther"])

@@ -53,6 +53,7 @@ def test_a_linear_potential_translates_and_costs_half_the_square(make_run: Make)
     wanted = torch.distributions.Normal(shift, torch.ones_like(shift)).log_prob(y).sum(1)
     torch.testing.assert_close(solver.transport().log_prob(y), wanted)
     torch.testing.assert_close(solver.transport().velocity(y, 0.3), shift.expand_as(y))
+    torch.testing.assert_close(solver.transport().interpolate(y, 0.3), y + 0.3 * shift)
     loss, nll, cost, residual = solver.losses(y, 2)
     torch.testing.assert_close(cost, shift.square().sum() / 2)
     assert float(residual.detach()) < 1e-12

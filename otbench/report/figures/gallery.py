@@ -26,7 +26,7 @@ from otbench.report.tables import Family
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_ROWS = {"points": 8, "arrows": 9, "images": 8, "matrix": 6}
+_ROWS = {"points": 8, "arrows": 9, "images": 8, "matrix": 6, "way": 8}
 """Rows of a section in one figure at most, by kind."""
 _FIRST = 5
 """Solvers that come before the sanity rows where not all can be drawn."""
@@ -139,7 +139,7 @@ def _space(picture: Picture) -> tuple[object, ...]:
     """Return what must be equal for two pictures to stand side by side."""
     if picture.kind == "points":
         return picture.arrays["data"].shape[1:]
-    if picture.kind == "images":
+    if picture.kind in ("images", "way"):
         return tuple(picture.arrays)
     return picture.arrays["counts"].shape if picture.kind == "matrix" else ()
 
@@ -152,5 +152,6 @@ _FIGURES: Mapping[str, Sequence[tuple[str, str, _Maker]]] = {
     ),
     "arrows": (("", "", panels.arrows),),
     "images": (("", "", panels.images),),
+    "way": (("", "", panels.way),),
     "matrix": (("", "", panels.matrix),),
 }

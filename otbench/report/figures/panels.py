@@ -184,6 +184,34 @@ def arrows(shown: Sequence[Shown]) -> Figure | None:
     return figure
 
 
+def way(shown: Sequence[Shown]) -> Figure | None:
+    """Draw where the points of each row are at rising times, a line of panels each, over where they should be."""
+    from matplotlib.lines import Line2D
+
+    first = shown[0].picture.arrays
+    columns = sum(name.startswith("exact-") for name in first)
+    exact = [_float(first[f"exact-{k}"]) for k in range(columns)]
+    limits = [_limits(np.concatenate(exact)[:, k], (0.001, 0.999), 0.06) for k in range(2)]
+    figure = _figure(1.7 * columns + 0.2, 1.75 * len(shown) + 0.5)
+    most = max(50, _ALL_POINTS // (2 * columns * len(shown)))
+    for (line, one), k in itertools.product(enumerate(shown), range(columns)):
+        axis = figure.add_subplot(len(shown), columns, line * columns + k + 1)
+        places = _float(one.picture.arrays[f"place-{k}"])
+        _scatter(axis, exact[k][spaced(len(exact[k]), most)], _DATA, *limits)
+        _scatter(axis, places[spaced(len(places), most)], style(one.row.solver).colour, *limits)
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set(color="#bbbbbb", linewidth=0.6)
+        if k == 0:
+            axis.set_title(safe_text(one.row.label, 28), loc="left", fontweight="bold", parse_math=False)
+        if line == len(shown) - 1:
+            axis.set_xlabel(f"t = {k / (columns - 1):g}")
+        _outside(axis, places)
+    dots: dict[str, object] = {"linestyle": "", "marker": "o", "markersize": 3}
+    handles = [Line2D([], [], color=colour, **dots) for colour in (_DATA, style(shown[0].row.solver).colour)]  # type: ignore[arg-type]
+    _legend(figure, handles, ["exact", "by the maps"])
+    return figure
+
+
 def _class_colour(label: int) -> str:
     return COLOURS[label % len(COLOURS)] if label >= 0 else "#666666"  # -1: not labelled
 
