@@ -26,7 +26,7 @@ WAVES = 256
 _SEED = 20260222
 _BOOLE = (7 / 90, 32 / 90, 12 / 90, 32 / 90, 7 / 90)
 """Weights of `TIMES` in integrals: exact for polynomials of degree 5."""
-_WAVE_NUMBERS = (0.5, 2.0)
+_WAVE_NUMBERS = (0.25, 1.0)
 """Between these are the lengths of wave vectors, in units of one over the standard deviation of a coordinate."""
 
 

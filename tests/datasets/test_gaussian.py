@@ -166,10 +166,10 @@ class Half(Transport):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("half", torch.tensor(0.5, dtype=torch.float64))
+        self.register_buffer("factor", torch.tensor(0.5, dtype=torch.float64))
 
     def forward(self, x: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
-        return x * self.half
+        return x * self.factor
 
 
 def test_of_maps_without_interpolation_the_way_is_straight_and_has_no_velocity() -> None:

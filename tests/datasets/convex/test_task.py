@@ -16,7 +16,7 @@ from otbench.datasets.convex.sources import Normal, Source, Student
 from otbench.errors import UsageError
 from otbench.ops.points import fixed_rows
 from otbench.problem import FreshMeasure, PoolMeasure
-from otbench.task import Outputs
+from otbench.task import TIMES, Outputs, Way
 
 CPU = torch.device("cpu")
 Cli = Callable[..., tuple[int, str, str]]
@@ -48,10 +48,17 @@ def test_exact_maps_and_densities_score_zero(values: dict[str, object]) -> None:
     rows = fixed_rows(len(y), 1000)
     forward, backward = pair.transport(x), pair.transport.inverse(y)
     assert not backward.isnan().any()
-    outputs = Outputs(forward, backward, x, pair.target_log_density(y[rows]), forward_mean=forward)
+    paths = torch.stack([torch.lerp(x, forward, t) for t in TIMES])
+    way = Way(torch.arange(len(x)), paths, (forward - x).expand(5, -1, -1), torch.zeros_like(instance.waypoints()))
+    outputs = Outputs(forward, backward, x, pair.target_log_density(y[rows]), forward_mean=forward, way=way)
     scores = instance.score(outputs)
     for name in ("uvp_fwd", "uvp_mean", "uvp_bwd", "inverse_gap", "cost_gap", "nll_gap", "monge_ampere", "nll_missing"):
         assert abs(scores[name]) < 1e-5, name
+    for name in ("uvp_quarter", "uvp_half", "uvp_three_quarters"):
+        assert scores[name] < 1e-10
+    assert scores["action_ratio"] == pytest.approx(1)
+    assert scores["continuity"] < 0.1  # of the quadrature
+    assert scores["velocity_error"] == pytest.approx(100)  # it stands still
     assert scores["cosine_fwd"] == pytest.approx(1)
     assert scores["cosine_bwd"] == pytest.approx(1)
     assert scores["cost"] == pytest.approx(float(str(instance.facts["exact_cost"])), rel=0.1)
