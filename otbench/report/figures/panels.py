@@ -38,6 +38,7 @@ _PIXELS = 128
 _NAMED_CLASSES = 20
 """Classes whose counts are printed in a matrix."""
 _DATA = "#3c3c3c"
+_EXACT = "#e3b448"
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,7 @@ def way(shown: Sequence[Shown]) -> Figure | None:
     for (line, one), k in itertools.product(enumerate(shown), range(columns)):
         axis = figure.add_subplot(len(shown), columns, line * columns + k + 1)
         places = _float(one.picture.arrays[f"place-{k}"])
-        _scatter(axis, exact[k][spaced(len(exact[k]), most)], _DATA, *limits)
+        _scatter(axis, exact[k][spaced(len(exact[k]), most)], _EXACT, *limits)
         _scatter(axis, places[spaced(len(places), most)], style(one.row.solver).colour, *limits)
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set(color="#bbbbbb", linewidth=0.6)
@@ -207,8 +208,8 @@ def way(shown: Sequence[Shown]) -> Figure | None:
             axis.set_xlabel(f"t = {k / (columns - 1):g}")
         _outside(axis, places)
     dots: dict[str, object] = {"linestyle": "", "marker": "o", "markersize": 3}
-    handles = [Line2D([], [], color=colour, **dots) for colour in (_DATA, style(shown[0].row.solver).colour)]  # type: ignore[arg-type]
-    _legend(figure, handles, ["exact", "by the maps"])
+    handles = [Line2D([], [], color=colour, **dots) for colour in (_EXACT, style(shown[-1].row.solver).colour)]  # type: ignore[arg-type]
+    _legend(figure, handles, ["exact", "by the maps of the row"])
     return figure
 
 
