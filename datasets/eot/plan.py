@@ -13,6 +13,7 @@ source x target is $e^{(f(x) + g(y) - c(x, y)) / \epsilon}$ with some f and g.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -57,16 +58,21 @@ class Mixture:
 
     def terms(self, x: Tensor) -> Tensor:
         """Return log share + log density of each component at `x`, shape (n, K)."""
-        whiten = torch.linalg.inv(self.factors).mT
-        residual = x @ whiten - (self.means[:, None] @ whiten)
-        log_det = self.factors.diagonal(dim1=1, dim2=2).log().sum(1) + x.shape[1] / 2 * math.log(2 * math.pi)
-        found: Tensor = self.log_weights - log_det - residual.square().sum(2).T / 2
+        whiten, centres, constants = self._parts_of_terms
+        found: Tensor = constants - (x @ whiten - centres).square().sum(2).T / 2
         return found
 
     def __call__(self, n: int, generator: torch.Generator) -> Tensor:
         """Return `n` points, shape (n, d)."""
         parts = [self._draw(rows, generator) for rows in _pieces(n)]
         return torch.cat(parts)
+
+    @functools.cached_property
+    def _parts_of_terms(self) -> tuple[Tensor, Tensor, Tensor]:
+        whiten = torch.linalg.inv(self.factors).mT
+        log_det = self.factors.diagonal(dim1=1, dim2=2).log().sum(1)
+        constants = self.log_weights - log_det - self.means.shape[1] / 2 * math.log(2 * math.pi)
+        return whiten, self.means[:, None] @ whiten, constants
 
     def _draw(self, n: int, generator: torch.Generator) -> Tensor:
         shares = self.log_weights.exp().expand(n, -1)
@@ -118,12 +124,15 @@ class Plan:
 
     def draw(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Return one draw of y given each point of `x`, shape (n, d)."""
-        matrices = torch.cat((self.slopes, self.noise.mT), 1)
         parts = []
         for some in torch.split(x, _ROWS):
             rows = torch.cat((some, _normal(len(some), some, generator)), 1)
-            parts.append(chosen(self.shares(some), rows, matrices, self.offsets, generator))
+            parts.append(chosen(self.shares(some), rows, self._matrices, self.offsets, generator))
         return torch.cat(parts)
+
+    @functools.cached_property
+    def _matrices(self) -> Tensor:
+        return torch.cat((self.slopes, self.noise.mT), 1)
 
     def __call__(self, n: int, generator: torch.Generator) -> Tensor:
         """Return `n` points of the target, shape (n, d)."""
