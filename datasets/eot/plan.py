@@ -165,10 +165,12 @@ class Plan:
 
 
 def make_plan(dim: int, epsilon: float, pair: int) -> Plan:
-    """Return the plan number `pair`: source and potential do not depend on epsilon.
+    """Return the plan number `pair`; its source does not depend on epsilon.
 
     Source: three Gaussians, centred, in units in which E|x|^2 = d. Potential: five, whose centres have mean 0 and mean
-    square d. All covariances have eigenvalues between 1/4 and 1, before the source is scaled.
+    square d. All covariances have eigenvalues between 1/4 and 1, before the source is scaled, and before those of the
+    potential are multiplied by epsilon where it is below 1. So the plan tends to a map with A_k between 1/5 and 1/2 as
+    epsilon goes to 0, and not to the identity.
 
     Args:
         dim: number of coordinates.
@@ -179,7 +181,8 @@ def make_plan(dim: int, epsilon: float, pair: int) -> Plan:
     source, potential = (_draw(random, dim, count) for count in (SOURCE_COMPONENTS, POTENTIAL_COMPONENTS))
     scale = math.sqrt(float(source.moments()[1].trace()) / dim)
     source = Mixture(source.log_weights, source.means / scale, source.factors / scale)
-    return Plan.of(source, potential, epsilon)
+    factors = math.sqrt(min(1.0, epsilon)) * potential.factors
+    return Plan.of(source, Mixture(potential.log_weights, potential.means, factors), epsilon)
 
 
 def _draw(random: np.random.Generator, dim: int, count: int) -> Mixture:
