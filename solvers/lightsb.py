@@ -48,6 +48,8 @@ from otbench.solver import Config, Context, Field, No, Problem, Solver, StepInfo
 Output: TypeAlias = Literal["mean", "draw"]
 EPSILON = 0.05
 """Where the problem has none: UVP of the bias is 0.06 % on N(0, I)."""
+MOST_FULL = 128
+"""Coordinates up to which covariances are full: a step grows like the square of their number."""
 
 
 class LightSBConfig(Config):
@@ -56,7 +58,7 @@ class LightSBConfig(Config):
     eps: float | None = Field(None, "strength of the entropic regularisation; none = the problem's own, or 0.05", gt=0)
     output: Output | None = Field(None, "map: the mean of y given x, or a draw; none = mean, or draw if y|x is scored")
     components: int = Field(50, "Gaussians of a plan (K), at most as many as there are points", ge=1)
-    covariance: Shape = Field("diagonal", "their covariances: diagonal, or full")
+    covariance: Shape | None = Field(None, f"their covariances: diagonal, or full; none = full up to d = {MOST_FULL}")
     start: Literal["cells", "samples"] = Field("cells", "start: pieces of a map near the identity, or as published")
     optimiser: OptimiserName = Field("adam", "Adam, or SOAP: Adam in Shampoo's eigenbasis")
     lr: float = Field(1e-2, "learning rate, at its peak", gt=0)
@@ -71,6 +73,7 @@ class LightSBSettings:
 
     eps: float
     output: Output
+    covariance: Shape
 
 
 @register_solver(
@@ -83,7 +86,10 @@ class LightSBSettings:
         "full": {"steps": 40_000},
         "paper": {
             "steps": 10_000,
+            "covariance": "diagonal",
+            "components": 50,
             "start": "samples",
+            "optimiser": "adam",
             "lr": 1e-3,
             "lr_end": 1.0,
             "warmup": 0.0,
@@ -115,8 +121,12 @@ class LightSB(Solver[LightSBConfig]):
     def __init__(self, problem: Problem, config: LightSBConfig, context: Context) -> None:
         """Build both plans, put their components on data, build optimiser and samplers."""
         super().__init__(problem, config, context)
-        of_map, of_plan = LightSBSettings(EPSILON, "mean"), LightSBSettings(problem.epsilon or 0.0, "draw")
-        self.settings = settle(of_map if problem.epsilon is None else of_plan, config)
+        usual = LightSBSettings(
+            eps=problem.epsilon or EPSILON,
+            output="mean" if problem.epsilon is None else "draw",
+            covariance="full" if problem.dim <= MOST_FULL else "diagonal",
+        )
+        self.settings = settle(usual, config)
         self.there, self.back = self.build_plan(problem.target), self.build_plan(problem.source)
         parameters = [*self.there.parameters(), *self.back.parameters()]
         self.optimiser = build_optimiser(config.optimiser, parameters, lr=config.lr)
@@ -131,7 +141,7 @@ class LightSB(Solver[LightSBConfig]):
             points.shape[1],
             components=len(points),
             epsilon=epsilon,
-            shape=config.covariance,
+            shape=self.settings.covariance,
             **start_of(self.context),
         )
         if config.start == "cells":
