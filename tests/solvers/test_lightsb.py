@@ -50,7 +50,7 @@ def standard_normal(d: int) -> Problem:
 
 @pytest.mark.parametrize("epsilon", [0.1, 1.0, 10.0])
 def test_the_exact_plan_has_no_gradient_and_scores_zero(epsilon: float) -> None:
-    dim, n = 4, 20_000
+    dim, n = 4, 6000
     plan = make_plan(dim, epsilon, 0)
     made = exact(plan, epsilon)
     x = plan.source(n, generator())
