@@ -59,7 +59,7 @@ class LightSBConfig(Config):
     """Parameters of LightSB."""
 
     eps: float | None = Field(None, "strength of the entropic regularisation; none = the problem's own, or 0.05", gt=0)
-    output: Output | None = Field(None, "map: the mean of y given x, or a draw; none = mean, or draw if y|x is scored")
+    output: Output | None = Field(None, "map: mean of y given x, or a draw; none = draw if the problem has its own eps")
     components: int = Field(50, "Gaussians of a plan (K), at most as many as there are points", ge=1)
     covariance: Shape | None = Field(None, f"their covariances: diagonal, or full; none = full up to d = {MOST_FULL}")
     start: Literal["cells", "samples"] = Field("cells", "start: pieces of a map near the identity, or as published")

@@ -32,8 +32,8 @@ The exact potential is in the class of LightSB with full covariances: read its r
 
 Random streams: test data and pools come from a CPU generator in float64 and are cast and moved then; its seed is
 `stream_seed(role, side, number)` with number = the run's seed, or `pool_seed`, for training pools (role 0), the
-dimension for test data (role 1). Fresh points are drawn with the solver's generator, on the device, in its dtype; their
-sampler holds the plan.
+dimension for test data (role 1), the points that give the target's moments (role 2), and the draws of `exact_plan`
+(role 3). Fresh points are drawn with the solver's generator, on the device, in its dtype; their sampler holds the plan.
 """
 
 from __future__ import annotations

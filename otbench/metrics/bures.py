@@ -34,7 +34,7 @@ class Bures(NamedTuple):
 
 
 def bures(draws: Tensor, mean: Tensor, covariance: Tensor) -> Bures:
-    """Return squared Bures-Wasserstein distances of m samples from m Gaussians.
+    """Return squared Bures-Wasserstein distances of m samples from m Gaussians; NaN where draws are not finite.
 
     Args:
         draws: n draws for each, shape (m, n, d), n >= 8, any floating dtype and device.
@@ -50,6 +50,8 @@ def bures(draws: Tensor, mean: Tensor, covariance: Tensor) -> Bures:
 
 def _bures(draws: Tensor, mean: Tensor, factor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     n = draws.shape[1]
+    finite = draws.isfinite().all(2).all(1)
+    draws = torch.where(finite[:, None, None], draws, 0.0)  # which eigenvalues can be taken of
     covariance = _covariances(draws)
     off = (draws.mean(1) - mean).square().sum(1)
     in_mean = off - covariance.diagonal(dim1=1, dim2=2).sum(1) / n
@@ -57,7 +59,9 @@ def _bures(draws: Tensor, mean: Tensor, factor: Tensor) -> tuple[Tensor, Tensor,
     halves, quarters = (
         sum(_spread(_covariances(part), factor) for part in draws.tensor_split(parts, 1)) / parts for parts in (2, 4)
     )
-    return off + whole, in_mean + (8 * whole - 6 * halves + quarters) / 3, in_mean
+    found = off + whole, in_mean + (8 * whole - 6 * halves + quarters) / 3, in_mean
+    plain, corrected, of_mean = (torch.where(finite, value, torch.nan) for value in found)
+    return plain, corrected, of_mean
 
 
 def _covariances(draws: Tensor) -> Tensor:

@@ -56,3 +56,11 @@ def test_a_point_misses_the_whole_covariance() -> None:
     draws = torch.full((1, 64, 3), 2.0)
     found = bures(draws, torch.ones(1, 3, dtype=F64), 0.5 * torch.eye(3, dtype=F64)[None])
     assert (float(found.plain), float(found.corrected), float(found.mean)) == pytest.approx((4.5, 4.5, 3.0))
+
+
+def test_what_is_not_finite_has_no_distance() -> None:
+    draws = torch.randn(2, 16, 3, generator=torch.Generator().manual_seed(3))
+    draws[1, 4, 0] = torch.inf
+    found = bures(draws, torch.zeros(2, 3, dtype=F64), torch.eye(3, dtype=F64).expand(2, 3, 3))
+    for values in found:
+        assert values.isnan().tolist() == [False, True]
