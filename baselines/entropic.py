@@ -22,9 +22,9 @@ solvers", NeurIPS 2024 (arXiv 2406.05061). K plans, each from where the points h
 $$X_{k+1} = (1 - \alpha_k) X_k + \alpha_k E_k(X_k), \qquad \alpha_k = 1 / (K - k),$$
 
 where E_k is the entropic map from X_k to Y of strength eps_k. A new point goes the same way, and T(x) is where the last
-plan sends it. The strengths are $\varepsilon_k = (1 - k/K) \varepsilon_0 + (k/K) \varepsilon_K$, with eps_0 a quarter of
+plan sends it. Strengths are $\varepsilon_k = (1 - k/K) \varepsilon_0 + (k/K) \varepsilon_K$, with eps_0 a quarter of
 the mean cost (5/20 in the paper). Where `eps`, eps_K, is left out, it is chosen as in the paper: Y without a fifth is
-mapped to itself, and that eps is taken whose map moves the held-out points least, out of 2^s / 20 of the mean cost within
+mapped to itself, and that eps is taken whose map moves held-out points least, out of 2^s / 20 of the mean cost within
 Y, s = -3, ..., 3. A dual potential starts at 1 - alpha_k times the last one; the tolerance falls evenly from 0.1 to
 `tolerance`. S is made alike, from Y to X.
 

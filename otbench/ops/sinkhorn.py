@@ -8,7 +8,8 @@ $$\pi_{ij} = \exp(k_i + h_j + \langle x_i, y_j \rangle / \varepsilon) .$$
 An iteration makes the rows right, $k_i = -\log n - \log \sum_j \exp(h_j + \langle x_i, y_j \rangle/\varepsilon)$, then
 the columns. Both take one pass over the pairs and one exponential each: with the row sums at hand, a row of the plan
 follows by a division, and the column sums s_j of the whole plan say how to move h: $h_j \leftarrow h_j - \log (m s_j)$.
-Only blocks of the plan are ever stored.
+Only blocks of the plan are ever stored. After the first passes h is moved half as far again, but for the last time
+(over-relaxation: Thibault, Chizat, Dossal, Papadakis, Algorithms 14, 2021).
 
 The plan moves any point x by the entropic map $T(x) = \sum_j w_j(x) y_j$ with
 $w = \mathrm{softmax}(h + \langle x, y \rangle/\varepsilon)$ (Pooladian, Niles-Weed, arXiv 2109.12004), the gradient of
@@ -28,6 +29,13 @@ import torch
 from torch import Tensor
 
 from otbench.ops.pairwise import block_rows
+
+RELAXATION = 1.5
+"""How far h moves, as a multiple of what would make the columns right: at small eps this saves a third of the passes."""
+PLAIN = 5
+"""Passes before that: where a few are enough, it would cost some."""
+NEAR = 0.5
+"""Largest error at which h is moved so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +99,9 @@ def sinkhorn(
             mass.addmv_(block.T, sums.reciprocal_())
         mass *= m / len(x)
         error = float((mass - 1).abs().mean())
-        columns -= mass.log_()
         done += 1
+        last = done == iterations or error <= tolerance
+        columns -= mass.log_() * (1.0 if last or done <= PLAIN or error > NEAR else RELAXATION)
     return Plan(-math.log(len(x)) - rows, columns, eps, error, done)
 
 
@@ -123,6 +132,22 @@ def self_sinkhorn(
         own = (own + asked) / 2
         done += 1
     return Plan(own, own, eps, error, done)
+
+
+def columns_at(y: Tensor, x: Tensor, rows: Tensor, eps: float, *, chunk: int | None = None) -> Tensor:
+    """Return h at any points, shape (m,): what k at `x` makes it, so that each point has the mass 1 / m.
+
+    Args:
+        y: points, shape (m, d).
+        x: the sample whose side k is given on, shape (n, d).
+        rows: k, shape (n,).
+        eps: strength of the entropy.
+        chunk: rows of a block; None = sized for the cache.
+    """
+    found = y.new_empty(len(y))
+    for here, block, top in _blocks(y, (x / eps).T.contiguous(), rows, chunk):
+        found[here] = top + block.sum(1).log_()
+    return -math.log(len(y)) - found
 
 
 def entropic_map(x: Tensor, y: Tensor, columns: Tensor, eps: float, *, chunk: int | None = None) -> Tensor:
