@@ -9,13 +9,14 @@ $$\min_T \; \Delta_{\varepsilon_1}(T_\# \mu, \nu)
 on batches. Delta is the Sinkhorn divergence. The bracket, the Monge gap, is what T costs beyond the best plan between
 points and images: where T is optimal it is zero, but for the entropy. For a cost h(x - y) the paper lets
 $T = id - \nabla h^* \circ F$ with a field F that is to be a gradient; here that is T(x) = x - F(x), and the last term,
-estimated with one random vector per point, is the size of F's curl. Gradients are by Danskin's theorem, with all plans held fixed
-(`otbench.ops.sinkhorn_losses`). Strengths eps_1 and eps_2 are fixed numbers: shares of the mean self-cost of the target
-and of the mean cost, both of one batch before training.
+estimated with one random vector per point, is the size of F's curl. Gradients are by Danskin's theorem, with all plans
+held fixed (`otbench.ops.sinkhorn_losses`). The strengths are constants: eps_1 a share of the target's mean self-cost,
+eps_2 of the mean cost, both from one pair of batches before training.
 
-Three Sinkhorn problems are solved in a step, all started from the dual potentials of the last one, evaluated at the new
-batches; that of the target with itself moves nothing and is left out of loss and time. `iterations` in the record is
-how many passes they took. There is no map back: it would be a second run with the sides exchanged.
+A step solves three Sinkhorn problems: images to target, images to images, points to images. The first and the last
+start from the dual potentials of the step before, evaluated at the new batches (`warm`). The plan of the target with
+itself moves nothing, so it is left out, and the loss can be negative. `passes` in the record is how often a step went
+over all pairs of two batches. There is no map back: it would be a second run with the sides exchanged.
 
 Failing: the divergence of two batches is noisy, and more so in many dimensions, so that large batches are needed from
 D = 16 on.

@@ -31,7 +31,7 @@ from torch import Tensor
 from otbench.ops.pairwise import block_rows
 
 RELAXATION = 1.5
-"""How far h moves, as a multiple of what would make the columns right: at small eps this saves a third of the passes."""
+"""How far h moves, as a multiple of what would make the columns right: saves a third of the passes at small eps."""
 PLAIN = 5
 """Passes before that: where a few are enough, it would cost some."""
 NEAR = 0.5
