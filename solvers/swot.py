@@ -38,8 +38,8 @@ class SWOTConfig(FreeMapConfig):
     "CVPR 2018",
     presets={
         "smoke": {"steps": 60, "batch_size": 256, "directions": 32},
-        "quick": {"steps": 1000},
-        "full": {"steps": 10_000},
+        "quick": {"steps": 2000},
+        "full": {"steps": 20_000},
     },
 )
 class SWOT(FreeMapSolver[SWOTConfig]):
