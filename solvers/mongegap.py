@@ -13,11 +13,12 @@ estimated with one random vector per point, is the size of F's curl. Gradients a
 held fixed (`otbench.ops.sinkhorn_losses`). The strengths are constants: eps_1 a share of the target's mean self-cost,
 eps_2 of the mean cost, both from one pair of batches before training.
 
-A step solves three Sinkhorn problems: images to target, images to images, points to images. The first and the last
-start from the dual potentials of the step before, evaluated at the new batches by one more pass (`warm`): that pays
-where an iteration is long, as in few dimensions. The plan of the target with itself moves nothing, so it is left out,
-and the loss can be negative. `passes` in the record is how often a step went over all pairs of two batches. There is no
-map back: it would be a second run with the sides exchanged.
+A step solves three Sinkhorn problems: images to target, images to images, points to images. The last, of the smallest
+eps, starts from the dual potential of the step before, evaluated at the new batches by one more pass (`warm`): on
+`lse-mid` (pair and seed 100, batch 256), after 140 steps, it takes 6 passes instead of 30 in d = 2, 8 instead of 15 in
+d = 8. The others start from zero: there it saved none. The plan of the target with itself moves nothing, so it is left
+out, and the loss can be negative. `passes` in the record is how often a step went over all pairs of two batches. There
+is no map back: it would be a second run with the sides exchanged.
 
 Failing: the divergence of two batches of n points is noisy, and more so in many dimensions.
 
@@ -56,7 +57,7 @@ class MongeGapConfig(FreeMapConfig):
     gap_eps: float = Field(0.01, "strength in the gap, in units of the mean cost", gt=0)
     tolerance: float = Field(0.05, "stop Sinkhorn's iteration at this error of the marginals (1-norm)", gt=0)
     iterations: int = Field(100, "upper limit of Sinkhorn iterations of one plan", unit="iterations", ge=1)
-    warm: bool = Field(True, "start Sinkhorn's iteration from the potentials of the last step")
+    warm: bool = Field(True, "start the gap's Sinkhorn iteration from the potential of the last step")
 
 
 @register_solver(
@@ -101,8 +102,8 @@ class MongeGap(FreeMapSolver[MongeGapConfig]):
         own, cost = float(spread[1]), float(sum(spread) + (x.mean(0) - y.mean(0)).square().sum()) / 2
         fit, gap = config.fit_eps * (own or 1.0), config.gap_eps * (cost or 1.0)
         self.fit, self.gap = (
-            WarmSinkhorn(eps, tolerance=config.tolerance, iterations=config.iterations, warm=config.warm)
-            for eps in (fit, gap)
+            WarmSinkhorn(eps, tolerance=config.tolerance, iterations=config.iterations, warm=warm)
+            for eps, warm in ((fit, False), (gap, config.warm))
         )
 
     def widths(self) -> list[int]:
