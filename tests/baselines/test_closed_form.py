@@ -10,6 +10,7 @@ from torch import Tensor
 
 from otbench.baselines.constant import Constant
 from otbench.baselines.emd import EMD, EMDConfig
+from otbench.baselines.entropic import Entropic, EntropicConfig
 from otbench.baselines.identity import Identity
 from otbench.baselines.linear import Linear, LinearConfig
 from otbench.baselines.sinkhorn import Sinkhorn, SinkhornConfig
@@ -27,6 +28,8 @@ ALL: list[tuple[type[Solver[Config]], Config]] = [
     (Linear, LinearConfig()),
     (EMD, EMDConfig(n=50)),
     (Sinkhorn, SinkhornConfig(n=50)),
+    (Entropic, EntropicConfig(points=50)),
+    (Entropic, EntropicConfig(points=50, method="progot", stages=3)),
 ]
 
 
@@ -96,9 +99,9 @@ def test_supports_says_why_not() -> None:
     assert Identity.supports(general).ok
     assert Constant.supports(general).ok
     assert Constant.supports(other).ok
-    for cls in (Linear, EMD, Sinkhorn):
+    for cls in (Linear, EMD, Sinkhorn, Entropic):
         assert "quadratic" in cls.supports(general).reason
-    for cls in (Identity, Linear, EMD, Sinkhorn):
+    for cls in (Identity, Linear, EMD, Sinkhorn, Entropic):
         assert "shapes differ" in cls.supports(other).reason
 
 
@@ -237,7 +240,7 @@ def test_large_costs_do_not_underflow() -> None:
 
 def test_points_that_coincide() -> None:
     x = torch.zeros(10, 2)
-    for cls, config in ((EMD, EMDConfig()), (Sinkhorn, SinkhornConfig())):
+    for cls, config in ((EMD, EMDConfig()), (Sinkhorn, SinkhornConfig()), (Entropic, EntropicConfig())):
         image = solve(cls, config, problem(x, x)).transport().forward(x)
         torch.testing.assert_close(image, x)
 
