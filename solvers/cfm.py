@@ -58,7 +58,7 @@ from otbench.ops.descent import descend, set_rates
 from otbench.ops.optimisers import OptimiserName, build_optimiser
 from otbench.ops.schedule import warmup_cosine
 from otbench.problem import PoolMeasure, class_counts, with_class
-from otbench.samplers import EpochSampler, by_class, sampler_of
+from otbench.samplers import EpochSampler, sampler_of
 from otbench.solver import (
     Config,
     Context,
@@ -243,12 +243,16 @@ class CFM(Solver[CFMConfig]):
         y = self.target.next().x.flatten(1)
         if self.config.coupling == "independent":
             return torch.cat((x, y), 1)
-        classes = self.problem.classes or 1
-        sides = zip(by_class(x[:, : y.shape[1]], classes), by_class(y, classes), strict=True)
-        partners = [there[self._partners(here, there)] for here, there in sides]
-        return torch.cat((x, torch.stack(partners, 1).flatten(0, 1)), 1)
+        classes, paired = self.problem.classes or 1, torch.empty_like(y)
+        together = max(2, self.config.pairing_batch // classes)  # not all, where a step takes more pairs
+        for k in range(classes):  # row i is of class i % classes
+            for rows in torch.arange(k, len(y), classes, device=y.device).split(together):  # type: ignore[no-untyped-call]
+                there = y[rows]
+                paired[rows] = there[self._partners(x[rows, : y.shape[1]], there)]
+        return torch.cat((x, paired), 1)
 
     def _partners(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the places of the partners of `x`, shape (n, d), in `y`, shape (n, d)."""
         if self.config.coupling == "minibatch":
             return assigned(x, y)
         units = self.problem.units
