@@ -72,7 +72,6 @@ def carry(
     *,
     options: dict[str, object],
     reverse: bool = False,
-    end: float = 1.0,
     density: bool = True,
     probes: Tensor | None = None,
     penalised: bool = False,
@@ -85,7 +84,6 @@ def carry(
         x: points, shape (n, d).
         options: method, tolerances and steps, as torchdiffeq takes them.
         reverse: normal to data.
-        end: time at which each block ends, or begins if `reverse`.
         density: whether to integrate the trace; zeros otherwise.
         probes: directions of the trace estimates, shape (blocks, n, d); None = exact trace.
         penalised: whether to integrate both penalties; zeros otherwise.
@@ -97,7 +95,7 @@ def carry(
     from torchdiffeq import odeint, odeint_adjoint
 
     solve = odeint_adjoint if adjoint else odeint
-    times = torch.tensor([end, 0.0] if reverse else [0.0, end], dtype=x.dtype, device=x.device)
+    times = torch.tensor([1.0, 0.0] if reverse else [0.0, 1.0], dtype=x.dtype, device=x.device)
     zero = x.new_zeros(len(x))
     integrals = [zero] * (3 if penalised else int(density))
     for k, block in reversed(list(enumerate(blocks))) if reverse else enumerate(blocks):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor
 
+from otbench.errors import DivergedError
 from otbench.nets.velocity import Velocity, VelocityMLP
 
 F64 = torch.float64
@@ -33,14 +35,34 @@ def test_points_classes_and_time_go_to_the_network_in_this_order() -> None:
     assert torch.equal(Velocity(network, told)(x, t[3, 0])[3], network(torch.cat((x, told, t), 1))[3])
 
 
-def test_tangents_are_derivatives_in_the_points() -> None:
+def test_the_divergence_is_the_trace_of_the_jacobian() -> None:
     x, told, t = points(4, 3), points(4, 2, seed=3), torch.tensor(0.3, dtype=F64)
     velocity = Velocity(rough(3, 2), told)
     whole = torch.autograd.functional.jacobian(lambda x: velocity(x, t), x)
-    jacobians = whole[torch.arange(4), :, torch.arange(4)]
-    value, tangents = velocity.value_and_tangents(x, t, torch.eye(3, dtype=F64)[None])
-    torch.testing.assert_close(value, velocity(x, t))
-    torch.testing.assert_close(tangents.transpose(1, 2), jacobians)
-    directions = points(8, 3, seed=4).view(4, 2, 3)
-    _, tangents = velocity.value_and_tangents(x, t, directions)
-    torch.testing.assert_close(tangents, directions @ jacobians.transpose(1, 2))
+    traces = whole[torch.arange(4), :, torch.arange(4)].diagonal(dim1=1, dim2=2).sum(1)
+    torch.testing.assert_close(velocity.divergence(x, t), traces)
+
+
+@pytest.mark.parametrize("tolerance", [None, 1e-9])
+def test_a_path_is_there_at_the_first_time_and_turns_back(tolerance: float | None) -> None:
+    x, velocity = points(4, 3), Velocity(rough(3), points(4, 0))
+    times = [0.2 + 0.02 * k for k in range(31)]
+    path = velocity.path(x, times, tolerance=tolerance)
+    assert path.shape == (31, 4, 3)
+    assert torch.equal(path[0], x)
+    slope = (path[16] - path[14]) / (times[16] - times[14])
+    torch.testing.assert_close(slope, velocity(path[15], torch.tensor(times[15], dtype=F64)), rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(velocity.path(path[-1], times[::-1], tolerance=tolerance)[-1], x, rtol=1e-5, atol=1e-5)
+
+
+def test_evaluations_are_counted() -> None:
+    velocity = Velocity(rough(3), points(4, 0))
+    velocity.path(points(4, 3), [0.0, 0.5, 1.0])
+    assert velocity.evaluations == 2 * 4
+
+
+def test_an_equation_that_cannot_be_solved_is_said_to_diverge() -> None:
+    network = torch.nn.Linear(4, 3, dtype=F64)
+    network.weight.data.fill_(1e300)
+    with pytest.raises(DivergedError, match="ODE solver"):
+        Velocity(network, points(4, 0)).path(points(4, 3), [0.0, 1.0], tolerance=1e-3)

@@ -37,8 +37,8 @@ class Exact(nn.Module):
         x, t = inputs[:, :2], inputs[:, 2:]
         return MEAN + self._rate(t) * (x - t * MEAN) + x @ self.matrix + self.offset
 
-    def value_and_tangents(self, inputs: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-        return self(inputs), directions * self._rate(inputs[:, 2:])[:, None] + directions @ self.matrix
+    def divergence(self, inputs: Tensor) -> Tensor:
+        return self._rate(inputs[:, 2:]).sum(1) + self.matrix.trace()
 
     @staticmethod
     def _rate(t: Tensor) -> Tensor:
