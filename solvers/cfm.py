@@ -122,7 +122,7 @@ class _Settings:
     reference="Tong et al., TMLR 2024, arXiv 2302.00482; Liu, Gong, Liu, ICLR 2023, arXiv 2209.03003",
     presets={
         "smoke": {"steps": 100, "pairing_batch": 256, "pairing_passes": 2, "width": 64},
-        "quick": {"steps": 6000, "pairing_batch": 1024},
+        "quick": {"steps": 6000, "pairing_batch": 1024, "lr": 5e-3},
         "full": {"steps": 45_000, "pairing_passes": 12},
         "paper": {
             "steps": 20_000,
