@@ -14,7 +14,7 @@ from otbench.ops.descent import descend, set_rates
 from otbench.ops.optimisers import OptimiserName, build_optimiser
 from otbench.ops.schedule import warmup_cosine
 from otbench.samplers import EpochSampler
-from otbench.solver import Config, Context, Field, No, Preset, Problem, Solver, StepInfo, Support
+from otbench.solver import Config, Context, Field, Preset, Problem, Solver, StepInfo
 from otbench.solvers._saddle import FreeMap
 
 
@@ -46,13 +46,6 @@ class FreeMapSolver(Solver[ConfigT]):
         map: T, the network that is trained, from (n, d) to (n, d).
         average: the averaged map.
     """
-
-    @classmethod
-    def supports(cls, problem: Problem) -> Support:
-        """Take the quadratic cost between points of the same shape."""
-        if problem.source.shape != problem.target.shape:
-            return No(f"shapes differ: {problem.source.shape} and {problem.target.shape}")
-        return super().supports(problem)
 
     def __init__(self, problem: Problem, config: ConfigT, context: Context) -> None:
         """Build the map, its average, its optimiser and both samplers."""

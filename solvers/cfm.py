@@ -120,6 +120,12 @@ class _Settings:
     "cfm",
     config=CFMConfig,
     reference="Tong et al., TMLR 2024, arXiv 2302.00482; Liu, Gong, Liu, ICLR 2023, arXiv 2209.03003",
+    search={
+        "lr": (1e-3, 2e-3, 5e-3),
+        "optimiser": ("adam", "soap"),
+        "batch_size": (128, 256, 512),
+        "pairing_batch": (512, 1024, 2048, 4096),
+    },
     presets={
         "smoke": {"steps": 100, "pairing_batch": 256, "pairing_passes": 2, "width": 64},
         "quick": {"steps": 6000, "pairing_batch": 1024, "lr": 5e-3},
@@ -154,8 +160,6 @@ class CFM(Solver[CFMConfig]):
     @classmethod
     def supports(cls, problem: Problem) -> Support:
         """Take the quadratic cost between points of the same shape; with classes, two labelled points of each."""
-        if problem.source.shape != problem.target.shape:
-            return No(f"shapes differ: {problem.source.shape} and {problem.target.shape}")
         scarce = problem.scarce()
         return No(scarce) if scarce else super().supports(problem)
 

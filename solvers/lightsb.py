@@ -46,7 +46,7 @@ from otbench.ops.points import training_points
 from otbench.ops.schedule import warmup_cosine
 from otbench.problem import Measure
 from otbench.samplers import EpochSampler
-from otbench.solver import Config, Context, Field, No, Problem, Solver, StepInfo, Support, Transport, register_solver
+from otbench.solver import Config, Context, Field, Problem, Solver, StepInfo, Transport, register_solver
 
 Output: TypeAlias = Literal["mean", "draw"]
 EPSILON = 0.05
@@ -83,6 +83,12 @@ class LightSBSettings:
     "lightsb",
     config=LightSBConfig,
     reference="Korotin, Gushchin, Burnaev, ICLR 2024, arXiv 2310.01174",
+    search={
+        "lr": (5e-3, 1e-2, 2e-2),
+        "optimiser": ("adam", "soap"),
+        "eps": (0.02, 0.05, 0.1),
+        "components": (20, 50, 100),
+    },
     presets={
         "smoke": {"steps": 60, "components": 10, "batch_size": 256},
         "quick": {"steps": 3000, "components": 20},
@@ -113,13 +119,6 @@ class LightSB(Solver[LightSBConfig]):
 
     directions_trained = 2
     settings: LightSBSettings
-
-    @classmethod
-    def supports(cls, problem: Problem) -> Support:
-        """Take the quadratic cost between points of the same shape."""
-        if problem.source.shape != problem.target.shape:
-            return No(f"shapes differ: {problem.source.shape} and {problem.target.shape}")
-        return super().supports(problem)
 
     def __init__(self, problem: Problem, config: LightSBConfig, context: Context) -> None:
         """Build both plans, put their components on data, build optimiser and samplers."""

@@ -64,6 +64,12 @@ class MongeGapConfig(FreeMapConfig):
     "mongegap",
     config=MongeGapConfig,
     reference="Uscidda, Cuturi, The Monge Gap, ICML 2023, arXiv 2302.04953",
+    search={
+        "lr": (3e-3, 1e-2, 3e-2),
+        "optimiser": ("adam", "soap"),
+        "batch_size": (256, 512, 1024),
+        "gap": (0.3, 1.0, 3.0),
+    },
     presets={
         "smoke": {"steps": 40, "batch_size": 128},
         "quick": {"steps": 2000},

@@ -36,6 +36,12 @@ class SWOTConfig(FreeMapConfig):
     config=SWOTConfig,
     reference="control; loss: Deshpande, Zhang, Schwing, Generative Modeling Using the Sliced Wasserstein Distance, "
     "CVPR 2018",
+    search={
+        "lr": (1e-3, 3e-3, 1e-2),
+        "optimiser": ("adam", "soap"),
+        "batch_size": (512, 1024, 2048),
+        "directions": (32, 128, 512),
+    },
     presets={
         "smoke": {"steps": 60, "batch_size": 256, "directions": 32},
         "quick": {"steps": 2000},
