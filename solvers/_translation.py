@@ -230,7 +230,7 @@ def _rate(decay: str, progress: float) -> float:
     if decay == "linear":
         return min(1.0, 2 * (1 - min(progress, 1.0)))
     if decay == "halving":
-        return 0.5 ** int(10 * min(progress, 0.999))  # type: ignore[no-any-return]
+        return 0.5 ** int(10 * min(progress, 0.999))
     return warmup_cosine(progress)
 
 

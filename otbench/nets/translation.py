@@ -1,8 +1,8 @@
-r"""Networks of image translators: an encoder, a decoder that is steered by noise, a code of images, a critic of patches.
+r"""Networks of image translators: encoder, decoder that noise steers, code of an image, critic of patches.
 
 An image becomes features at a quarter of its height and width (`ImageEncoder`), and features become an image of the
-other side (`ImageDecoder`). Noise enters the decoder's residual blocks by adaptive instance norm (Huang & Belongie, ICCV
-2017): features are normalised per image and channel, then become $(1 + \gamma(z)) h + \beta(z)$.
+other side (`ImageDecoder`). Noise enters the decoder's residual blocks by adaptive instance norm (Huang & Belongie,
+ICCV 2017): features are normalised per image and channel, then become $(1 + \gamma(z)) h + \beta(z)$.
 
 The layers are those of Huang, Liu, Belongie, Kautz, "Multimodal Unsupervised Image-to-Image Translation" (ECCV 2018):
 with `width=64, blocks=4` the published size but for what 32 x 32 pixels leave no room for. Almahairi et al. (ICML 2018)
@@ -12,6 +12,7 @@ use a residual network of the same kind. Weights start as torch's own do, those 
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Sequence
 from typing import Unpack
 
@@ -131,7 +132,7 @@ class ImageCode(Recorded):
         conv = functools.partial(convolution, **start)
         layers: list[nn.Module] = [conv(inputs, width, 7), nn.ReLU()]
         sizes = [width * min(2**level, 4) for level in range(_LEVELS + 1)]
-        for before, after in zip(sizes, sizes[1:], strict=False):
+        for before, after in itertools.pairwise(sizes):
             layers += [conv(before, after, 4, stride=2), nn.ReLU()]
         self.layers = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), conv(sizes[-1], outputs, 1), nn.Flatten())
         self.to(memory_format=torch.channels_last)
@@ -164,7 +165,7 @@ class PatchCritic(nn.Module):
         for _ in range(scales):
             layers: list[nn.Module] = []
             sizes = [inputs, *(width * 2**level for level in range(_LAYERS))]
-            for before, after in zip(sizes, sizes[1:], strict=False):
+            for before, after in itertools.pairwise(sizes):
                 layers += [conv(before, after, 4, stride=2), nn.LeakyReLU(_SLOPE)]
             self.nets.append(nn.Sequential(*layers, conv(sizes[-1], 1, 1)))
         self.to(memory_format=torch.channels_last)
