@@ -106,16 +106,19 @@ class Translation(Solver[ConfigT]):
         channels, start, noise = problem.source.shape[0], start_of(context), getattr(config, self.noise)
         size = {"width": config.width, "blocks": config.blocks}
         self.maps = nn.ModuleList(ImageEncoder(channels, **size, **start) for _ in range(2))
-        self.maps.extend(
-            ImageDecoder(channels, **size, noise=noise, hidden=self.hidden(), **start) for _ in range(2)
-        )
+        self.maps.extend(ImageDecoder(channels, **size, noise=noise, hidden=self.hidden(), **start) for _ in range(2))
         self.codes = self.build_codes()
         self.critics = nn.ModuleList([*self.build_critics()])
         self.average = Averaged(self.maps, config.averaging)
         maps = [*self.maps.parameters(), *self.codes.parameters()]
         self.map_optimiser, self.critic_optimiser = (
             build_optimiser(
-                config.optimiser, list(given), lr=config.lr, betas=BETAS, weight_decay=config.weight_decay, decoupled=False
+                config.optimiser,
+                list(given),
+                lr=config.lr,
+                betas=BETAS,
+                weight_decay=config.weight_decay,
+                decoupled=False,
             )
             for given in (maps, self.critics.parameters())
         )
@@ -208,9 +211,7 @@ class NoisyMaps(Transport):
 
 def critic_loss(judged: list[Judged]) -> Tensor:
     """Return the least-squares loss of all critics, shape (); no gradient goes to the maps."""
-    losses = [
-        _square(pair.critic(pair.real), 1.0) + _square(pair.critic(pair.made.detach()), 0.0) for pair in judged
-    ]
+    losses = [_square(pair.critic(pair.real), 1.0) + _square(pair.critic(pair.made.detach()), 0.0) for pair in judged]
     return torch.stack(losses).sum()
 
 

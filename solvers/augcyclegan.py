@@ -3,8 +3,8 @@ r"""Augmented CycleGAN: two image translators, each with noise, that undo each o
 Almahairi, Rajeswar, Sordoni, Bachman, Courville, "Augmented CycleGAN: Learning Many-to-Many Mappings from Unpaired
 Data", ICML 2018 (arXiv 1802.10151). Beside the maps T(x, z) and S(y, w) there are two codes, which read the noise off a
 pair of images: Z(x, y) of what takes x to y, W(x, y) of what takes y to x. With z, w from N(0, I), made images
-y' = T(x, z), x' = S(y, w), and codes w' = W(x, y'), z' = Z(x', y), critics compare y' with y, x' with x, w' with w and z'
-with z (`_translation`), and the loss beside them is
+y' = T(x, z), x' = S(y, w), and codes w' = W(x, y'), z' = Z(x', y), critics compare y' with y, x' with x, w' with w and
+z' with z (`_translation`), and the loss beside them is
 
 $$\mathrm{cycle}\,\big(|x - S(y', w')| + |y - T(x', z')|\big)
 + \mathrm{code\_cycle}\,\big(|z - Z(x, y')| + |w - W(x', y)|\big) ,$$
@@ -90,9 +90,7 @@ class AugCycleGAN(Translation[AugCycleGANConfig]):
     def build_critics(self) -> list[nn.Module]:
         """Return the critics of source and target, then those of their noise."""
         widths = [self.config.code_width] * 3
-        noise = [
-            MLP(self.config.latent, widths=widths, activation="relu", **start_of(self.context)) for _ in range(2)
-        ]
+        noise = [MLP(self.config.latent, widths=widths, activation="relu", **start_of(self.context)) for _ in range(2)]
         return [*super().build_critics(), *noise]
 
     def translated(self, x: Tensor, y: Tensor, z_source: Tensor, z_target: Tensor) -> tuple[list[Judged], Tensor]:

@@ -1,9 +1,9 @@
 r"""MUNIT: image translators that keep an image's content and draw its style anew; labels are ignored.
 
-Huang, Liu, Belongie, Kautz, "Multimodal Unsupervised Image-to-Image Translation", ECCV 2018 (arXiv 1804.04732). Each side
-has an encoder of content E, one of style Q, and a decoder D. An image goes to the other side by its content and a style
-s from N(0, I): T(x, s) = D_2(E_1(x), s). With the made images y' = T(x, s_2) and x' = S(y, s_1), critics at three scales
-compare x' with x and y' with y (`_translation`), and the loss beside them is
+Huang, Liu, Belongie, Kautz, "Multimodal Unsupervised Image-to-Image Translation", ECCV 2018 (arXiv 1804.04732). Each
+side has an encoder of content E, one of style Q, and a decoder D. An image goes to the other side by its content and a
+style s from N(0, I): T(x, s) = D_2(E_1(x), s). With the made images y' = T(x, s_2) and x' = S(y, s_1), critics at three
+scales compare x' with x and y' with y (`_translation`), and the loss beside them is
 
 $$\mathrm{image}\,\big(|x - D_1(E_1 x, Q_1 x)| + |y - D_2(E_2 y, Q_2 y)|\big)
 + \mathrm{style\_weight}\,\big(|s_1 - Q_1 x'| + |s_2 - Q_2 y'|\big)

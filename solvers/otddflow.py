@@ -14,9 +14,9 @@ There is no map but for the particles: an unseen point moves as the nearest part
 baseline `emd`. So the map keeps training rows, which the table says, and there is no map back.
 
 `paper` has the values of the authors' example: Adam with rate 1, ten steps, 2000 points, gradients clipped at norm 10.
-Deviations: the plan is exact, theirs is entropic and debiased (their 0.1 blurs far less than images lie apart); batches
-have as many points of each class; unlabelled points are not used. Ours besides: steps along the gradient itself,
-`lr` * n * grad F, with which a particle goes to the mean of its goals at the rate of 2 lr, and its class's mean at 4 lr.
+Deviations: the plan is exact, theirs is entropic and debiased, at a regularisation of 0.1; there are as many points of
+each class; unlabelled points are not used. Ours besides: steps along the gradient itself, `lr` * n * grad F. With
+a plan that takes each class to one class and stays, a step takes away the share 4 lr of the way of a class's mean.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ from otbench.solver import (
 class OTDDFlowConfig(Config):
     """Parameters of the flow."""
 
-    n: int = Field(1000, "points of each side; time grows as n^3, memory as 8 n^2 bytes", unit="points", ge=4, le=20_000)
-    optimiser: Literal["gradient", "adam"] = Field("gradient", "steps along the gradient, or Adam's")
+    n: int = Field(1000, "points on each side; time grows as n^3, memory as n^2", unit="points", ge=4, le=20_000)
+    descent: Literal["gradient", "adam"] = Field("gradient", "steps along the gradient, or Adam's")
     lr: float = Field(0.1, "rate: share of a gradient, or the size of Adam's steps in data units", gt=0)
     label_weight: float = Field(1.0, "weight of the distance between classes", ge=0)
     grad_clip: float | None = Field(None, "largest norm of the gradient; none = as it is", gt=0)
@@ -65,11 +65,11 @@ class OTDDFlowConfig(Config):
         "smoke": {"steps": 10, "n": 100},
         "quick": {"steps": 30},
         "full": {"steps": 60, "n": 2000},
-        "paper": {"steps": 10, "n": 2000, "optimiser": "adam", "lr": 1.0, "grad_clip": 10.0},
+        "paper": {"steps": 10, "n": 2000, "descent": "adam", "lr": 1.0, "grad_clip": 10.0},
     },
 )
 class OTDDFlow(Solver[OTDDFlowConfig]):
-    """Labelled training points flow to the other data set; unseen ones move as their nearest neighbour did, forward only.
+    """Labelled training points flow to the other data set; unseen ones follow their nearest neighbour, forward only.
 
     A step solves a linear program on the host in float64: one transfer each way.
 
@@ -93,15 +93,15 @@ class OTDDFlow(Solver[OTDDFlowConfig]):
             for side in (problem.source, problem.target)
         )
         self.particles = self.start.clone().requires_grad_()
-        kind = torch.optim.Adam if config.optimiser == "adam" else torch.optim.SGD
+        kind = torch.optim.Adam if config.descent == "adam" else torch.optim.SGD
         # of a mean over n points, each has 1 / n of the gradient
-        rate = config.lr * (1 if config.optimiser == "adam" else len(self.start))
-        self.descent = kind([self.particles], lr=rate)
+        rate = config.lr * (1 if config.descent == "adam" else len(self.start))
+        self.optimiser = kind([self.particles], lr=rate)
 
     def step(self) -> StepInfo:
         """Find the plan, and move all particles. The loss is the squared distance of the data sets before the step."""
         loss = self.distance()
-        descend(self.descent, loss, grad_clip=self.config.grad_clip)
+        descend(self.optimiser, loss, grad_clip=self.config.grad_clip)
         return StepInfo(loss.detach())
 
     def distance(self) -> Tensor:

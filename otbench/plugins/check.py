@@ -1,9 +1,10 @@
 """The test kit for a solver's author: `otbench check NAME|FILE`.
 
-Runs a solver through the contract on a tiny problem, in the plane or, where it takes nothing else, of images, and says in words what does not hold: construction, shapes,
-device, dtype, kept files, gradients, determinism, bit-equal resume, evaluation without side effects, no access to
-truth, tasks or files, and one short run. A solver that defines `build_potential` and `exact_potential(matrix, shift)`
-(the potential whose map is x -> x + matrix x + shift) also gets that one put in.
+Runs a solver through the contract on a tiny problem, in the plane or, where it takes nothing else, of images, and says
+in words what does not hold: construction, shapes, device, dtype, kept files, gradients, determinism, bit-equal resume,
+evaluation without side effects, no access to truth, tasks or files, and one short run. A solver that defines
+`build_potential` and `exact_potential(matrix, shift)` (the potential whose map is x -> x + matrix x + shift) also gets
+that one put in.
 """
 
 from __future__ import annotations
