@@ -165,7 +165,7 @@ class Toy2D(Task[Toy2DConfig]):
         tests = [_draw(name, side, TEST_POINTS, _seed(_TEST, side, 0, _number(name))) for side in (0, 1)]
         again = _draw(name, 1, TEST_POINTS, _seed(_TEST, 1, 1, _number(name)))
         ground = self._cost()
-        cost = exact_cost(*tests, ground)
+        cost = exact_cost(tests[0], tests[1], ground)
         # what a perfect map gets: another sample of the target against the test points
         floor = _sliced(again.x, tests[1].x)
         facts: dict[str, Value] = {

@@ -24,8 +24,8 @@ def plan_cost(x: Tensor, y: Tensor, exponent: float = 2.0) -> float:
     Raises:
         UserWarning: the simplex did not end at the optimum.
     """
-    points = [side.detach().cpu().double().flatten(1).numpy() for side in (x, y)]
-    matrix = cost_matrix(*points, exponent)
+    rows, columns = (side.detach().cpu().double().flatten(1).numpy() for side in (x, y))
+    matrix = cost_matrix(rows, columns, exponent)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a plan that has not converged must not become the reference
         return float(ot.emd2(ot.unif(len(x)), ot.unif(len(y)), matrix, numItermax=10_000_000))

@@ -34,8 +34,8 @@ def class_distances(x: Tensor, y: Tensor) -> Tensor:
         turn = (left * kept[:, :, None]) @ right
     cross = (turn * product).sum((2, 3))  # the sum of singular values, and its gradient
     spread = root.square().sum((1, 2))[:, None] + other_root.square().sum((1, 2))
-    apart: Tensor = (mean[:, None] - other_mean).square().sum(2)
-    return apart + spread - 2 * cross
+    found: Tensor = (mean[:, None] - other_mean).square().sum(2) + spread - 2 * cross
+    return found
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -70,8 +70,8 @@ class _Kit:
         """Return the tiny problem: N(0, I) to N(SHIFT, diag(SCALE^2)) in two dimensions, or images to mirrored ones."""
         if self.images:
             x, label = self.points(), self.label(len(self.points()))
-            sides = (PoolMeasure(side, label=label, classes=self.classes) for side in (x, x.flip(3)))
-            return Problem(*sides, QuadraticCost(), self.device, self.dtype)
+            here, there = (PoolMeasure(side, label=label, classes=self.classes) for side in (x, x.flip(3)))
+            return Problem(here, there, QuadraticCost(), self.device, self.dtype)
         generator = torch.Generator().manual_seed(7)
         x = torch.randn(POOL, 2, generator=generator)
         y = torch.randn(POOL, 2, generator=generator) * torch.tensor(SCALE) + torch.tensor(SHIFT)

@@ -11,7 +11,8 @@ from otbench.ops.class_gaussians import class_distances
 
 def root(matrix: Tensor) -> Tensor:
     values, vectors = torch.linalg.eigh(matrix)
-    return vectors @ torch.diag(values.clamp(min=0).sqrt()) @ vectors.T
+    found: Tensor = vectors @ torch.diag(values.clamp(min=0).sqrt()) @ vectors.T
+    return found
 
 
 def plain(x: Tensor, y: Tensor) -> Tensor:

@@ -136,8 +136,8 @@ def test_every_weight_moves_and_a_resumed_run_is_an_unbroken_one(kind: type[Tran
 def test_labels_change_nothing(kind: type[Translation[Any]], make_run: Make) -> None:
     plain = pairs()
     label = torch.arange(12) % 2
-    sides = (PoolMeasure(side.pool, label=label, classes=2) for side in (plain.source, plain.target))  # type: ignore[arg-type]
-    named = Problem(*sides, plain.cost, CPU, plain.dtype)
+    source, target = (PoolMeasure(side.pool, label=label, classes=2) for side in (plain.source, plain.target))  # type: ignore[arg-type]
+    named = Problem(source, target, plain.cost, CPU, plain.dtype)
     losses = [float(make_run(kind, given, **SMALL).solver.step().loss) for given in (plain, named)]
     assert losses[0] == losses[1]
 
