@@ -99,7 +99,8 @@ def test_supports_says_why_not() -> None:
     assert Identity.supports(general).ok
     assert Constant.supports(general).ok
     assert Constant.supports(other).ok
-    for cls in (Linear, EMD, Sinkhorn, Entropic):
+    assert EMD.supports(general).ok
+    for cls in (Linear, Sinkhorn, Entropic):
         assert "quadratic" in cls.supports(general).reason
     for cls in (Identity, Linear, EMD, Sinkhorn, Entropic):
         assert "shapes differ" in cls.supports(other).reason
@@ -182,6 +183,18 @@ def test_emd_of_equal_samples_is_the_permutation_of_pot() -> None:
     assert sorted(partner.tolist()) == list(range(40))
     torch.testing.assert_close(solver.transport().forward(x), y[partner])
     torch.testing.assert_close(solver.transport().backward(y[partner]), x)
+
+
+def test_emd_follows_the_plan_of_the_cost_that_is_asked_for() -> None:
+    x = torch.tensor([[0.0, 0.0], [2.0, 3.0]], dtype=torch.float64)
+    y = torch.tensor([[2.0, 3.0], [5.0, 0.0]], dtype=torch.float64)
+    # one far step and none, or two of a middle length: p decides
+    for p, partner in ((1.1, [1, 0]), (6.0, [0, 1])):
+        given = Problem(PoolMeasure(x), PoolMeasure(y), PowerCost(p), CPU, x.dtype)
+        costs = {order: float(given.cost(x, y[list(order)]).sum()) for order in ((0, 1), (1, 0))}
+        assert list(min(costs, key=costs.__getitem__)) == partner  # the example is one that p decides
+        solver = solve(EMD, EMDConfig(), given)
+        torch.testing.assert_close(solver.transport().forward(x), y[partner])
 
 
 def test_emd_of_unequal_samples_is_barycentric() -> None:
