@@ -326,6 +326,7 @@ class Problem:
         device: where all tensors live.
         dtype: floating type of all points.
         units: how these points follow from the user's; None where they are the user's.
+        colours: where points are colours, their space (`otbench.ops.colours`): "rgb" or "lab"; else empty.
     """
 
     source: Measure
@@ -334,6 +335,7 @@ class Problem:
     device: torch.device
     dtype: torch.dtype
     units: Units | None = None
+    colours: str = ""
 
     def __post_init__(self) -> None:
         """Check that classes, if both sides have them, are the same.
