@@ -43,8 +43,8 @@ class Picture:
       there is one, `source` (k, d). The report draws coordinate pairs and marginal histograms of `data` and `mapped`.
     * `arrows`: `source` (n, 2), `mapped` (n, 2), `target` (m, 2), `label` (n,) int64: transport lines in the plane.
     * `images`: rows of a grid, each array (n, height, width) uint8, drawn in the order of the mapping.
-    * `photographs`: `source`, `target`, `forward` (what the source became) and, where there is one, `backward` (what the
-      target became), each (height, width, 3) uint8, sRGB.
+    * `photographs`: `source`, `target`, `forward` (what the source became) and, where there is one, `backward` (what
+      the target became), each (height, width, 3) uint8, sRGB.
     * `matrix`: `counts` (k, k) int64: rows = class wanted, columns = class found.
 
     Attributes:

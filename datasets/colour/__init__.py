@@ -153,8 +153,8 @@ class ColourInstance(Instance):
 @register_task(
     "colour",
     config=ColourConfig,
-    reference="Park, Liu, Zhou, Osher, arXiv 2510.01153, 6.1.3; pictures: Zhu, Park, Isola, Efros, CycleGAN, ICCV 2017, "
-    "arXiv 1703.10593, and scikit-learn",
+    reference="Park, Liu, Zhou, Osher, arXiv 2510.01153, 6.1.3; pictures: Zhu, Park, Isola, Efros, CycleGAN, ICCV "
+    "2017, arXiv 1703.10593, and scikit-learn",
     presets={
         "smoke": {"set": BUNDLED, "pixels": 4096},
         "quick": {"set": [BUNDLED, "summer2winter", "monet2photo"], "pair": 1},
