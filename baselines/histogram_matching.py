@@ -14,12 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from otbench.baselines._two_maps import TwoMaps
-from otbench.ops.colours import ColourSpace, from_rgb, to_rgb
+from otbench.ops.colours import LEVELS, ColourSpace, from_rgb, levels_of, to_rgb
 from otbench.ops.points import training_points
 from otbench.recorded import Recorded
 from otbench.solver import Config, Context, No, Problem, StepInfo, Support, Yes, register_baseline
-
-LEVELS = 256
 
 
 class LevelTable(Recorded):
@@ -69,8 +67,7 @@ class HistogramMatching(TwoMaps[Config, LevelTable]):
         return StepInfo(0.0, done=True)
 
     def _levels(self, points: Tensor) -> NDArray[np.uint8]:
-        colours = to_rgb(points.double(), self._space).clamp(0, 1) * (LEVELS - 1)
-        return colours.round().to(torch.uint8).cpu().numpy()
+        return levels_of(to_rgb(points.double(), self._space).cpu().numpy())
 
 
 def matched(here: NDArray[np.uint8], there: NDArray[np.uint8]) -> NDArray[np.float64]:

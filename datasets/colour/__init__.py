@@ -47,11 +47,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from otbench.config import Value
+from otbench.data.pictures import read_picture, smaller
 from otbench.data.sources import DataSource
-from otbench.datasets.colour.reading import read_picture, smaller
 from otbench.datasets.colour.sets import BUNDLED, REPORTED, SIDES, PictureSource, pair_of
 from otbench.datasets.colour.settings import LEAST_PIXELS, ColourConfig
-from otbench.datasets.colour.side import Side, levels_of
+from otbench.datasets.colour.side import Side
 from otbench.errors import DataError, UsageError
 from otbench.files import file_digest, shown, typed_path
 from otbench.metrics.intensities import (
@@ -63,6 +63,7 @@ from otbench.metrics.intensities import (
 )
 from otbench.metrics.two_sample import CURVE_POINTS
 from otbench.names import plain
+from otbench.ops.colours import levels_of
 from otbench.ops.energy import energy_distance
 from otbench.problem import Batch, PoolMeasure, Problem, QuadraticCost
 from otbench.task import Instance, Metric, Outputs, Picture, Task, TestData, register_task

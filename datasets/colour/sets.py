@@ -42,6 +42,7 @@ class PictureSource(DataSource):
     def __init__(self, name: SetName) -> None:
         """Name the set."""
         self.name = name
+        self._set: SetName = name
         known = f"{name}/{SIDES[name][0]}" in SHA256
         checked = f"{PAIRS} pictures a side; SHA-256, in the program" if known else "SHA-256 noted in each record"
         self.what = f"pictures of CycleGAN's set {name}"
@@ -50,7 +51,7 @@ class PictureSource(DataSource):
     @property
     def remedy(self) -> str:
         """What to do where the set is not on this machine, in words."""
-        return _how(self.name)
+        return _how(self._set)
 
     @property
     def origin(self) -> str:
@@ -60,7 +61,7 @@ class PictureSource(DataSource):
     def find(self, data_dir: Path | None) -> str | None:
         """Return the set's folder, if both sides have a picture for the first pair."""
         try:
-            paths = [_of_set(self.name, side, 1, data_dir) for side in (0, 1)]
+            paths = [_of_set(self._set, side, 1, data_dir) for side in (0, 1)]
         except DataError:
             return None
         return str(paths[0].parent.parent)
@@ -85,9 +86,9 @@ class PictureSource(DataSource):
         if self.find(data_dir) is None:
             return []
         lines = []
-        for side, folder in enumerate(SIDES[self.name]):
+        for side, folder in enumerate(SIDES[self._set]):
             known = SHA256.get(f"{self.name}/{folder}", ())
-            paths = [path for k in range(1, len(known) + 1) if (path := _known(self.name, side, k, data_dir))]
+            paths = [path for k in range(1, len(known) + 1) if (path := _known(self._set, side, k, data_dir))]
             for k, path in enumerate(paths):
                 _check(path, known[k])
             lines += [f"{paths[0].parent}: {len(paths)} pictures: SHA-256: good"] if paths else []
@@ -116,13 +117,13 @@ def pair_of(name: SetName, number: int, data_dir: Path | None) -> tuple[Path, Pa
     return first, second
 
 
-def _of_set(name: str, side: int, number: int, data_dir: Path | None) -> Path:
+def _of_set(name: SetName, side: int, number: int, data_dir: Path | None) -> Path:
     """Return the picture of one side of a pair, not yet checked."""
     if data_dir is None:
         raise DataError(f"task colour: set={name} needs your own copies: {_how(name)}")
     if not data_dir.is_dir():
         raise DataError(f"data folder {shown(data_dir)}: no such folder; correct --data-dir or OTBENCH_DATA_DIR")
-    folder = data_dir / name / SIDES[name][side]  # type: ignore[index]
+    folder = data_dir / name / SIDES[name][side]
     path = _known(name, side, number, data_dir)
     if path is not None:
         return path
@@ -137,17 +138,17 @@ def _of_set(name: str, side: int, number: int, data_dir: Path | None) -> Path:
     return names[number - 1]
 
 
-def _known(name: str, side: int, number: int, data_dir: Path | None) -> Path | None:
+def _known(name: SetName, side: int, number: int, data_dir: Path | None) -> Path | None:
     """Return the picture of a set whose checksums are known, None where it is not there."""
-    folder = SIDES[name][side]  # type: ignore[index]
+    folder = SIDES[name][side]
     if data_dir is None or f"{name}/{folder}" not in SHA256:
         return None
     path = data_dir / name / folder / f"{number:02}.jpg"
     return path if path.is_file() else None
 
 
-def _how(name: str) -> str:
-    one, other = SIDES[name]  # type: ignore[index]
+def _how(name: SetName) -> str:
+    one, other = SIDES[name]
     return f"put them into a folder as {name}/{one}/01.jpg, {name}/{other}/01.jpg, ... and give it with --data-dir"
 
 

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from otbench.datasets.colour.reading import Pixels
-from otbench.metrics.intensities import LEVELS, histograms, total_variation
-from otbench.ops.colours import ColourSpace, from_rgb, to_rgb
+from otbench.data.pictures import Pixels
+from otbench.metrics.intensities import histograms, total_variation
+from otbench.ops.colours import LEVELS, ColourSpace, distinct, to_rgb
 
 TEST_SHARE = 0.2
 MOST_HELD_OUT, MOST_VALIDATION = 2**14, 2**12
@@ -42,10 +42,7 @@ class Side:
     def __init__(self, picture: Pixels, space: ColourSpace, number: int) -> None:
         """Take a picture; `number` is 0 for the source, 1 for the target."""
         self.picture, self._space, self._number = picture, space, number
-        packed = picture.reshape(-1, 3).astype(np.uint32) @ np.array([LEVELS**2, LEVELS, 1], np.uint32)
-        found, self._which = np.unique(packed, return_inverse=True)
-        levels = np.stack([found >> 16, (found >> 8) & 255, found & 255], 1)
-        self.colours = from_rgb(torch.from_numpy(levels / (LEVELS - 1)), space)
+        self.colours, self._which = distinct(picture, space)
         self.shares = histograms(picture)
         self.variation = total_variation(picture / (LEVELS - 1))
 
@@ -75,11 +72,6 @@ class Side:
         """
         colours = to_rgb(images.detach().cpu().double(), self._space).numpy()
         return np.asarray(colours[self._which].reshape(self.picture.shape), dtype=np.float64)
-
-
-def levels_of(picture: NDArray[np.float64]) -> Pixels:
-    """Return sRGB colours as the levels of a file that shows them."""
-    return np.rint(np.clip(picture, 0, 1) * (LEVELS - 1)).astype(np.uint8)
 
 
 def _permutation(n: int, *words: int) -> NDArray[np.int64]:

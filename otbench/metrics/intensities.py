@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import wasserstein_distance
 
-LEVELS = 256
+from otbench.ops.colours import LEVELS
+
 Levels = NDArray[np.uint8]
 Shares = NDArray[np.float64]
 

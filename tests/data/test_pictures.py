@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from otbench.datasets.colour.reading import read_picture, smaller
+from otbench.data.pictures import read_picture, smaller
 from otbench.errors import DataError
 
 MOST = 10**6

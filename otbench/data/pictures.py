@@ -9,6 +9,7 @@ Grey becomes three equal channels, 16 bits become 8, what is transparent lies on
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,20 +25,33 @@ if TYPE_CHECKING:
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
 """Formats that are read, by Pillow's names. JPEG includes the files of phones that hold several pictures (MPO)."""
+ENDINGS = {
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".png": "PNG",
+    ".webp": "WEBP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".bmp": "BMP",
+    ".gif": "GIF",
+    ".ppm": "PPM",
+}
+"""How the names of picture files end, and the format of each."""
 Pixels = NDArray[np.uint8]
 
 
-def read_picture(path: Path, *, most: int) -> tuple[Pixels, tuple[int, int]]:
+def read_picture(path: Path, *, most: int | None = None) -> tuple[Pixels, tuple[int, int]]:
     """Return a picture, shape (height, width, 3), and the width and height that it has in the file, once turned.
 
     Args:
         path: the file.
-        most: pixels; a larger picture is made smaller, each of its pixels the mean of those it stands for.
+        most: pixels; a larger picture is made smaller, each of its pixels the mean of those it stands for. None = any
+            number.
 
     Raises:
         DataError: no file, no picture, one that is damaged or truncated, or one with too many pixels.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     require_file(path)
     try:
@@ -53,7 +67,7 @@ def read_picture(path: Path, *, most: int) -> tuple[Pixels, tuple[int, int]]:
         ) from None
     except PermissionError as error:
         raise unreadable(path, error) from error
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         known = ", ".join(FORMATS)
         raise DataError(f"{shown(path)}: is no picture that is read here; formats: {known}") from None
     except DataError as error:
@@ -61,7 +75,22 @@ def read_picture(path: Path, *, most: int) -> tuple[Pixels, tuple[int, int]]:
     except Exception as error:  # a damaged picture can raise anything from the decoders
         why = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise DataError(f"{shown(path)}: the picture cannot be decoded ({why}); it may be truncated") from error
-    return smaller(picture, most), size
+    return picture if most is None else smaller(picture, most), size
+
+
+def picture_bytes(picture: Pixels, format: str) -> bytes:
+    """Return the content of a file that shows `picture`, (height, width, 3); without loss, or nearly so (JPEG).
+
+    Args:
+        picture: levels.
+        format: one of `FORMATS`.
+    """
+    from PIL import Image
+
+    out = io.BytesIO()
+    options = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True}}
+    Image.fromarray(picture).save(out, format, **options.get(format, {}))
+    return out.getvalue()
 
 
 def smaller(picture: Pixels, most: int) -> Pixels:
