@@ -20,18 +20,8 @@ that of the picture it was made from: above 1 it is rougher (banding, noise), be
 Wasserstein distance between the heights of the bins, which does not ask where a bin lies. It stands here because
 published figures are of this kind.
 
-Published figures (Park et al., table 3; each the mean over ten pairs of a set and both directions):
-
-| | winter-summer EMD, HI | Monet-photo EMD, HI | van Gogh-photo EMD, HI |
-| --- | --- | --- | --- |
-| histogram matching | 0.0012, 0.7296 | 0.0013, 0.7532 | 0.0010, 0.7668 |
-| Reinhard | 0.0013, 0.6255 | 0.0012, 0.7255 | 0.0009, 0.7406 |
-| NOT | 0.0008, 0.8002 | 0.0008, 0.8210 | 0.0008, 0.8247 |
-| MM-v1 | 0.0014, 0.7295 | 0.0011, 0.7722 | 0.0007, 0.8265 |
-| NCF | 0.0005, 0.8914 | 0.0004, 0.9174 | 0.0003, 0.9117 |
-
-They stand in no table of ours. Their pictures are not named. And their EMD cannot be the W1 of intensities, which is
-at least (1 - HI) / 255 with 256 bins: 0.00147 for Reinhard's first number, where 0.0013 is printed.
+Published figures stand in no table of ours, but in docs/colour.md: their pictures are not named, and what they call EMD
+cannot be the W1 of intensities.
 """
 
 from __future__ import annotations

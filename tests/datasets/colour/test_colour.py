@@ -28,6 +28,7 @@ from otbench.registration import registrations
 from otbench.task import Outputs
 
 from ...helpers.in_this_process import InThisProcess
+from ...helpers.kept_maps import small_map
 
 CPU = torch.device("cpu")
 CLI = Callable[..., tuple[int, str, str]]
@@ -293,13 +294,13 @@ def test_a_bad_picture_is_told_of_before_any_run(own: tuple[str, str], tmp_path:
     assert "Traceback" not in err
 
 
-def test_a_run_keeps_numbers_and_photographs(own: tuple[str, str], tmp_path: Path) -> None:
+def test_a_run_keeps_numbers_photographs_and_maps_for_pictures(own: tuple[str, str], tmp_path: Path, cli: CLI) -> None:
     task = f"colour[source={own[0]},target={own[1]},space=lab]"
     plan = make_plan(Request("identity", task, preset="smoke", device="cpu", threads=1), Registry())
     names = {run.spec.solver for run in plan.runs}
     assert names == {"reinhard", "histogram_matching", "emd", "sinkhorn", "linear", "constant", "identity"}
     runs = [run for run in plan.runs if run.spec.solver in ("reinhard", "histogram_matching", "identity")]
-    job = Job(runs=runs, folder=tmp_path / "out", spool=tmp_path, data_dir=None, shared_device=False)
+    job = Job(runs=runs, folder=tmp_path / "out", spool=tmp_path, data_dir=None, shared_device=False, keep_maps=True)
     assert work(job, InThisProcess(), lambda event: None) == 0
     store = Store(tmp_path / "out")
     records = {record.spec.solver: record for record in store.all()}
@@ -311,3 +312,31 @@ def test_a_run_keeps_numbers_and_photographs(own: tuple[str, str], tmp_path: Pat
     assert record.instance.startswith("a.png to b.png, CIELAB")
     (picture,) = read_pictures(store.pictures(record.id), record.pictures)
     assert list(picture.arrays) == ["source", "target", "forward", "backward"]
+
+    beach, moved = blocks(5, size=(400, 300)), tmp_path / "moved.png"
+    words = ("--input", written(tmp_path, "beach.png", beach), "--output", moved)
+    for way in ((), ("--backward",)):
+        code, out, err = cli("apply", store.map_path(records["identity"].id), *words, *way)
+        assert (code, err) == (0, "")
+        assert f"{len(np.unique(beach.reshape(-1, 3), axis=0))} colours moved" in out
+        assert np.array_equal(np.asarray(Image.open(moved)), beach)
+    map_file = store.map_path(record.id)
+    assert cli("apply", map_file, "--input", own[0], "--output", moved)[0] == 0
+    shown = np.asarray(Image.open(moved))
+    assert np.array_equal(shown, picture.arrays["forward"])
+    for more, message in (
+        (("--input", own[0], "--output", tmp_path / "a.npy"), "name a picture"),
+        (("--input", own[0], "--output", own[0]), "is a file that is read"),
+        (("--input", own[0], "--output", moved, "--labels", own[1]), "have no classes"),
+        (("--input", map_file.with_suffix(".png"), "--output", moved), "no such file"),
+    ):
+        code, _, err = cli("apply", map_file, *more)
+        assert code == 2
+        assert message in err
+        assert err.count("\n") == 1
+
+
+def test_only_maps_between_colours_take_pictures(own: tuple[str, str], tmp_path: Path, cli: CLI) -> None:
+    code, _, err = cli("apply", small_map(tmp_path / "a.otmap"), "--input", own[0], "--output", tmp_path / "b.png")
+    assert code == 2
+    assert "only maps that task colour made take pictures" in err
