@@ -1,9 +1,9 @@
 """Colour transfer that gives each channel of sRGB the histogram of the other picture's channel.
 
 Level a goes to the level b with CDF_t(b) = CDF_s(a), interpolated between levels (`skimage.exposure.match_histograms`).
-Each channel's map is the optimal one between its marginals, so per-channel scores as the histogram intersection are
-nearly as good as they can be; what channels have to do with each other is not looked at. Levels that no training pixel
-has are interpolated. The way back is the same with the sides exchanged, no inverse.
+Each channel's map is the optimal one between its marginals, so W1 by channel is nearly as low as it can be; what channels
+have to do with each other is not looked at. A level goes to one level and others stay empty: the intersection of the
+histograms suffers from these gaps. Levels that no training pixel has are interpolated. The way back is the same with the sides exchanged, no inverse.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class LevelTable(Recorded):
     reference="Gonzalez, Woods, Digital Image Processing, 3.3; van der Walt et al., scikit-image, PeerJ 2:e453, 2014",
 )
 class HistogramMatching(TwoMaps[Config, LevelTable]):
-    """Histograms of sRGB channels, one channel at a time: maximises histogram intersection by construction."""
+    """Histograms of sRGB channels, one channel at a time: classical colour transfer, low in W1 by construction."""
 
     @classmethod
     def supports(cls, problem: Problem) -> Support:

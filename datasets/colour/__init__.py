@@ -14,8 +14,9 @@ distances say whether the law of the colours is met, not how a map generalises. 
 colour of the whole pictures, each once, and what becomes of the pictures is looked at.
 
 Read the numbers together. `energy` is the unbiased energy distance in R^3: it alone sees how channels belong together.
-Histogram intersection (`HI`) and W1 look at one channel at a time, with 256 bins; `histogram_matching` maximises HI by
-construction, so a high HI says little. `cost` is what the map moves, and `TV` the total variation of the result over
+W1 and the histogram intersection (`HI`) look at one channel at a time, with 256 bins; `histogram_matching` is made to
+have a low W1. It sends each level to one level and leaves others empty, which costs it HI: a smoother map with more
+error in W1 can have more of it. `cost` is what the map moves, and `TV` the total variation of the result over
 that of the picture it was made from: above 1 it is rougher (banding, noise), below 1 flatter. `EMD of heights` is the
 Wasserstein distance between the heights of the bins, which does not ask where a bin lies. It stands here because
 published figures are of this kind.
@@ -60,7 +61,7 @@ from otbench.task import Instance, Metric, Outputs, Picture, Task, TestData, reg
 
 __all__ = ["Colour", "ColourConfig", "ColourInstance"]
 
-DRAWN_PIXELS = 200 * 200
+DRAWN_PIXELS = 144 * 144
 """Pixels of a picture that a report draws, at most."""
 HALF_LEVEL = 0.5 / 255
 """A colour that lies further outside of [0, 1] than this is clipped where it is shown."""
