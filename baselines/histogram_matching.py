@@ -1,9 +1,10 @@
 """Colour transfer that gives each channel of sRGB the histogram of the other picture's channel.
 
 Level a goes to the level b with CDF_t(b) = CDF_s(a), interpolated between levels (`skimage.exposure.match_histograms`).
-Each channel's map is the optimal one between its marginals, so W1 by channel is nearly as low as it can be; what channels
-have to do with each other is not looked at. A level goes to one level and others stay empty: the intersection of the
-histograms suffers from these gaps. Levels that no training pixel has are interpolated. The way back is the same with the sides exchanged, no inverse.
+Each channel's map is the optimal one between its marginals, so W1 by channel is nearly as low as it can be; what
+channels have to do with each other is not looked at. A level goes to one level and others stay empty: the intersection
+of the histograms suffers from these gaps. Levels that no training pixel has are interpolated. The way back is the same
+with the sides exchanged, no inverse.
 """
 
 from __future__ import annotations
