@@ -88,7 +88,7 @@ def picture_bytes(picture: Pixels, format: str) -> bytes:
     from PIL import Image
 
     out = io.BytesIO()
-    options = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True}}
+    options: dict[str, dict[str, int]] = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True}}
     Image.fromarray(picture).save(out, format, **options.get(format, {}))
     return out.getvalue()
 
