@@ -110,7 +110,7 @@ def apply_to_picture(
     method = _method(transport, backward)
     space = "" if transport.origin is None else transport.origin.colours
     if space not in get_args(ColourSpace):
-        raise UsageError(f"--input {shown(source)}: only maps that task colour made take pictures; this one takes .npy")
+        raise UsageError(f"--input {shown(source)}: this map is none between colours; it takes points, as .npy")
     if result.suffix.lower() not in ENDINGS:
         raise UsageError(f"--output {shown(result)}: name a picture: {', '.join(ENDINGS)}")
     _check_result(result, source, *also_read)

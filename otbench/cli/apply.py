@@ -26,7 +26,7 @@ def add_commands(add: AddCommand) -> None:
         "--input",
         metavar="X.npy",
         required=True,
-        help="the points, shape (n, *shape), of any size; for maps of task colour a picture, too (a.jpg)",
+        help="the points, shape (n, *shape), of any size; for maps between colours a picture, too (a.jpg)",
     )
     parser.add_argument("--output", metavar="TX.npy", required=True, help="where their images go (b.png)")
     parser.add_argument("--backward", action="store_true", help="map points of the target back")
