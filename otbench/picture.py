@@ -16,15 +16,21 @@ from numpy.typing import NDArray
 
 from otbench.errors import DataError
 
-PictureKind: TypeAlias = Literal["points", "images", "matrix", "arrows"]
+PictureKind: TypeAlias = Literal["points", "images", "photographs", "matrix", "arrows"]
 POINTS = 2000
 """Points kept of a cloud: enough for a picture."""
 MAX_BYTES = 2**25
 """What the arrays of one run may take, unpacked: a report of many runs must stay small."""
 MAX_ARRAYS = 40
 """Arrays of one run at most."""
-_NEEDED = {"points": ("data", "mapped"), "arrows": ("source", "mapped", "target"), "images": (), "matrix": ("counts",)}
-_AXES = {"points": 2, "arrows": 2, "images": 3, "matrix": 2}
+_NEEDED = {
+    "points": ("data", "mapped"),
+    "arrows": ("source", "mapped", "target"),
+    "images": (),
+    "photographs": ("source", "target", "forward"),
+    "matrix": ("counts",),
+}
+_AXES = {"points": 2, "arrows": 2, "images": 3, "photographs": 3, "matrix": 2}
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,8 @@ class Picture:
       there is one, `source` (k, d). The report draws coordinate pairs and marginal histograms of `data` and `mapped`.
     * `arrows`: `source` (n, 2), `mapped` (n, 2), `target` (m, 2), `label` (n,) int64: transport lines in the plane.
     * `images`: rows of a grid, each array (n, height, width) uint8, drawn in the order of the mapping.
+    * `photographs`: `source`, `target`, `forward` (what the source became) and, where there is one, `backward` (what
+      the target became), each (height, width, 3) uint8, sRGB.
     * `matrix`: `counts` (k, k) int64: rows = class wanted, columns = class found.
 
     Attributes:
@@ -72,8 +80,10 @@ class Picture:
                 raise self._error(f"{name} has shape {array.shape}; wanted are {axes} axes, none of them empty")
             if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
                 raise self._error(f"{name} holds something else than finite numbers")
-            if self.kind == "images" and array.dtype != np.uint8:
+            if self.kind in ("images", "photographs") and array.dtype != np.uint8:
                 raise self._error(f"{name} has dtype {array.dtype}; wanted is uint8")
+            if self.kind == "photographs" and array.shape[2] != 3:
+                raise self._error(f"{name} has {array.shape[2]} channels; wanted are 3")
         if self.kind in ("points", "arrows"):
             self._check_clouds()
         if self.kind == "matrix" and (len(set(self.arrays["counts"].shape)) > 1 or self.arrays["counts"].min() < 0):

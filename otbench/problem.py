@@ -328,6 +328,7 @@ class Problem:
         units: how these points follow from the user's; None where they are the user's.
         epsilon: > 0 where the entropic plan is wanted, which minimises E c(x, y) + epsilon KL(plan | source x target);
             None where it is the optimal map. It is in units of the cost, so that such problems keep the task's points.
+        colours: where points are colours, their space (`otbench.ops.colours`): "rgb" or "lab"; else empty.
     """
 
     source: Measure
@@ -337,6 +338,7 @@ class Problem:
     dtype: torch.dtype
     units: Units | None = None
     epsilon: float | None = None
+    colours: str = ""
 
     def __post_init__(self) -> None:
         """Check that classes, if both sides have them, are the same, and that epsilon, if any, is positive.
