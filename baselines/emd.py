@@ -3,7 +3,8 @@
 The plan pi between n and m points gives the barycentric maps T(x_i) = sum_j pi_ij y_j / sum_j pi_ij and, from the same
 plan, S(y_j) = sum_i pi_ij x_i / sum_i pi_ij. An unseen point moves as its nearest sample point does,
 T(x) = T(x_nn) + x - x_nn (Ferradans et al., SIAM J. Imaging Sciences 7, 2014). With n = m the plan is a permutation.
-Solver: the network simplex of POT (`ot.emd`).
+Solver: the network simplex of POT (`ot.emd`). The plan is that of the problem's cost, whatever it is; where it splits a
+point, the mean of the parts is the best place for the quadratic cost alone.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from otbench.baselines._two_maps import TwoMaps
+from otbench.ops.cost_matrix import cost_matrix
 from otbench.ops.points import training_points
 from otbench.recorded import Recorded
-from otbench.solver import Config, Context, Field, Problem, StepInfo, register_baseline
+from otbench.solver import Config, Context, Field, No, Problem, StepInfo, Support, Yes, register_baseline
 
 CHUNK = 4096
 """Points mapped at a time: bounds the distance matrix."""
@@ -61,6 +63,11 @@ class NearestShift(Recorded):
 class EMD(TwoMaps[EMDConfig, NearestShift]):
     """Exact plan between two subsamples; unseen points move as their nearest neighbour does."""
 
+    @classmethod
+    def supports(cls, problem: Problem) -> Support:
+        """Take every cost between points of the same shape."""
+        return Yes if problem.source.shape == problem.target.shape else No(problem.shapes_differ)
+
     def __init__(self, problem: Problem, config: EMDConfig, context: Context) -> None:
         """Draw the two subsamples."""
         super().__init__(problem, config, context)
@@ -70,15 +77,21 @@ class EMD(TwoMaps[EMDConfig, NearestShift]):
     def step(self) -> StepInfo:
         """Solve the linear program, on the host in float64: one transfer each way. The loss is the cost of the plan."""
         x, y = (network.points.cpu().double().numpy() for network in (self._forward, self._backward))
-        forward, backward, cost = barycentric_shifts(x, y)
+        forward, backward, cost = barycentric_shifts(x, y, self.problem.cost.exponent)
         self._forward.shifts.copy_(torch.from_numpy(forward))
         self._backward.shifts.copy_(torch.from_numpy(backward))
         return StepInfo(cost, done=True)
 
 
-def barycentric_shifts(x: _Array, y: _Array) -> tuple[_Array, _Array, float]:
-    """Return T(x_i) - x_i (n, d), S(y_j) - y_j (m, d) and the cost E|x - y|^2 / 2 of the plan of uniform samples."""
-    cost = ot.dist(x, y) / 2
+def barycentric_shifts(x: _Array, y: _Array, exponent: float) -> tuple[_Array, _Array, float]:
+    """Return T(x_i) - x_i (n, d), S(y_j) - y_j (m, d) and the cost of the plan of uniform samples.
+
+    Args:
+        x: shape (n, d).
+        y: shape (m, d).
+        exponent: p of the cost E sum_k |x_k - y_k|^p / p.
+    """
+    cost = cost_matrix(x, y, exponent)
     plan = ot.emd(ot.unif(len(x)), ot.unif(len(y)), cost, numItermax=10_000_000)
     return *shifts_of(plan, x, y), float((plan * cost).sum())
 

@@ -24,7 +24,7 @@ class EMDClass(EMD):
 
     @classmethod
     def supports(cls, problem: Problem) -> Support:
-        """Take the quadratic cost between points of the same shape, with classes on both sides."""
+        """Take every cost between points of the same shape, with classes on both sides."""
         scarce = problem.scarce(1, needed=True)
         return No(scarce) if scarce else super().supports(problem)
 
@@ -42,7 +42,7 @@ class EMDClass(EMD):
         for k in range(classes):
             turn = slice(k, None, classes)  # the points of class k in a class-balanced batch
             x, y = (network.points[turn].cpu().double().numpy() for network in (self._forward, self._backward))
-            forward, backward, cost = barycentric_shifts(x, y)
+            forward, backward, cost = barycentric_shifts(x, y, self.problem.cost.exponent)
             self._forward.shifts[turn] = torch.from_numpy(forward).to(self._forward.shifts)
             self._backward.shifts[turn] = torch.from_numpy(backward).to(self._backward.shifts)
             total += cost / classes

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from otbench.errors import DataError
 
-PictureKind: TypeAlias = Literal["points", "images", "matrix", "arrows", "way"]
+PictureKind: TypeAlias = Literal["points", "images", "photographs", "matrix", "arrows", "way"]
 POINTS = 2000
 """Points kept of a cloud: enough for a picture."""
 MAX_BYTES = 2**25
@@ -27,10 +27,11 @@ _NEEDED = {
     "points": ("data", "mapped"),
     "arrows": ("source", "mapped", "target"),
     "images": (),
+    "photographs": ("source", "target", "forward"),
     "matrix": ("counts",),
     "way": ("place-0", "exact-0"),
 }
-_AXES = {"points": 2, "arrows": 2, "images": 3, "matrix": 2, "way": 2}
+_AXES = {"points": 2, "arrows": 2, "images": 3, "photographs": 3, "matrix": 2, "way": 2}
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class Picture:
     * `way`: `place-0`, `place-1` ..., each (n, 2): where points are at rising times from 0 to 1, at even distances;
       `exact-0`, `exact-1` ...: where they should be. The report draws a panel for each time.
     * `images`: rows of a grid, each array (n, height, width) uint8, drawn in the order of the mapping.
+    * `photographs`: `source`, `target`, `forward` (what the source became) and, where there is one, `backward` (what
+      the target became), each (height, width, 3) uint8, sRGB.
     * `matrix`: `counts` (k, k) int64: rows = class wanted, columns = class found.
 
     Attributes:
@@ -80,8 +83,10 @@ class Picture:
                 raise self._error(f"{name} has shape {array.shape}; wanted are {axes} axes, none of them empty")
             if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
                 raise self._error(f"{name} holds something else than finite numbers")
-            if self.kind == "images" and array.dtype != np.uint8:
+            if self.kind in ("images", "photographs") and array.dtype != np.uint8:
                 raise self._error(f"{name} has dtype {array.dtype}; wanted is uint8")
+            if self.kind == "photographs" and array.shape[2] != 3:
+                raise self._error(f"{name} has {array.shape[2]} channels; wanted are 3")
         if self.kind in ("points", "arrows", "way"):
             self._check_clouds()
         if self.kind == "matrix" and (len(set(self.arrays["counts"].shape)) > 1 or self.arrays["counts"].min() < 0):

@@ -393,6 +393,9 @@ class Problem:
         device: where all tensors live.
         dtype: floating type of all points.
         units: how these points follow from the user's; None where they are the user's.
+        epsilon: > 0 where the entropic plan is wanted, which minimises E c(x, y) + epsilon KL(plan | source x target);
+            None where it is the optimal map. It is in units of the cost, so that such problems keep the task's points.
+        colours: where points are colours, their space (`otbench.ops.colours`): "rgb" or "lab"; else empty.
     """
 
     source: Measure
@@ -401,13 +404,17 @@ class Problem:
     device: torch.device
     dtype: torch.dtype
     units: Units | None = None
+    epsilon: float | None = None
+    colours: str = ""
 
     def __post_init__(self) -> None:
-        """Check that classes, if both sides have them, are the same.
+        """Check that classes, if both sides have them, are the same, and that epsilon, if any, is positive.
 
         Raises:
             ValueError: they are not.
         """
+        if self.epsilon is not None and not self.epsilon > 0:
+            raise ValueError(f"epsilon must be positive, got {self.epsilon}: leave it out for the optimal map")
         if self.source.classes and self.target.classes and self.source.classes != self.target.classes:
             raise ValueError(f"{self.source.classes} classes cannot go to {self.target.classes}: relabel one side")
 

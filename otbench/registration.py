@@ -28,6 +28,8 @@ Preset: TypeAlias = Mapping[str, Value | Sequence[Value]]
 Search: TypeAlias = Mapping[str, Sequence[Value]]
 """The values that `otbench tune` tries, by parameter name: `{"lr": (1e-3, 3e-3, 1e-2), "optimiser": ("adam", "soap")}`.
 What the preset `full` has is always among them, so it need not be repeated."""
+Instances: TypeAlias = Sequence[tuple[Mapping[str, Value], int]]
+"""Parameters of a task that differ from the defaults, and the seed of a run."""
 
 ClassT = TypeVar("ClassT", bound=type)
 _ATTRIBUTE = "__otbench__"
@@ -45,6 +47,7 @@ class Registration:
         reference: citation in one line; where the method or the data come from.
         presets: values by preset name.
         search: solvers only: the values that `otbench tune` tries; empty = it is not tuned.
+        tuning: tasks only: the instances that `otbench tune` trains on, none of which a report uses.
         always: baselines only: always a row of the table, asked for or not.
         closed_form: baselines only: no training, so that those of one instance may share a process.
         scored_by_task: a row without a map, which some tasks score from their own test data; `cls` only describes it.
@@ -57,6 +60,7 @@ class Registration:
     reference: str
     presets: Mapping[str, Preset] = field(default_factory=dict)
     search: Search = field(default_factory=dict)
+    tuning: Instances = ()
     always: bool = False
     closed_form: bool = False
     scored_by_task: bool = False
@@ -96,10 +100,15 @@ def register_task_row(name: str, *, reference: str) -> Callable[[ClassT], ClassT
 
 
 def register_task(
-    name: str, *, config: type[Config], reference: str, presets: Mapping[str, Preset]
+    name: str,
+    *,
+    config: type[Config],
+    reference: str,
+    presets: Mapping[str, Preset],
+    tuning: Instances = (),
 ) -> Callable[[ClassT], ClassT]:
     """Register a task class under `name`. See `Registration` for the arguments."""
-    return _register("task", name, config, reference, presets)
+    return _register("task", name, config, reference, presets, tuning=tuning)
 
 
 def registrations(cls: object) -> tuple[Registration, ...]:
@@ -115,6 +124,7 @@ def _register(
     presets: Mapping[str, Preset],
     search: Search | None = None,
     *,
+    tuning: Instances = (),
     always: bool = False,
     closed_form: bool = False,
     scored_by_task: bool = False,
@@ -135,7 +145,9 @@ def _register(
     space = _checked_search(search or {}, config, current.get("full", {}), owner=f"{kind} {name}")
 
     def attach(cls: ClassT) -> ClassT:
-        made = Registration(kind, name, cls, config, reference, current, space, always, closed_form, scored_by_task)
+        made = Registration(
+            kind, name, cls, config, reference, current, space, tuning, always, closed_form, scored_by_task
+        )
         setattr(cls, _ATTRIBUTE, (*registrations(cls), made))
         return cls
 

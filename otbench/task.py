@@ -107,12 +107,15 @@ class Instance(abc.ABC):
         test: held-out samples, fixed by their own seed.
         facts: numbers about the instance for the record (exact distance, sample sizes, floors).
         scores_mean: whether `score` looks at `Outputs.forward_mean`; else no draws are spent on it.
+        curve_points: at points of the curve maps are applied to the first so many test points of each side alone, and
+            `Outputs` holds no more; None = to all. Points with classes are always all mapped.
     """
 
     problem: Problem
     test: TestData
     facts: Mapping[str, Value]
     scores_mean: ClassVar[bool] = False
+    curve_points: ClassVar[int | None] = None
 
     @abc.abstractmethod
     def score(self, outputs: Outputs) -> dict[str, float]:

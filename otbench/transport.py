@@ -66,6 +66,7 @@ class Origin:
         source_shape: shape of one source point.
         target_shape: shape of one target point.
         classes: number of classes that go to each other; 0 = none.
+        colours: space of the points where they are colours (`otbench.ops.colours`); else empty.
     """
 
     solver: str
@@ -77,6 +78,7 @@ class Origin:
     source_shape: tuple[int, ...] = ()
     target_shape: tuple[int, ...] = ()
     classes: int = 0
+    colours: str = ""
 
     @staticmethod
     def read(values: Mapping[str, object]) -> Origin:

@@ -208,6 +208,11 @@ class ConvexInstance(Instance):
         "full": {"family": ["lse-mid", "lse-hard", "ridge-mid"], "dim": [2, 8, 32]},
         "paper": {"family": ["lse-mid", "lse-hard", "ridge-mid"], "dim": [2, 8, 32]},
     },
+    # smooth and sharp bends, in a low and in a middle dimension
+    tuning=[
+        ({"family": "lse-mid", "dim": 8, "pair": 100}, 100),
+        ({"family": "ridge-mid", "dim": 32, "pair": 101}, 101),
+    ],
 )
 class Convex(Task[ConvexConfig]):
     """Curved maps that are known exactly, in any dimension, also for costs |x - y|^p: linear maps fail here."""

@@ -6,8 +6,9 @@ for testing, so that no test row of one side trains the other.
 
 Solvers are given (x - a) / s and (y - b) / s with the mean of each side's training rows, and one scale s for both sides
 and all columns, the root of the mean variance: what the harness does for all tasks, done here in the file's own
-precision. A scale for each column, or for each side, would change which map is optimal. Images stay as they are. The
-map that is kept, the test rows and all metrics are in the user's units.
+precision. A scale for each column, or for each side, would change which map is optimal. Images stay as they are, and so
+do points with `cost=power`, whose optimal map depends on where the two sides lie. The map that is kept, the test rows
+and all metrics are in the user's units.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ import torch
 from torch import Tensor
 
 from otbench.config import Value
+from otbench.datasets._cost import chosen_cost
 from otbench.datasets.samples.data import Data, Rows, Side, Split, load, parts_of, tensor
 from otbench.datasets.samples.settings import SamplesConfig
 from otbench.metrics.class_energy import class_energy
 from otbench.metrics.two_sides import METRICS, TwoSides
 from otbench.metrics.uvp import cosine, uvp
 from otbench.names import few, plain
-from otbench.problem import Batch, PoolMeasure, Problem, QuadraticCost, Units, common_scale
+from otbench.problem import Batch, Cost, PoolMeasure, Problem, Units, common_scale
 from otbench.task import Instance, Metric, Outputs, Picture, Task, TestData, register_task
 
 __all__ = ["Samples", "SamplesConfig", "SamplesInstance"]
@@ -63,7 +65,9 @@ class SamplesInstance(Instance):
         self.problem, self.test, self._names = problem, test, names
         self._truth, self._target_variance = truth, target_variance
         # with classes, mass moves within its class: the plan of all rows is not what a map should cost
-        self._sides = TwoSides(test.source.x, test.target.x, training=training, plan=not problem.classes)
+        self._sides = TwoSides(
+            test.source.x, test.target.x, training=training, plan=not problem.classes, ground=problem.cost
+        )
         self.facts = {**facts, **self._sides.facts()}
 
     def score(self, outputs: Outputs) -> dict[str, float]:
@@ -100,7 +104,8 @@ class Samples(Task[SamplesConfig]):
         METRICS[0],
         Metric("uvp_fwd", "UVP fwd", "%", primary=True, flag_worse=True),
         Metric("class_energy", "class energy", "data units", primary=True),
-        *METRICS[1:],
+        # the unit of the cost is that of its exponent
+        *(Metric("cost", "cost") if metric.name == "cost" else metric for metric in METRICS[1:]),
         Metric("cost_gap", "cost gap", "%", primary=True),
         Metric("cosine_fwd", "cosine fwd", higher_is_better=True),
     )
@@ -117,6 +122,7 @@ class Samples(Task[SamplesConfig]):
             UsageError: a file is not named, or parameters contradict each other.
             DataError: a file is missing, damaged, too large, or does not fit the others.
         """
+        self._cost()
         self._splits(0)
         self._data.check_numbers()
 
@@ -126,12 +132,12 @@ class Samples(Task[SamplesConfig]):
 
     def build(self, *, seed: int, device: torch.device, dtype: torch.dtype) -> SamplesInstance:
         """Make the instance: training and validation rows from `seed`, test rows from their own."""
-        data = self._data
+        data, ground = self._data, self._cost()
         splits = self._splits(self.pool_seed(seed))
         moments = [side.moments(split.train) for side, split in zip(data.sides, splits, strict=True)]
-        vectors = len(data.shape) == 1
-        scale = common_scale(*(total / data.shape[0] for _, total in moments)) if vectors else 1.0
-        means = [mean for mean, _ in moments] if vectors else [0.0, 0.0]
+        centred = len(data.shape) == 1 and ground.name == "quadratic"
+        scale = common_scale(*(total / data.shape[0] for _, total in moments)) if centred else 1.0
+        means = [mean for mean, _ in moments] if centred else [0.0, 0.0]
 
         def points(side: Side, rows: Rows, **units: Any) -> Tensor:
             return tensor(side.parts(rows), len(rows), data.shape, device, dtype, **units)
@@ -149,7 +155,7 @@ class Samples(Task[SamplesConfig]):
             for side, split, mean in zip(data.sides, splits, means, strict=True)
         ]
         units = None
-        if vectors:
+        if centred:
             centres = [torch.from_numpy(mean).to(device, dtype) for mean, _ in moments]
             units = Units(centres[0], centres[1], torch.tensor(scale, device=device, dtype=dtype))
         tests = [
@@ -158,7 +164,7 @@ class Samples(Task[SamplesConfig]):
         rows = splits[0].test
         truth = None if data.truth is None else parts_of(data.truth, rows)
         return SamplesInstance(
-            Problem(measures[0], measures[1], QuadraticCost(), device, dtype, units),
+            Problem(measures[0], measures[1], ground, device, dtype, units),
             TestData(tests[0], tests[1]),
             self._facts(splits, scale),
             data.sides[0].table.names,
@@ -178,7 +184,12 @@ class Samples(Task[SamplesConfig]):
         words += (
             f", {sizes[0]} and {sizes[1]} training rows" if sizes[0] != sizes[1] else f", {sizes[0]} training rows each"
         )
+        cost = self._cost().name
+        words += "" if cost == "quadratic" else f", cost {cost}"
         return words + self.pool_words()
+
+    def _cost(self) -> Cost:
+        return chosen_cost(self.config.cost, self.config.p, owner="task samples")
 
     def _facts(self, splits: Sequence[Split], scale: float) -> dict[str, Value]:
         data = self._data

@@ -8,6 +8,7 @@ from pydantic import field_validator
 from pydantic_core import PydanticCustomError
 
 from otbench.config import Config, Field
+from otbench.datasets._cost import CostName
 
 
 class SamplesConfig(Config):
@@ -23,6 +24,8 @@ class SamplesConfig(Config):
     source_where: str | None = Field(None, "take only the rows with this value in a column of the file: COLUMN:VALUE")
     target_where: str | None = Field(None, "the same for the target's rows")
     truth: str | None = Field(None, "file of the exact images of the source's rows, in their order: gives UVP")
+    cost: CostName = Field("quadratic", "the cost that the map is to minimise")
+    p: float | None = Field(None, "exponent of cost=power; left out: 3", gt=1, le=10)
     test: float = Field(0.2, "share of the rows of each side for testing", gt=0, lt=1)
     validation: float = Field(0.1, "share of the other rows for early stopping", ge=0, lt=1)
     shape: str | None = Field(None, "shape of a point, for images: 1x28x28")

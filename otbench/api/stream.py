@@ -1,19 +1,21 @@
-"""Maps applied from file to file, a chunk at a time: the files may be larger than the memory."""
+"""Maps applied from file to file, a chunk at a time: to points in files larger than the memory, and to pictures."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from otbench.data.arrays import map_npy
+from otbench.data.pictures import ENDINGS, picture_bytes, read_picture
 from otbench.errors import DataError, OtbenchError, UsageError
-from otbench.files import shown, writing, written
+from otbench.files import shown, write_whole, writing, written
 from otbench.names import plain
+from otbench.ops.colours import ColourSpace, distinct, levels_of, to_rgb
 from otbench.transport import Transport, rows_at_a_time
 
 
@@ -48,10 +50,7 @@ def apply_file(
         StoreError: the result cannot be written.
         OtbenchError: the map fails.
     """
-    method = "backward" if backward else "forward"
-    if backward and not transport.two_way:
-        who = "this map" if transport.origin is None else f"the map of {transport.origin.solver}"
-        raise UsageError(f"--backward: {who} goes forward only")
+    method = _method(transport, backward)
     points = map_npy(source)
     if points.ndim == 0:
         raise DataError(f"{shown(source)}: holds a single number; points have the shape (n, *shape)")
@@ -79,6 +78,62 @@ def apply_file(
                 file.write(image.tobytes())
                 listen(min(begin + size, len(points)), len(points))
     return len(points)
+
+
+def apply_to_picture(
+    transport: Transport,
+    source: Path,
+    result: Path,
+    *,
+    backward: bool = False,
+    seed: int = 0,
+    also_read: Sequence[Path] = (),
+    listen: Callable[[int, int], None] = lambda done, count: None,
+) -> int:
+    """Write the picture in which each colour became its image, in full size; return how many colours there are.
+
+    Args:
+        transport: maps between colours.
+        source: the picture.
+        result: where the new one goes; its ending says the format.
+        backward: whether colours go back.
+        seed: of maps that draw noise: a colour has one image, wherever it lies.
+        also_read: other files that must not be written over.
+        listen: told how many of how many colours are done.
+
+    Raises:
+        UsageError: the maps are not between colours, or the result is none that can be written.
+        DataError: the file is no picture that can be read.
+        StoreError: the result cannot be written.
+        OtbenchError: the map fails.
+    """
+    method = _method(transport, backward)
+    space = "" if transport.origin is None else transport.origin.colours
+    if space not in get_args(ColourSpace):
+        raise UsageError(f"--input {shown(source)}: this map is none between colours; it takes points, as .npy")
+    if result.suffix.lower() not in ENDINGS:
+        raise UsageError(f"--output {shown(result)}: name a picture: {', '.join(ENDINGS)}")
+    _check_result(result, source, *also_read)
+    picture, _ = read_picture(source)
+    colours, which = distinct(picture, cast("ColourSpace", space))
+    generator = torch.Generator(transport.device).manual_seed(seed)
+    images = np.empty(colours.shape)
+    size = rows_at_a_time(colours.shape[1:])
+    for begin in range(0, len(colours), size):
+        rows = slice(begin, begin + size)
+        images[rows] = _image(transport, method, colours[rows].numpy(), None, generator)
+        listen(min(begin + size, len(colours)), len(colours))
+    moved = levels_of(to_rgb(torch.from_numpy(images), cast("ColourSpace", space)).numpy())
+    write_whole(result, picture_bytes(moved[which].reshape(picture.shape), ENDINGS[result.suffix.lower()]))
+    return len(colours)
+
+
+def _method(transport: Transport, backward: bool) -> str:
+    """Return the name of the method that maps; UsageError where there is none."""
+    if backward and not transport.two_way:
+        who = "this map" if transport.origin is None else f"the map of {transport.origin.solver}"
+        raise UsageError(f"--backward: {who} goes forward only")
+    return "backward" if backward else "forward"
 
 
 def _check_result(result: Path, *read: Path | None) -> None:

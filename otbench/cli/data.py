@@ -59,7 +59,7 @@ def _list(known: Sequence[DataSource], options: argparse.Namespace, data_dir: Pa
         place = source.find(data_dir)
         lines += [
             f"{source.name}: {source.what}",
-            f"    {'here: ' + place if place else 'not on this machine; `data fetch ' + source.name + '` gets it'}",
+            f"    {'here: ' + place if place else 'not on this machine; ' + source.remedy}",
             f"    {source.origin}",
             f"    terms: {source.licence}",
         ]
@@ -82,7 +82,7 @@ def _verify(known: Sequence[DataSource], options: argparse.Namespace, data_dir: 
     wanted = known if name is None else [_chosen(known, name)]
     lines = list(dict.fromkeys(line for source in wanted for line in source.verify(data_dir)))
     if not lines and name is not None:
-        raise DataError(f"{name}: nothing of it on this machine to verify; `data fetch {name}` gets it")
+        raise DataError(f"{name}: nothing of it on this machine to verify; {wanted[0].remedy}")
     return lines or ["nothing on this machine to verify"]
 
 

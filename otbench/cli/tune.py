@@ -46,7 +46,7 @@ def tune(options: argparse.Namespace) -> int:
     registry = registry_of(options)
     registry.load_plugins()
     tuning.require_optuna()
-    chosen = _chosen(options.solvers, registry, tuning.protocol(seconds))
+    chosen = _chosen(options.solvers, registry, tuning.protocol(seconds, tuning.pairs_of(registry)))
     Store(folder).prepare()
     studies = {one.note.name: _opened(one, folder) for one in chosen}
     interrupted = False

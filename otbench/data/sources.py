@@ -61,6 +61,11 @@ class DataSource(abc.ABC):
         """
 
     @property
+    def remedy(self) -> str:
+        """What to do where it is not on this machine, in words."""
+        return f"`data fetch {self.name}` gets it"
+
+    @property
     def origin(self) -> str:
         """Where it comes from, how much that is, and how it is checked, in words."""
         hosts = ", ".join(dict.fromkeys(file.url.split("/")[2] for file in self.files))

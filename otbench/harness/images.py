@@ -82,20 +82,18 @@ class Images:
             OtbenchError: images are missing, or of another form than the points.
             StoreError: points cannot be written.
         """
-        test = self.instance.test
-        first = self._take("forward", [test.source.x], test.source.label)
+        first = self._take("forward")
         if first.kind == "done" and first.has_velocity and self._waypoints is not None:
             # without the points that were followed, and after them: what it is shown are points of exact paths
-            velocities = self._take("velocity", list(self._waypoints), None, TIMES[1:-1])
+            velocities = self._take("velocity", list(self._waypoints), TIMES[1:-1])
             if velocities.kind != "done":
                 return velocities
         if first.kind != "done" or not first.two_way:
             return first
-        back = self._take("backward", [test.target.x], test.target.label)
+        back = self._take("backward")
         if back.kind != "done":
             return back
-        images = [self._image("forward", index) for index in range(len(self.maps))]
-        again = self._take("roundtrip", images, test.source.label)
+        again = self._take("roundtrip", [self._image("forward", index) for index in range(len(self.maps))])
         return first if again.kind == "done" else again
 
     def outputs(self, index: int) -> Outputs:
@@ -108,7 +106,7 @@ class Images:
             back,
             again,
             self._densities() if final else None,
-            None if mean is None else self._ordered("forward", mean),
+            None if mean is None else self._ordered("forward", index, mean),
             final,
             self._followed() if final and self._waypoints is not None else None,
         )
@@ -117,25 +115,27 @@ class Images:
     def _waypoints(self) -> Tensor | None:
         return self.instance.waypoints() if self.final else None
 
-    def _take(
-        self, direction: Direction, points: list[Tensor], label: Tensor | None, times: Sequence[float] = ()
-    ) -> Report:
-        """Write points, all maps alike or each its own, have them mapped, and take the images away.
+    def _take(self, direction: Direction, images: list[Tensor] | None = None, times: Sequence[float] = ()) -> Report:
+        """Write the test points, or `images`, those of each map, have them mapped, and take what they become away.
 
         With `times`, it is the last map that is asked, at each of them.
         """
         folder, maps = self.folder / direction, self.maps[-1:] * len(times) or self.maps
         folder.mkdir(parents=True)
-        order = self._order(direction)
-        files = [folder / f"points-{index:06}.npy" for index in range(len(points))]
-        for path, x in zip(files, points, strict=True):
-            write_points(path, x[order])
+        points, label = self._points(direction).x, self._points(direction).label
+        files: list[Path] = []
+        for index in range(len(maps)):
+            part = "all" if self._all(direction, index) else "part"
+            path = folder / f"points-{part if images is None else f'{index:06}'}.npy"
+            if path not in files:
+                write_points(path, (points if images is None else images[index])[self._order(direction, index)])
+            files.append(path)
         applying = Applying(
             direction=direction,
             spec=self.spec,
             entry=self.entry,
             maps=maps,
-            points=files if len(files) == len(maps) else files * len(maps),
+            points=files,
             label=None if label is None else folder / "label.npy",
             images=folder,
             mean=direction == "forward" and self.instance.scores_mean,
@@ -145,9 +145,9 @@ class Images:
         )
         if direction == "forward" and self._waypoints is not None:
             applying.followed = folder / "followed.npy"
-            write_points(applying.followed, points[0][order[:FOLLOWED]])
+            write_points(applying.followed, points[self._order(direction)[:FOLLOWED]])
         if label is not None and applying.label is not None:
-            write_points(applying.label, label[order])
+            write_points(applying.label, label[self._order(direction)])
         if direction == "backward" and self.final:
             rows = density_rows(self.instance.test.target)
             applying.densities = folder / "rows.npy"
@@ -173,14 +173,14 @@ class Images:
         return report
 
     def _image(self, direction: Direction, index: int) -> Tensor:
-        return self._ordered(direction, self._images[direction][index])
+        return self._ordered(direction, index, self._images[direction][index])
 
-    def _ordered(self, direction: Direction, numbers: Numbers) -> Tensor:
+    def _ordered(self, direction: Direction, index: int, numbers: Numbers) -> Tensor:
         """Return images in the order of the test points, on the run's device."""
-        points = self._points(direction)
-        found = self._checked(numbers, tuple(points.shape), points.dtype)
+        points, order = self._points(direction).x, self._order(direction, index)
+        found = self._checked(numbers, (len(order), *points.shape[1:]), points.dtype)
         ordered = torch.empty_like(found)
-        ordered[self._order(direction)] = found
+        ordered[order] = found
         return ordered.to(points.device)
 
     def _followed(self) -> Way:
@@ -219,17 +219,26 @@ class Images:
             )
         return found
 
-    def _points(self, direction: Direction) -> Tensor:
+    def _points(self, direction: Direction) -> Batch:
         if direction == "velocity":
             assert self._waypoints is not None
-            return self._waypoints[0]
-        return (self.instance.test.target if direction == "backward" else self.instance.test.source).x
+            return Batch(self._waypoints[0])
+        return self.instance.test.target if direction == "backward" else self.instance.test.source
 
-    def _order(self, direction: Direction) -> Tensor:
-        """Return the places of the test points in the order that an applier sees them, shape (n,), int64."""
+    def _all(self, direction: Direction, index: int) -> bool:
+        """Say whether the map at `index` is applied to all test points, or to the first of them (`curve_points`)."""
+        at_end = direction == "velocity" or (self.final and index == len(self.maps) - 1)
+        return at_end or self.instance.curve_points is None or self._points(direction).label is not None
+
+    def _order(self, direction: Direction, index: int | None = None) -> Tensor:
+        """Return the places of the test points in the order that an applier sees them, shape (n,), int64.
+
+        Those that the map at `index` is applied to; None = all.
+        """
         if direction not in self._orders:
-            x = self._points(direction)
+            x = self._points(direction).x
             digest = hashlib.sha256(x.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
             key = [*digest.digest(), _DIRECTIONS.index(direction)]
             self._orders[direction] = torch.from_numpy(np.random.default_rng(key).permutation(len(x)))
-        return self._orders[direction]
+        order, most = self._orders[direction], self.instance.curve_points
+        return order if index is None or most is None or self._all(direction, index) else order[order < most]

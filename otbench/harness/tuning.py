@@ -33,11 +33,6 @@ if TYPE_CHECKING:
 TRIALS = 8
 CPU_SECONDS = 60.0
 PRESET = "full"
-PAIRS = (
-    Pair(task="convex", config={"family": "lse-mid", "dim": 8, "pair": 100}, seed=100),
-    Pair(task="convex", config={"family": "ridge-mid", "dim": 32, "pair": 101}, seed=101),
-)
-"""Curved maps with smooth and with sharp bends, in a low and in a middle dimension. Reports use pairs 0, 1, 2."""
 FORWARD, BACKWARD = "uvp_fwd", "uvp_bwd"
 WORST = 1e4
 """Score in % of a run that did not end well, and the largest of any run: a hundred times what identity maps have."""
@@ -56,7 +51,17 @@ Evaluate = Callable[[Mapping[str, Value]], tuple[list[PairRun], Mapping[str, Val
 """Runs one choice of values on all pairs; returns the runs, and the environment that they ran in."""
 
 
-def protocol(cpu_seconds: float = CPU_SECONDS, pairs: Sequence[Pair] = PAIRS) -> Protocol:
+def pairs_of(registry: Registry) -> list[Pair]:
+    """Return the instances that tasks set aside for tuning.
+
+    Raises:
+        PluginError: a task cannot be imported.
+    """
+    notes = [registry.load(entry) for entry in registry.entries("task")]
+    return [Pair(task=note.name, config=dict(config), seed=seed) for note in notes for config, seed in note.tuning]
+
+
+def protocol(cpu_seconds: float, pairs: Sequence[Pair]) -> Protocol:
     """Return the protocol that all solvers share."""
     return Protocol(
         preset=PRESET,

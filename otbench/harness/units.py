@@ -24,8 +24,8 @@ def standardised(problem: Problem, generator: torch.Generator) -> Problem:
     """Return `problem` with centred points, both sides in units of one common scale.
 
     It is returned as it is where it has units already, and where its cost, its points or its sides do not allow any:
-    other costs than the quadratic, images, sides of different shapes. A side that is flagged as standard normal keeps
-    its points, and so the scale is 1 then.
+    other costs than the quadratic, images, sides of different shapes; and where an entropic plan is asked for, whose
+    epsilon has units. A side that is flagged as standard normal keeps its points, and so the scale is 1 then.
 
     Args:
         problem: in the user's units.
@@ -34,7 +34,7 @@ def standardised(problem: Problem, generator: torch.Generator) -> Problem:
     sides = (problem.source, problem.target)
     takes_units = problem.cost.name == "quadratic" and sides[0].shape == sides[1].shape == (problem.dim,)
     flagged = [side.is_standard_normal for side in sides]
-    if problem.units is not None or not takes_units or all(flagged):
+    if problem.units is not None or problem.epsilon is not None or not takes_units or all(flagged):
         return problem
     moments = [_moments(side, generator) for side in sides]
     scale = 1.0 if any(flagged) else common_scale(*(variance for _, variance in moments))

@@ -23,6 +23,7 @@ from torch import Tensor
 from otbench.ops.energy import energy_distance
 from otbench.ops.pairwise import squared_distance_blocks
 from otbench.ops.points import fixed_rows
+from otbench.ops.sliced import projected_w2_squared, unit_directions
 
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Bandwidths as multiples of the median squared distance. Each is half the next: one exponential serves them all."""
@@ -136,10 +137,8 @@ def v_floor(n: int, m: int) -> float:
 def sliced_w2(x: Tensor, y: Tensor, *, projections: int = PROJECTIONS) -> Tensor:
     """Return the root of the mean of W2^2 of the samples' projections, shape (), float64, in data units.
 
-    The directions are uniform on the sphere, from a fixed seed: the same for all samples of one dimension. On a line
-    the optimal coupling is that of the quantile functions. Both are piecewise constant, with steps at i/n and j/m
-    whatever the data are, so the pieces are found once for all directions. Extra memory is O(n + m), and does not grow
-    with the number of projections.
+    The directions are uniform on the sphere, from a fixed seed: the same for all samples of one dimension. Extra memory
+    is O(n + m), and does not grow with the number of projections.
 
     Args:
         x: first sample, shape (n, d).
@@ -150,24 +149,12 @@ def sliced_w2(x: Tensor, y: Tensor, *, projections: int = PROJECTIONS) -> Tensor
         ValueError: the samples cannot be compared.
     """
     _check_samples(x, y, least=1)
-    n, m, d = len(x), len(y), x.shape[1]
-    generator = torch.Generator().manual_seed(_PROJECTION_SEED)
-    directions = torch.randn(projections, d, generator=generator, dtype=torch.float64)
-    directions = (directions / directions.norm(dim=1, keepdim=True)).to(x)
-    # In units of 1 / (n m) the steps are whole numbers.
-    ends = torch.cat((torch.arange(1, n + 1) * m, torch.arange(1, m + 1) * n)).unique()  # type: ignore[no-untyped-call]
-    weights = (ends.diff(prepend=ends.new_zeros(1)).double() / (n * m)).to(x.device)
-    rows, columns = (((ends - 1) // size).to(x.device) for size in (m, n))
+    directions = unit_directions(projections, x.shape[1], torch.Generator().manual_seed(_PROJECTION_SEED)).to(x)
     centre = y.mean(0)
     x, y = x.detach() - centre, y.detach() - centre
-    step = max(1, _SLICE_NUMBERS // (n + m))
-    total = torch.zeros((), dtype=torch.float64, device=x.device)
-    for some in directions.split(step):
-        left, right = (some @ x.T).sort(1).values, (some @ y.T).sort(1).values
-        if n != m:
-            left, right = left[:, rows], right[:, columns]
-        total += ((left - right).square_().double() @ weights).sum()
-    return (total / projections).sqrt()
+    step = max(1, _SLICE_NUMBERS // (len(x) + len(y)))
+    found = [projected_w2_squared(x, y, directions[k : k + step]) for k in range(0, projections, step)]
+    return torch.cat(found).mean().sqrt()
 
 
 def permutation_test(

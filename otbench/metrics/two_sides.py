@@ -19,6 +19,7 @@ from otbench.metrics.two_sample import CURVE_POINTS, FINAL_POINTS, TEST_POINTS, 
 from otbench.metrics.uvp import mean_square
 from otbench.ops.points import fixed_rows
 from otbench.picture import POINTS, Picture
+from otbench.problem import Cost, QuadraticCost
 from otbench.reporting import Metric
 
 PLAN_POINTS = 2000
@@ -60,6 +61,7 @@ class TwoSides:
         source_variance: float | None = None,
         vstat: bool = False,
         plan: bool = True,
+        ground: Cost | None = None,
     ) -> None:
         """Hold the data.
 
@@ -70,12 +72,13 @@ class TwoSides:
             source_variance: E|x - E x|^2 of the source, to which `inverse_gap` is relative; None = that of `x`.
             vstat: whether OT-Flow's statistic is made as well.
             plan: whether the cost is held against that of an exact discrete plan.
+            ground: c, the cost of moving one point; None = the quadratic cost.
         """
         self._x, self._y, self._training = x, y, training
         self.held_out = {"fwd": HeldOut(y, vstat=vstat), "bwd": HeldOut(x, vstat=vstat)}
         flat = x.detach().flatten(1).double()
         self._variance = mean_square(flat - flat.mean(0)) if source_variance is None else source_variance
-        self._plan = plan
+        self._plan, self._ground = plan, QuadraticCost() if ground is None else ground
         self._plan_cost: float | None = None
 
     def facts(self) -> dict[str, Value]:
@@ -110,7 +113,7 @@ class TwoSides:
             if mapped is not None
             for name, value in self.held_out[side].compare(mapped, seed=_SEED, final=final).items()
         }
-        scores["cost"] = mean_square(forward - self._x) / 2
+        scores["cost"] = self._cost(self._x, forward)
         if final and self._training is not None:
             found = novelty(forward.flatten(1), self._training.flatten(1), self._y.flatten(1))
             if not math.isnan(found):  # else the held-out points are copies, too
@@ -135,10 +138,13 @@ class TwoSides:
         rows, columns = (fixed_rows(len(side), PLAN_POINTS).to(side.device) for side in (self._x, self._y))
         x = self._x[rows]
         if self._plan_cost is None:
-            self._plan_cost = plan_cost(x, self._y[columns])
+            self._plan_cost = plan_cost(x, self._y[columns], self._ground.exponent)
         if self._plan_cost <= 0:
             return None
-        return 100 * abs(mean_square(forward[rows] - x) / 2 - self._plan_cost) / self._plan_cost
+        return 100 * abs(self._cost(x, forward[rows]) - self._plan_cost) / self._plan_cost
+
+    def _cost(self, x: Tensor, image: Tensor) -> float:
+        return float(self._ground(x.double(), image.double()).mean())
 
 
 def two_sample_scores(

@@ -18,22 +18,24 @@ def convolution(
     outputs: int,
     size: int,
     *,
+    stride: int = 1,
     he: bool = False,
     bias: bool = True,
     **start: Unpack[Start],
 ) -> nn.Conv2d:
-    """Return a convolution that keeps height and width.
+    """Return a convolution that keeps height and width, or divides them by `stride`.
 
     Args:
         inputs: channels before.
         outputs: channels after.
-        size: height and width of the kernel, odd, pixels.
+        size: height and width of the kernel, pixels; odd, or 4 with stride 2.
+        stride: pixels from one place of the kernel to the next.
         he: weights from N(0, 2 / fan-out) (He et al., ICCV 2015), as of a critic; else as `started` draws them.
         bias: whether there is one.
         start: see `Start`.
     """
     with torch.device("meta"):  # where drawing costs nothing, and takes nothing from the global random state
-        layer = nn.Conv2d(inputs, outputs, size, padding=size // 2, bias=bias, dtype=start.get("dtype"))
+        layer = nn.Conv2d(inputs, outputs, size, stride, padding=(size - 1) // 2, bias=bias, dtype=start.get("dtype"))
     started(layer, **start)
     if he:
         with torch.no_grad():

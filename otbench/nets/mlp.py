@@ -20,9 +20,10 @@ from otbench.nets.potential import AutogradPotential
 from otbench.nets.start import Start, normal, uniform
 from otbench.recorded import Recorded
 
-Activation = Literal["silu", "relu", "elu"]
+Activation = Literal["silu", "gelu", "relu", "elu"]
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": functional.silu,
+    "gelu": functional.gelu,
     "relu": functional.relu,
     "elu": elu,
 }
@@ -62,7 +63,7 @@ class MLP(Recorded):
             inputs: number of input coordinates.
             outputs: number of output coordinates.
             widths: hidden widths.
-            activation: silu, which is smooth, relu, or elu between them.
+            activation: silu and gelu, which are smooth, relu, or elu between them.
             residual: add the first `outputs` inputs to the output.
             zero_last: start with the last layer at zero: the network is 0, or the identity if residual.
             start: see `Start`.

@@ -1,9 +1,10 @@
 """The test kit for a solver's author: `otbench check NAME|FILE`.
 
-Runs a solver through the contract on a tiny problem and says in words what does not hold: construction, shapes,
-device, dtype, kept files, gradients, determinism, bit-equal resume, evaluation without side effects, no access to
-truth, tasks or files, and one short run. A solver that defines `build_potential` and `exact_potential(matrix, shift)`
-(the potential whose map is x -> x + matrix x + shift) also gets that one put in.
+Runs a solver through the contract on a tiny problem, in the plane or, where it takes nothing else, of images, and says
+in words what does not hold: construction, shapes, device, dtype, kept files, gradients, determinism, bit-equal resume,
+evaluation without side effects, no access to truth, tasks or files, and one short run. A solver that defines
+`build_potential` and `exact_potential(matrix, shift)` (the potential whose map is x -> x + matrix x + shift) also gets
+that one put in.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ ROUNDING = 1e-2
 """What integrators with an adaptive step and inner solvers may leave between two ways to one image."""
 SCALE, SHIFT = (0.7, 1.4), (0.3, -0.2)
 """The exact map of the tiny problem: x -> SCALE * x + SHIFT, from N(0, I)."""
+IMAGE = (1, 32, 32)
+"""Shape of a tiny image."""
 
 
 class _FailedCheckError(Exception):
@@ -55,6 +58,7 @@ class _Kit:
     device: torch.device
     dtype: torch.dtype = torch.float32
     classes: int = 0  # of the tiny problem, for methods that need some
+    images: bool = False  # for methods that take nothing else
 
     def config(self) -> Config:
         presets = self.registration.presets
@@ -63,7 +67,11 @@ class _Kit:
         return build_config(self.registration.config, values, owner=f"solver {self.registration.name}")  # type: ignore[arg-type]
 
     def problem(self) -> Problem:
-        """Return the tiny problem: N(0, I) to N(SHIFT, diag(SCALE^2)) in two dimensions."""
+        """Return the tiny problem: N(0, I) to N(SHIFT, diag(SCALE^2)) in two dimensions, or images to mirrored ones."""
+        if self.images:
+            x, label = self.points(), self.label(len(self.points()))
+            here, there = (PoolMeasure(side, label=label, classes=self.classes) for side in (x, x.flip(3)))
+            return Problem(here, there, QuadraticCost(), self.device, self.dtype)
         generator = torch.Generator().manual_seed(7)
         x = torch.randn(POOL, 2, generator=generator)
         y = torch.randn(POOL, 2, generator=generator) * torch.tensor(SCALE) + torch.tensor(SHIFT)
@@ -115,7 +123,11 @@ class _Kit:
 
     def points(self, n: int = 257) -> Tensor:
         generator = torch.Generator().manual_seed(11)
-        return torch.randn(n, 2, generator=generator).to(device=self.device, dtype=self.dtype)
+        if not self.images:
+            return torch.randn(n, 2, generator=generator).to(device=self.device, dtype=self.dtype)
+        edge = torch.rand(n, 1, 1, 1, generator=generator)  # each bright to the left of a place of its own
+        images = 2.0 * (torch.linspace(0, 1, IMAGE[2]) < edge) - 1
+        return images.expand(n, *IMAGE).contiguous().to(device=self.device, dtype=self.dtype)
 
 
 def check(registration: Registration, *, device: str, out: Console) -> bool:
@@ -140,9 +152,9 @@ def check(registration: Registration, *, device: str, out: Console) -> bool:
     source = Path(inspect.getsourcefile(cls) or "")
     try:
         support = cls.supports(kit.problem())
-        if not support.ok:
-            kit.classes = 2
-        taken = cls.supports(kit.problem()).ok
+        for kit.images, kit.classes in ((False, 0), (False, 2), (True, 0), (True, 2)):
+            if taken := cls.supports(kit.problem()).ok:
+                break
     except Exception as error:
         raise PluginError(f"solver {registration.name}: supports() raised {located(error, source)}") from error
     if not taken:
@@ -400,9 +412,6 @@ def _short_run(kit: _Kit) -> str:
     problem = kit.problem()
     budget = [0.0]
     solver = kit.solver(problem, progress=lambda: min(1.0, budget[0] / RUN_SECONDS))
-    x = kit.points(4096)
-    variance = sum(factor**2 for factor in SCALE)
-    identity = _uvp(x, kit.target(x), variance=variance)
     steps = 0
     while budget[0] < RUN_SECONDS:
         begin = time.perf_counter()
@@ -412,6 +421,12 @@ def _short_run(kit: _Kit) -> str:
         _require(math.isfinite(float(info.loss)), f"the loss is {float(info.loss)} at step {steps}")
         if info.done:
             break
+    if kit.images:
+        _require(bool(kit.mapped(solver.transport(), kit.points()).isfinite().all()), "forward: not finite at the end")
+        return f"{steps} steps on images, whose map is not judged here"
+    x = kit.points(4096)
+    variance = sum(factor**2 for factor in SCALE)
+    identity = _uvp(x, kit.target(x), variance=variance)
     reached = _uvp(kit.mapped(solver.transport(), x), kit.target(x), variance=variance)
     verdict = f"{reached:.3g} % UVP after {steps} steps (identity: {identity:.3g} %)"
     sanity = kit.registration.kind == "baseline" and reached >= identity * 0.999

@@ -37,6 +37,7 @@ def origin_of(entry: Entry, problem: Problem, *, run: str = "") -> Origin:
         source_shape=problem.source.shape,
         target_shape=problem.target.shape,
         classes=problem.classes,
+        colours=problem.colours,
     )
 
 

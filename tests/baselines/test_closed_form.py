@@ -10,6 +10,7 @@ from torch import Tensor
 
 from otbench.baselines.constant import Constant
 from otbench.baselines.emd import EMD, EMDConfig
+from otbench.baselines.entropic import Entropic, EntropicConfig
 from otbench.baselines.identity import Identity
 from otbench.baselines.linear import Linear, LinearConfig
 from otbench.baselines.sinkhorn import Sinkhorn, SinkhornConfig
@@ -27,6 +28,8 @@ ALL: list[tuple[type[Solver[Config]], Config]] = [
     (Linear, LinearConfig()),
     (EMD, EMDConfig(n=50)),
     (Sinkhorn, SinkhornConfig(n=50)),
+    (Entropic, EntropicConfig(points=50)),
+    (Entropic, EntropicConfig(points=50, method="progot", stages=3)),
 ]
 
 
@@ -96,9 +99,10 @@ def test_supports_says_why_not() -> None:
     assert Identity.supports(general).ok
     assert Constant.supports(general).ok
     assert Constant.supports(other).ok
-    for cls in (Linear, EMD, Sinkhorn):
+    assert EMD.supports(general).ok
+    for cls in (Linear, Sinkhorn, Entropic):
         assert "quadratic" in cls.supports(general).reason
-    for cls in (Identity, Linear, EMD, Sinkhorn):
+    for cls in (Identity, Linear, EMD, Sinkhorn, Entropic):
         assert "shapes differ" in cls.supports(other).reason
 
 
@@ -181,6 +185,18 @@ def test_emd_of_equal_samples_is_the_permutation_of_pot() -> None:
     torch.testing.assert_close(solver.transport().backward(y[partner]), x)
 
 
+def test_emd_follows_the_plan_of_the_cost_that_is_asked_for() -> None:
+    x = torch.tensor([[0.0, 0.0], [2.0, 3.0]], dtype=torch.float64)
+    y = torch.tensor([[2.0, 3.0], [5.0, 0.0]], dtype=torch.float64)
+    # one far step and none, or two of a middle length: p decides
+    for p, partner in ((1.1, [1, 0]), (6.0, [0, 1])):
+        given = Problem(PoolMeasure(x), PoolMeasure(y), PowerCost(p), CPU, x.dtype)
+        costs = {order: float(given.cost(x, y[list(order)]).sum()) for order in ((0, 1), (1, 0))}
+        assert list(min(costs, key=costs.__getitem__)) == partner  # the example is one that p decides
+        solver = solve(EMD, EMDConfig(), given)
+        torch.testing.assert_close(solver.transport().forward(x), y[partner])
+
+
 def test_emd_of_unequal_samples_is_barycentric() -> None:
     x, y = points(20, 2, dtype=torch.float64), points(33, 2, seed=1, dtype=torch.float64)
     solver = solve(EMD, EMDConfig(n=100), problem(x, y))
@@ -237,7 +253,7 @@ def test_large_costs_do_not_underflow() -> None:
 
 def test_points_that_coincide() -> None:
     x = torch.zeros(10, 2)
-    for cls, config in ((EMD, EMDConfig()), (Sinkhorn, SinkhornConfig())):
+    for cls, config in ((EMD, EMDConfig()), (Sinkhorn, SinkhornConfig()), (Entropic, EntropicConfig())):
         image = solve(cls, config, problem(x, x)).transport().forward(x)
         torch.testing.assert_close(image, x)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from otbench.config import build_config
@@ -214,3 +215,38 @@ def test_class_conditional_solvers_find_the_exact_plan(name: str, solver: str, c
     assert record.metrics["monotone_violations"] <= 1
     assert record.metrics["sliced_w2_fwd"] < 0.03  # a cheap map that does not arrive would not do
     assert any(picture.kind == "arrows" for picture in record.pictures)
+
+
+def test_another_cost_has_its_own_plan_and_solvers_of_the_quadratic_one_decline() -> None:
+    def made(name: str, p: float) -> Toy2DInstance:
+        config = Toy2DConfig(set=name, pool=200, cost="power", p=p)  # type: ignore[arg-type]
+        task = Toy2D(config)
+        task.check()
+        assert task.describe().endswith(f"pool 200, cost power {p:g}")
+        return task.build(seed=0, device=CPU, dtype=torch.float64)
+
+    swap = made("horizontal-swap", 3.0)
+    scores = swap.score(Outputs(translation(swap, "horizontal-swap")))
+    assert swap.facts["exact_cost"] == pytest.approx(2**3 / 3, rel=0.02)
+    assert scores["cost"] == pytest.approx(2**3 / 3, rel=0.02)
+    assert scores["cost_gap"] < 2
+    assert "monotone_violations" not in scores
+    # in one dimension at a time sorting is optimal for every convex cost, so the sets differ in two
+    plane = made("8gaussians", 1.5)
+    x, y = plane.test.source.x.numpy(), plane.test.target.x.numpy()
+    cost = (abs(x[:, None] - y) ** 1.5).sum(2) / 1.5
+    rows, columns = linear_sum_assignment(cost)
+    assert plane.facts["exact_cost"] == pytest.approx(cost[rows, columns].mean(), rel=1e-6)
+    registry = Registry()
+    answers = {
+        name: registry.load(registry.find(name)).cls.supports(plane.problem).ok  # type: ignore[attr-defined]
+        for name in ("ncf", "emd", "identity", "fixedpoint", "mmr", "linear", "sinkhorn")
+    }
+    assert [name for name, ok in answers.items() if ok] == ["ncf", "emd", "identity"]
+
+
+def test_an_exponent_belongs_to_the_power_cost() -> None:
+    with pytest.raises(UsageError, match="p=3 belongs to cost=power"):
+        Toy2D(Toy2DConfig(p=3.0)).check()
+    with pytest.raises(UsageError, match="p"):
+        build_config(Toy2DConfig, {"cost": "power", "p": 1.0}, owner="task toy2d")

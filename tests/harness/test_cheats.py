@@ -30,7 +30,9 @@ def cheats(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Record]:
     folder = tmp_path_factory.mktemp("cheats")
     solvers = "cheat[how=remember|search|patch|rewrite],ls"
     plans = [
-        make_plan(Request(solvers=names, task=task, device="cpu", threads=1, steps=10), Registry(PLUGINS))
+        make_plan(
+            Request(solvers=names, task=task, device="cpu", threads=1, steps=10, standardise="off"), Registry(PLUGINS)
+        )
         for names, task in ((solvers, "watched"), ("cheat", "watched[source=fresh|closure]"))
     ]
     runs = tuple(run for plan in plans for run in plan.runs if run.spec.kind == "solver")

@@ -156,6 +156,27 @@ def test_the_way_of_a_map_alone_is_straight(tmp_path: Path) -> None:
     torch.testing.assert_close(way.points, factors.view(5, 1, 1) * way.rows.float()[:, None])
 
 
+def test_points_of_the_curve_may_be_a_part_and_labels_keep_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, list[int]] = {}
+
+    def apply(given: Applying) -> Report:
+        seen[given.direction] = [len(np.load(path)) for path in given.points]
+        for index, path in enumerate(given.points):
+            np.save(given.images / f"{index:06}.npy", np.load(path))
+        return Report(kind="done", two_way=True)
+
+    monkeypatch.setattr(Line, "curve_points", 7)
+    made = images(tmp_path, apply)
+    assert made.take().kind == "done"
+    # the source has classes, the target has none
+    assert seen == {"forward": [N, N], "backward": [7, N], "roundtrip": [N, N]}
+    first, last = made.outputs(0).backward, made.outputs(1).backward
+    assert first is not None
+    assert last is not None
+    assert torch.equal(last, 10 * torch.arange(float(N))[:, None])
+    assert torch.equal(first, last[:7])
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

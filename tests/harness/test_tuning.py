@@ -18,6 +18,7 @@ from otbench.solver import Field, Search
 
 pytest.importorskip("optuna")
 
+PAIRS = tuning.pairs_of(Registry())
 SPACE: dict[str, list[Value]] = {"lr": [0.01, 0.1, 1.0], "kind": ["a", "b"], "width": [1, 2, 4, 8]}
 
 
@@ -119,14 +120,14 @@ def test_solvers_that_can_choose_their_optimiser_are_tuned_with_both() -> None:
 
 
 def test_no_pair_and_no_seed_is_one_that_reports_use() -> None:
-    pairs = tuning.protocol().pairs
+    pairs = tuning.pairs_of(Registry())
     assert {pair.task for pair in pairs} == {"convex"}
     assert {pair.seed for pair in pairs} == {pair.config["pair"] for pair in pairs} == {100, 101}
     assert {(pair.config["family"], pair.config["dim"]) for pair in pairs} == {("lse-mid", 8), ("ridge-mid", 32)}
 
 
 def test_runs_are_limited_by_the_processor_and_by_nothing_else() -> None:
-    chosen = tuning.candidate("ls", Registry(), tuning.protocol(60))
+    chosen = tuning.candidate("ls", Registry(), tuning.protocol(60, PAIRS))
     assert [(run.spec.cpu_limit, run.spec.steps, run.spec.time_limit) for run in chosen.runs] == [(60, None, None)] * 2
     assert {(run.spec.threads, run.spec.device, run.spec.preset) for run in chosen.runs} == {(1, "cpu", "full")}
 
@@ -183,7 +184,7 @@ def test_the_sampler_turns_to_what_was_good() -> None:
     ],
 )
 def test_scores(status: Status, metrics: dict[str, float], score: float) -> None:
-    found = tuning.pair_run(tuning.PAIRS[0], record(status, **metrics))
+    found = tuning.pair_run(PAIRS[0], record(status, **metrics))
     assert found.score == pytest.approx(score)
     assert (found.pair, found.steps, found.cpu_s, found.train_s) == ("lse-mid d=8", 7, 60.0, 51.0)
 
@@ -218,7 +219,7 @@ def test_without_a_run_that_ended_well_there_are_no_steps() -> None:
 
 @pytest.fixture(scope="module")
 def candidate() -> tuning.Candidate:
-    return tuning.candidate("ls", Registry(), tuning.protocol(1.0))
+    return tuning.candidate("ls", Registry(), tuning.protocol(1.0, PAIRS))
 
 
 def fake(values: Mapping[str, Value]) -> tuple[list[PairRun], Mapping[str, Value]]:
@@ -255,7 +256,7 @@ def test_other_code_or_another_protocol_is_another_study(candidate: tuning.Candi
     blank = candidate.blank
     assert blank.continues(Study.model_validate_json(blank.model_dump_json()))
     assert not blank.model_copy(update={"code": "other"}).continues(blank)
-    assert not blank.model_copy(update={"protocol": tuning.protocol(2.0)}).continues(blank)
+    assert not blank.model_copy(update={"protocol": tuning.protocol(2.0, PAIRS)}).continues(blank)
 
 
 def test_a_trial_is_a_run_like_any_other() -> None:

@@ -88,11 +88,17 @@ def test_a_standard_normal_side_stays_as_it_is() -> None:
         problem(*(PoolMeasure(torch.ones(5, 1, 2, 2)) for _ in range(2))),
         problem(PoolMeasure(torch.ones(5, 2)), PoolMeasure(torch.ones(5, 3))),
         problem(*(FreshMeasure((2,), normal, is_standard_normal=True) for _ in range(2))),
+        problem(far(), far(), epsilon=0.1),
     ],
-    ids=["another cost", "images", "another space", "both normal"],
+    ids=["another cost", "images", "another space", "both normal", "an entropic plan"],
 )
 def test_where_there_is_nothing_to_gain_or_to_share_points_stay(given: Problem) -> None:
     assert standardised(given, generator()) is given
+
+
+def test_epsilon_is_positive() -> None:
+    with pytest.raises(ValueError, match="epsilon must be positive, got 0"):
+        problem(far(), far(), epsilon=0.0)
 
 
 def test_who_is_asked_to_train_on_standardised_points() -> None:

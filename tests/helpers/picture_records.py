@@ -73,6 +73,18 @@ def confusion(row: str) -> Picture:
     return Picture("confusion", "matrix", "classes of mapped images", {"counts": counts})
 
 
+def photographs(row: str) -> Picture:
+    """Return two photographs of other sizes, red and blue, and what a row makes of them; `linear` has no way back."""
+    share = {"identity": 0.0, "linear": 0.5, "fixedpoint": 1.0, "ncf": 0.9}[row]
+    shade = np.linspace(0, 255, 24)[:, None] * np.ones((24, 32))
+    source, target = (np.stack([shade if k == channel else 0 * shade for k in range(3)], 2) for channel in (0, 2))
+    target = target[:16]
+    arrays = {"source": source, "target": target, "forward": (1 - share) * source + share * source[:, :, ::-1]}
+    if row != "linear":
+        arrays["backward"] = (1 - share) * target + share * target[:, :, ::-1]
+    return Picture("pair", "photographs", "two photographs", {name: a.astype(np.uint8) for name, a in arrays.items()})
+
+
 def way(row: str) -> Picture:
     """Return points of a normal that stretch along one axis and move along the other, at five times."""
     source = np.random.default_rng(7).normal(size=(1000, 2))
@@ -84,7 +96,14 @@ def way(row: str) -> Picture:
     return Picture("way", "way", "the way", arrays)
 
 
-KINDS = {"points": cloud, "arrows": lines, "images": grid, "matrix": confusion, "way": way}
+KINDS = {
+    "points": cloud,
+    "arrows": lines,
+    "images": grid,
+    "photographs": photographs,
+    "matrix": confusion,
+    "way": way,
+}
 
 
 def single(array: np.ndarray) -> np.ndarray:

@@ -25,13 +25,14 @@ def parameters(net: torch.nn.Module) -> int:
     return sum(p.numel() for p in net.parameters())
 
 
-@pytest.mark.parametrize("activation", ["silu", "relu", "elu"])
+@pytest.mark.parametrize("activation", ["silu", "gelu", "relu", "elu"])
 @pytest.mark.parametrize("residual", [False, True])
 def test_value_is_the_formula(activation: Activation, residual: bool) -> None:
     net = MLP(5, 3, widths=(7, 4), activation=activation, residual=residual, generator=generator(), dtype=DOUBLE)
     x = points(11, 5)
     sigma = {
         "silu": lambda p: p * torch.sigmoid(p),
+        "gelu": lambda p: p * (1 + torch.erf(p / math.sqrt(2))) / 2,
         "relu": lambda p: p.clamp_min(0),
         "elu": lambda p: torch.where(p > 0, p, p.exp() - 1),
     }[activation]

@@ -43,6 +43,7 @@ FIGURES = {
     "picture-cloud-marginals": "points",
     "picture-lines": "arrows",
     "picture-digits": "images",
+    "picture-pair": "photographs",
     "picture-confusion": "matrix",
     "picture-way": "way",
 }
@@ -139,6 +140,12 @@ def test_too_much_and_two_of_a_name_are_refused_before_anything_is_written(tmp_p
         ("way", {name: np.zeros((2, 2)) for name in ("place-0", "place-1", "exact-0")}, "the same times"),
         ("images", {}, "lacks the array"),
         ("images", {"source": np.zeros((2, 3, 3))}, "wanted is uint8"),
+        ("photographs", {"source": np.zeros((2, 2, 3), dtype=np.uint8)}, "lacks the array target"),
+        (
+            "photographs",
+            {n: np.zeros((2, 2, 4), dtype=np.uint8) for n in ("source", "target", "forward")},
+            "4 channels",
+        ),
         ("matrix", {"counts": np.zeros((2, 3), dtype=int)}, "square"),
         ("matrix", {"counts": -np.eye(3, dtype=int)}, "not negative"),
         ("matrix", {"../counts": np.eye(3, dtype=int)}, "lower-case letters"),
@@ -398,7 +405,7 @@ def test_texts_out_of_records_are_drawn_as_they_stand(tmp_path: Path) -> None:
     for index, text in enumerate((*HOSTILE[:3], HOSTILE[18])):
         one = Record.model_validate(record(f"bad{index}", 6, 0, 0.5, curve=[], label=text, id=f"bad{index}"))
         pictures = [make(ROWS[index]) for make in KINDS.values()]
-        named = [Picture(p.name, p.kind, text, p.arrays, tuple(names[p.kind])) for p in pictures]
+        named = [Picture(p.name, p.kind, text, p.arrays, tuple(names.get(p.kind, ()))) for p in pictures]
         one.pictures = store.write_pictures(one.id, named)
         made.append(one)
     build(made, tmp_path / "out", ["svg", "html"], command="x", folders=[store.folder])

@@ -14,6 +14,7 @@ from otbench.errors import UsageError
 from otbench.problem import Batch, PoolMeasure, Problem, QuadraticCost
 from otbench.registration import registrations
 from otbench.solver import Solver
+from otbench.solvers.cfm import CFM
 from otbench.solvers.fixedpoint import FixedPoint
 from otbench.solvers.gnot import GNOT
 from otbench.solvers.hjpinn import HJPINN
@@ -23,6 +24,7 @@ from otbench.solvers.notweak import NOTWeak
 
 CPU = torch.device("cpu")
 SMALL: dict[type[Solver[Any]], dict[str, float]] = {
+    CFM: {"batch_size": 32, "pairing_batch": 64, "width": 32},
     FixedPoint: {"batch_size": 64},
     NCF: {"mmd_batch": 64, "hj_points": 64},
     HJPINN: {"mmd_batch": 64, "hj_points": 64},
@@ -30,7 +32,7 @@ SMALL: dict[type[Solver[Any]], dict[str, float]] = {
     NOTWeak: {"batch_size": 32},
     GNOT: {"batch_size": 64},
 }
-CONDITIONAL = [FixedPoint, NCF, HJPINN, GNOT]
+CONDITIONAL = [CFM, FixedPoint, NCF, HJPINN, GNOT]
 
 
 class Spy(PoolMeasure):
@@ -72,6 +74,7 @@ def error(solver: Solver[Any], problem: Problem) -> float:
 @pytest.mark.parametrize(
     ("kind", "steps", "values"),
     [
+        (CFM, 100, {"batch_size": 64, "pairing_batch": 128, "width": 64, "lr": 1e-2}),
         (FixedPoint, 60, {"batch_size": 64, "lr": 1e-2}),
         (NCF, 100, {"mmd_batch": 64, "hj_points": 64, "lr": 1e-2}),
         (HJPINN, 100, {"mmd_batch": 64, "hj_points": 64, "lr": 1e-2}),
@@ -153,7 +156,7 @@ def test_gnot_loss_is_the_class_wise_energy_distance(make_run: Callable[..., Any
     torch.testing.assert_close(found, (aim - own / 2) / 2**0.5 - noisy.potential(moved).mean())
 
 
-@pytest.mark.parametrize("kind", [FixedPoint, NCF, HJPINN])
+@pytest.mark.parametrize("kind", [CFM, FixedPoint, NCF, HJPINN])
 def test_unlabelled_points_are_never_used(kind: type[Solver[Any]], make_run: Callable[..., Any]) -> None:
     problem = swap(unlabelled=0.9)
     make_run(kind, problem, steps=10, **SMALL[kind]).train()
@@ -186,7 +189,7 @@ def test_classical_methods_do_not_look_at_labels(kind: type[Solver[Any]], make_r
     assert torch.equal(*images)
 
 
-@pytest.mark.parametrize("kind", [FixedPoint, NCF, HJPINN])
+@pytest.mark.parametrize("kind", [CFM, FixedPoint, NCF, HJPINN])
 def test_labels_of_one_side_change_no_bit(kind: type[Solver[Any]], make_run: Callable[..., Any]) -> None:
     labelled, plain = swap(), swap(plain=True)
     half = Problem(labelled.source, plain.target, QuadraticCost(), CPU, torch.float32)
@@ -213,7 +216,7 @@ def test_resumed_run_equals_an_unbroken_one(kind: type[Solver[Any]], make_run: C
     assert torch.equal(unbroken.solver.transport().forward(x, label), resumed.solver.transport().forward(x, label))
 
 
-@pytest.mark.parametrize("kind", [FixedPoint, NCF])
+@pytest.mark.parametrize("kind", [CFM, FixedPoint, NCF])
 def test_maps_of_a_solver_that_was_told_the_class_need_it(
     kind: type[Solver[Any]], make_run: Callable[..., Any]
 ) -> None:
@@ -280,7 +283,7 @@ def scarce() -> Problem:
 def test_problems_that_cannot_be_solved_class_by_class_are_declined(scarce: Problem) -> None:
     assert FixedPoint.supports(scarce).ok
     assert GNOT.supports(scarce).ok
-    for kind in (NCF, HJPINN):
+    for kind in (CFM, NCF, HJPINN):
         assert "class 1 of the target has 1" in kind.supports(scarce).reason
     assert "classes" in GNOT.supports(swap(plain=True)).reason
     source = scarce.source

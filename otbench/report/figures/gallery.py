@@ -26,7 +26,7 @@ from otbench.report.tables import Family
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_ROWS = {"points": 8, "arrows": 9, "images": 8, "matrix": 6, "way": 5}
+_ROWS = {"points": 8, "arrows": 9, "images": 8, "photographs": 7, "matrix": 6, "way": 5}
 """Rows of a section in one figure at most, by kind."""
 _FIRST = 5
 """Solvers that come before the sanity rows where not all can be drawn."""
@@ -153,5 +153,6 @@ _FIGURES: Mapping[str, Sequence[tuple[str, str, _Maker]]] = {
     "arrows": (("", "", panels.arrows),),
     "images": (("", "", panels.images),),
     "way": (("", "", panels.way),),
+    "photographs": (("", "", panels.photographs),),
     "matrix": (("", "", panels.matrix),),
 }

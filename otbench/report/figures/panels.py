@@ -35,6 +35,8 @@ _DOTS = (120, 150)
 """Pixels of a cloud, up and across; a point is a square of four."""
 _PIXELS = 128
 """Side of an image at most; larger ones are thinned."""
+_BLOCKS = 2
+"""Pairs of photographs beside each other."""
 _NAMED_CLASSES = 20
 """Classes whose counts are printed in a matrix."""
 _DATA = "#3c3c3c"
@@ -266,6 +268,27 @@ def _board(lines: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
 
 def _thinned(pixels: int) -> int:
     return math.ceil(pixels / _PIXELS)
+
+
+def photographs(shown: Sequence[Shown]) -> Figure | None:
+    """Draw source and target, then what each row made of the two, always two photographs beside each other."""
+    blocks = [("source", "target", shown[0].picture.arrays["source"], shown[0].picture.arrays.get("target"))]
+    for one in shown:
+        arrays = one.picture.arrays
+        blocks.append((one.row.label, "", arrays["forward"], arrays.get("backward")))
+    lines = math.ceil(len(blocks) / _BLOCKS)
+    columns = 2 * _BLOCKS
+    ratio = max(array.shape[0] / array.shape[1] for _, _, *pair in blocks for array in pair if array is not None)
+    figure = _figure(7.5, lines * (7.3 / columns * min(ratio, 1.6) + 0.25) + 0.15)
+    for place, (left, right, *pair) in enumerate(blocks):
+        for side, (title, array) in enumerate(zip((left, right), pair, strict=True)):
+            if array is None:
+                continue
+            axis = figure.add_subplot(lines, columns, 2 * place + side + 1)
+            axis.imshow(array.astype(np.uint8), interpolation="none")
+            axis.set_title(safe_text(title, 24), loc="left", fontweight="bold", parse_math=False)
+            axis.set_axis_off()
+    return figure
 
 
 def matrix(shown: Sequence[Shown]) -> Figure | None:

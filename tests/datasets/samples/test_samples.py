@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 
 from otbench.baselines.constant import Constant
 from otbench.baselines.copies import Copies
 from otbench.baselines.identity import Identity
 from otbench.baselines.linear import Linear, LinearConfig
 from otbench.datasets.samples import Samples, SamplesConfig, SamplesInstance
+from otbench.errors import UsageError
 from otbench.harness.plan import Request, input_digests, make_plan
 from otbench.harness.units import in_own_units
 from otbench.metrics.gaussian import exact_maps, generate_pair
@@ -295,3 +297,23 @@ def test_from_two_tables_to_records_of_maps_in_the_users_units(tmp_path: Path, r
     assert records["linear"].metrics["mmd_low_fwd"] < 0 < records["linear"].metrics["mmd_high_fwd"]
     assert records["copies"].keeps_rows == 2 * records["copies"].facts["source_training_rows"]  # type: ignore[operator]
     assert "copies: training rows drawn at random" in " ".join(out.split())
+
+
+def test_another_cost_keeps_the_points_as_they_are_and_has_its_own_plan(tmp_path: Path) -> None:
+    x = random(60, 2)
+    given = task(tmp_path, x, 5 + 2 * random(60, 2, seed=1), cost="power", p=3.0)
+    assert ", cost power 3" in given.describe()
+    made = build(given)
+    assert made.problem.units is None
+    pool = made.problem.source.pool
+    assert pool is not None
+    assert np.isin(pool[:, 0].numpy(), x[:, 0].astype(np.float32)).all()
+    test, aim = made.test.source.x, made.test.target.x
+    scores = made.score(Outputs(aim))
+    matrix = (test[:, None] - aim).double().abs().pow(3).sum(2) / 3
+    best = float(matrix[linear_sum_assignment(matrix.numpy())].mean())
+    cost = float(matrix.diagonal().mean())
+    assert scores["cost"] == pytest.approx(cost, rel=1e-6)
+    assert scores["cost_gap"] == pytest.approx(100 * (cost - best) / best, rel=1e-4)
+    with pytest.raises(UsageError, match="p=3 belongs to cost=power"):
+        task(tmp_path, x, x, p=3.0)

@@ -60,7 +60,9 @@ class ToyTask(Task[ToyTaskConfig]):
         generator = torch.Generator().manual_seed(self.pool_seed(seed))
         x = torch.randn(500, self.config.dim, generator=generator).to(device, dtype)
         test = torch.randn(100, self.config.dim, generator=generator).to(device, dtype)
-        problem = Problem(PoolMeasure(x), PoolMeasure(x + self.config.shift), QuadraticCost(), device, dtype)
+        # both flagged, so that they are not centred: nothing would be left to learn
+        source, target = (PoolMeasure(side, is_standard_normal=True) for side in (x, x + self.config.shift))
+        problem = Problem(source, target, QuadraticCost(), device, dtype)
         return ToyInstance(problem, TestData(Batch(test), Batch(test + self.config.shift)), self.config.shift)
 
     def describe(self) -> str:
@@ -101,8 +103,7 @@ class ToyShift(Solver[ToyConfig]):
     def __init__(self, problem: Problem, config: ToyConfig, context: Context) -> None:
         super().__init__(problem, config, context)
         self.settings = Chosen(25 * problem.dim)
-        # one unit off: on centred points, nothing would be left to learn from zero
-        self.net = Shift(torch.full((problem.dim,), -1.0, device=context.device, dtype=context.dtype))
+        self.net = Shift(torch.zeros(problem.dim, device=context.device, dtype=context.dtype))
         self.optimiser = torch.optim.Adam(self.net.parameters(), lr=config.lr)
         self.count = 0
 
