@@ -32,9 +32,11 @@ COMMIT = "COMMIT"
 """File in the folder of records that says which commit makes them."""
 TIMING = "timing"
 """Folder beside the records for those of the timing pass, one folder a repetition."""
+IDLE = 0.5
+"""Load of a machine on which times are measured, at most."""
 _WHOLE = ("out", "jobs", "data-dir")
 """Options that hold for the whole of a campaign."""
-_DEFAULTS = {"threads": 1, "device": "cpu"}
+_DEFAULTS: dict[str, str | int | float] = {"threads": 1, "device": "cpu"}
 """Not those of the machine, which another one would answer otherwise: they name runs."""
 
 
@@ -151,6 +153,8 @@ class _Sitting:
     whole: dict[str, str | int | float]
     out: Path
     deadline: float | None
+    jobs: int = 1
+    data_dir: Path | None = None
 
     def run(self) -> int:
         from otbench.harness.campaign import campaign_of
@@ -164,7 +168,7 @@ class _Sitting:
         plans = [(f"{request.solvers} on {request.task}", make_plan(request, registry)) for request in requests]
         warn(list(dict.fromkeys(note for _, plan in plans for note in plan.notes)))
         made, store = campaign_of(plans), Store(self.out)
-        self._jobs, self._data_dir = requests[0].jobs, requests[0].data_dir
+        self.jobs, self.data_dir = requests[0].jobs, requests[0].data_dir
         if self.options.timing:
             return self._time(made, store)
         self._say_progress(made, store)
@@ -182,7 +186,7 @@ class _Sitting:
         for _ in range(TRIES):
             have = records_of(made.runs, store)
             left = [run for run in made.runs if is_left(run, have.get(run.id))]
-            if left and self._execute(made, left, store, repeat=set(have), jobs=self._jobs):
+            if left and self._execute(made, left, store, repeat=set(have), jobs=self.jobs):
                 return True
         return False
 
@@ -204,7 +208,7 @@ class _Sitting:
                 made.plan(runs),
                 store,
                 jobs=jobs,
-                data_dir=self._data_dir,
+                data_dir=self.data_dir,
                 listen=display.show,
                 until_step=until_step,
                 repeat=repeat,
@@ -227,16 +231,14 @@ class _Sitting:
         for part in made.parts:
             seeds = ",".join(map(str, sorted({run.spec.seed for run in part.runs})))
             left = [run for run in part.runs if is_left(run, have.get(run.id))]
-            ended = len(part.runs) - len(left)
-            failed = sum(
-                _failed(have[run.id]) for run in part.runs if run.id in have and not is_left(run, have[run.id])
-            )
+            settled = {run.id for run in part.runs} - {run.id for run in left}
+            failed = sum(_failed(have[run]) for run in settled)
             hours = sum(cost[run.id][0] for run in left if run.id in cost) / 3600
             blank = sum(run.id not in cost for run in left)
             said = f"{hours:.2f}" + (f" + {blank} of unknown cost" if blank else "") if left else ""
-            numbers = (len(part.runs), ended - failed, failed, len(left))
+            numbers = (len(part.runs), len(settled) - failed, failed, len(left))
             table.add_row(*map(Text, (part.title, seeds, *map(str, numbers), said)))
-            counts.update(done=ended - failed, failed=failed, left=len(left))
+            counts.update(done=len(settled) - failed, failed=failed, left=len(left))
             total, unknown = total + hours, unknown + blank
         console().print(table)
         more = f", and {unknown} runs whose cost is not known yet" if unknown else ""
@@ -279,6 +281,8 @@ class _Sitting:
         say(f"{len(runs)} runs of {steps} steps, {REPETITIONS} times each, about {TIMED_SECONDS:g} s of training a run")
         if self.options.dry_run:
             return 0
+        if (load := os.getloadavg()[0]) > IDLE:
+            warn([f"the machine is not idle (load {load:.1f}): times of this sitting measure the other work, too"])
         interrupted = False
         for one in stores:  # a repetition after the other: what drifts touches all solvers
             one.prepare()
