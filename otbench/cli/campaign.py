@@ -9,7 +9,7 @@ import statistics
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from otbench.cli.common import EXIT_FAILED_ROWS, EXIT_INTERRUPTED, AddCommand, r
 from otbench.cli.console import console, plain_table, say
 from otbench.cli.request import config_values, read_toml, request_of
 from otbench.cli.worktree import commit_of, worktree
-from otbench.errors import UsageError
+from otbench.errors import DataError, UsageError
 from otbench.files import read_regular, results_folder, shown, typed_path, write_whole
 from otbench.names import plain
 
@@ -155,6 +155,7 @@ class _Sitting:
     deadline: float | None
     jobs: int = 1
     data_dir: Path | None = None
+    left_out: list[str] = field(default_factory=list)
 
     def run(self) -> int:
         from otbench.harness.campaign import campaign_of
@@ -165,7 +166,16 @@ class _Sitting:
         registry.load_plugins()
         shared = {name: value for name, value in self.whole.items() if name != "out"}
         requests = [request_of({**part, **shared}) for part in self.file.parts]
-        plans = [(f"{request.solvers} on {request.task}", make_plan(request, registry)) for request in requests]
+        plans = []
+        for request in requests:
+            title = f"{request.solvers} on {request.task}"
+            try:
+                plans.append((title, make_plan(request, registry)))
+            except DataError as error:  # the other parts can do without
+                self.left_out.append(f"left out, {title}: {error}")
+        warn(self.left_out)
+        if not plans:
+            raise UsageError("nothing is left of the campaign without the data that its parts need")
         warn(list(dict.fromkeys(note for _, plan in plans for note in plan.notes)))
         made, store = campaign_of(plans), Store(self.out)
         self.jobs, self.data_dir = requests[0].jobs, requests[0].data_dir
@@ -258,7 +268,7 @@ class _Sitting:
         failed = [have[run.id] for run in made.runs if run.id in have and _failed(have[run.id])]
         for record in failed:
             say(f"{record.id}: {record.status}: {record.reason}")
-        return EXIT_FAILED_ROWS if failed else 0
+        return EXIT_FAILED_ROWS if failed or self.left_out else 0
 
     def _cut_short(self) -> int:
         if self.deadline is not None and perf_counter() > self.deadline:

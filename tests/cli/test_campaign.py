@@ -85,6 +85,14 @@ def test_a_spent_budget_is_no_failure(cli: Cli, toy: str, file: Path, tmp_path: 
     assert "0 failed" in said
 
 
+def test_a_part_without_its_data_is_left_out(cli: Cli, toy: str, file: Path, tmp_path: Path) -> None:
+    file.write_text(FILE + '[[runs]]\ntask = "gaussian[file=none.npz]"\nsolvers = "ncf"\npreset = "quick"\n')
+    code, said, err = cli("campaign", file, "--here", "--plugin", toy, "--out", tmp_path / "out", "--dry-run")
+    assert code == 0
+    assert "9 runs" in said
+    assert err.startswith("otbench: left out, ncf on gaussian[file=none.npz]: ")
+
+
 def outcome(record: Record) -> object:
     curve = [(point.step, point.digest, point.metrics) for point in record.curve]
     return record.spec, record.status, record.reason, record.tries, record.metrics, curve

@@ -59,8 +59,9 @@ def test_merge_copies_what_is_missing_names_conflicts_and_overwrites_nothing(
     last = two[-1]
     second = Store(tmp_path / "two")
     second.prepare()
+    cloud = np.zeros((3, 2), np.float32)
     last.pictures = second.write_pictures(
-        last.id, [Picture("cloud", "points", "a cloud", {"data": np.zeros((3, 2), np.float32)})]
+        last.id, [Picture("cloud", "points", "a cloud", {"data": cloud, "mapped": cloud})]
     )
     write(second.folder, two)
     (second.folder / "foreign.json").write_text("{}")
