@@ -98,12 +98,26 @@ def outcome(record: Record) -> object:
     return record.spec, record.status, record.reason, record.tries, record.metrics, curve
 
 
+BROKEN = """
+
+@register_solver("toybroken", config=ToyConfig, reference="none", presets=PRESETS)
+class ToyBroken(ToyShift):
+    \"\"\"Raises at every step: after a checkpoint, too.\"\"\"
+
+    def step(self) -> StepInfo:
+        raise ValueError("planted failure")
+"""
+
+
 @pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.slow)])
 def test_killed_at_random_it_ends_with_the_same_records(
     kills: int, cli: Cli, toy: str, file: Path, tmp_path: Path
 ) -> None:
+    plugin = tmp_path / "toy.py"
+    plugin.write_text(Path(toy).read_text() + BROKEN)
+    file.write_text(FILE.replace("toyraise", "toybroken"))
     draw = random.Random(kills)
-    words = ["campaign", str(file), "--here", "--plugin", toy, "--jobs", "2", "--out"]
+    words = ["campaign", str(file), "--here", "--plugin", str(plugin), "--jobs", "2", "--out"]
     for _ in range(kills):
         program = subprocess.Popen(
             [sys.executable, str(ROOT / "bench.py"), *words, str(tmp_path / "killed")],
@@ -166,6 +180,8 @@ def test_a_campaign_runs_one_commit(
     out = tmp_path / "out"
     head = git(clone, "rev-parse", "HEAD")
     words = ("campaign", file, "--out", out, "--budget", "2h", "--jobs", 2)
+    out.mkdir()
+    (out / "COMMIT").write_text("0" * 40)  # of a campaign that never made a record
     assert cli(*words)[0] == 0
     assert (out / "COMMIT").read_text() == f"{head}\n"
     _, script, *rest = started[0]
@@ -173,6 +189,7 @@ def test_a_campaign_runs_one_commit(
     assert rest == ["campaign", str(file), "--here", "--out", str(out), "--budget", "2h", "--jobs", "2"]
 
     # the checkout moves on, the campaign does not
+    (out / "record.json").write_text("{}")
     git(clone, "commit", "--quiet", "--allow-empty", "-m", "later")
     assert cli(*words)[0] == 0
     assert started[1] == started[0]
@@ -223,6 +240,7 @@ def test_mistakes(content: str | None, words: tuple[str, ...], names: str, cli: 
 
 def test_a_folder_with_something_else_as_its_commit(cli: Cli, clone: Path, file: Path, tmp_path: Path) -> None:
     (tmp_path / "COMMIT").write_text("yesterday's")
+    (tmp_path / "checkpoints").mkdir()
     code, _, err = cli("campaign", file, "--out", tmp_path)
     assert code == 2
     assert "no name of a commit; move it away" in err
