@@ -36,7 +36,7 @@ def command_reference() -> str:
 
 def _word(action: argparse.Action) -> str:
     name = str(action.metavar)
-    return {"*": f"[{name} ...]", "?": f"[{name}]"}.get(str(action.nargs), name)
+    return {"*": f"[{name} ...]", "+": f"{name} ...", "?": f"[{name}]"}.get(str(action.nargs), name)
 
 
 def _value(action: argparse.Action) -> list[str]:

@@ -11,46 +11,20 @@ from otbench.cli.common import (
     EXIT_FAILED_ROWS,
     EXIT_INTERRUPTED,
     AddCommand,
-    data_folder,
     program_name,
     registry_of,
     warn,
 )
 from otbench.cli.console import console, plain_table, say
+from otbench.cli.request import RUN_OPTIONS, config_values, read_toml, request_of
 from otbench.cli.results import print_records
 from otbench.errors import UsageError
-from otbench.files import results_folder, shown, typed_path
-from otbench.names import hint
+from otbench.files import results_folder, typed_path
 
 if TYPE_CHECKING:
     from otbench.harness.plan import Plan, Request
     from otbench.plugins.registry import Registry
     from otbench.records.store import Store
-
-RUN_OPTIONS: tuple[tuple[str, type[str] | type[int] | type[float], str, str], ...] = (
-    # name, kind, metavar, help; every one can also stand in a --config file
-    ("solvers", str, "LIST", "solvers by name, with parameters and grids: 'ncf[lr=1e-4|1e-3],fixedpoint'; or 'all'"),
-    ("task", str, "TASK", "task by name, with parameters and grids: 'gaussian[dim=2|8]'"),
-    ("dim", str, "LIST", "short for the task's parameter dim: 2,8,32"),
-    ("seeds", str, "LIST", "run seeds: 0,1,2 or 0-2 (default: 0)"),
-    (
-        "preset",
-        str,
-        "NAME",
-        "smoke (seconds), quick (default: about a minute a solver), full (our best), paper (the authors')",
-    ),
-    ("steps", int, "N", "training steps of every solver (default: the preset's)"),
-    ("time-limit", float, "S", "training seconds of every solver, instead of the preset's steps"),
-    ("hard-limit", float, "S", "wall-clock seconds after which a run is ended as `timeout`"),
-    ("device", str, "NAME", "cpu, cuda, cuda:N or auto (default: a GPU if there is one)"),
-    ("threads", int, "N", "CPU threads of each run (default: the cores, at most 4, shared by --jobs)"),
-    ("jobs", int, "N", "runs at a time (default: 1; more makes times worthless, and records say so)"),
-    ("standardise", str, "on|off", "centred points, one scale for both sides (default: on; off under paper)"),
-    ("data-dir", str, "DIR", "your own copies of data files (also: OTBENCH_DATA_DIR)"),
-    ("out", str, "DIR", "where records go (default: results/local)"),
-)
-MAX_CONFIG = 2**20
-"""Bytes that are read of a --config file."""
 
 
 def add_commands(add: AddCommand) -> None:
@@ -114,56 +88,17 @@ def _execute(plan: Plan, store: Store, request: Request, options: argparse.Names
 
 def _request(options: argparse.Namespace) -> tuple[Request, Path]:
     """Return what is asked for: command line over configuration file over environment over defaults."""
-    from otbench.harness.plan import Request
-
     values: dict[str, object] = {}
     if options.config is not None:
-        values |= _read_config(typed_path(options.config, "--config"))
+        path = typed_path(options.config, "--config")
+        values |= config_values(read_toml(path, "--config"), f"--config {path}")
     typed = {name: getattr(options, name.replace("-", "_")) for name, *_ in RUN_OPTIONS}
     values |= {name: value for name, value in typed.items() if value is not None}
     for name in ("solvers", "task"):
         if name not in values:
             raise UsageError(f"--{name} is missing; example: {program_name()} --solvers ncf,fixedpoint --task gaussian")
     out = typed_path(str(values.pop("out", results_folder())), "--out")
-    typed_folder = values.pop("data-dir", None)
-    folder = data_folder(None if typed_folder is None else str(typed_folder))
-    fields = {name.replace("-", "_"): value for name, value in values.items()}
-    return Request(**fields, data_dir=folder), out  # type: ignore[arg-type]
-
-
-def _read_config(path: Path) -> dict[str, object]:
-    import tomllib
-
-    try:
-        with path.open("rb") as stream:  # a pipe will do, one without end will not
-            content = tomllib.loads(stream.read(MAX_CONFIG).decode())
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--config {shown(path)}: cannot be read: {error}") from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:  # the latter: nested without end
-        raise UsageError(f"--config {path}: not valid TOML: {error}") from None
-    known = {name: kind for name, kind, *_ in RUN_OPTIONS}
-    values: dict[str, object] = {}
-    for key, value in content.items():
-        name = key.replace("_", "-")
-        if name not in known:
-            raise UsageError(f"--config {path}: unknown option '{key}'{hint(name, known, 'options')}")
-        values[name] = _config_value(name, known[name], value, path)
-    return values
-
-
-def _config_value(name: str, kind: type[str] | type[int] | type[float], value: object, path: Path) -> object:
-    if isinstance(value, list) and value and all(isinstance(item, (str, int, float)) for item in value):
-        value = ",".join(str(item) for item in value)
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise UsageError(f"--config {path}: '{name}' must be text, a number, or a list of them, not {value!r}")
-    try:
-        typed = kind(value)
-    except (ValueError, OverflowError):
-        typed = None
-    if typed is None or (kind is int and isinstance(value, float) and typed != value):  # 1.5 steps
-        what = "a whole number" if kind is int else "a number"
-        raise UsageError(f"--config {path}: '{name}' must be {what}, not {value!r}")
-    return typed
+    return request_of(values), out
 
 
 def _full_command(plan: Plan, request: Request, options: argparse.Namespace) -> str | None:

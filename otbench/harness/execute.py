@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -51,7 +51,7 @@ class Outcome:
 
     Attributes:
         records: of every planned run that has one, in the order of the plan.
-        interrupted: True if Ctrl-C or SIGTERM ended it early.
+        interrupted: True if Ctrl-C, SIGTERM or the deadline ended it early.
     """
 
     records: list[Record]
@@ -96,6 +96,9 @@ def execute(
     listen: Listener = lambda run, event: None,
     until_step: int | None = None,
     keep_maps: bool = False,
+    repeat: Collection[str] = (),
+    in_order: bool = False,
+    deadline: float | None = None,
 ) -> Outcome:
     """Do every run of `plan` that has no final record yet.
 
@@ -110,6 +113,9 @@ def execute(
             of the curve is that of this step, and nothing is evaluated beyond it. Such records have the names of whole
             runs, so `store` must be a folder of its own. No checkpoint is read or left.
         keep_maps: leave the final maps beside each record; a run that has ended without is repeated.
+        repeat: ids of runs that are done again although they have a final record.
+        in_order: begin the runs in the order of the plan, not in a shuffled one.
+        deadline: reading of `perf_counter` at which the plan ends as if by Ctrl-C: runs leave checkpoints.
 
     Raises:
         StoreError: a record cannot be written. Records already written are kept.
@@ -119,11 +125,16 @@ def execute(
         for run in plan.runs:
             store.forget(run.id)
     have = {} if force else settled(plan, store, keep_maps=keep_maps)
+    have = {name: record for name, record in have.items() if name not in repeat}
     pending = [run for run in plan.runs if run.id not in have]
+    failed = {run.id: record.tries for run in pending if (record := store.read(run.id)) and record.passing}
     groups = _grouped(pending, plan.closed_form)
-    random.Random(ORDER_SEED).shuffle(groups)
+    if not in_order:
+        random.Random(ORDER_SEED).shuffle(groups)
     with tempfile.TemporaryDirectory(prefix="otbench-", ignore_cleanup_errors=True) as spool:
-        executor = _Executor(store, jobs, data_dir, listen, until_step, keep_maps, Path(spool).resolve())
+        executor = _Executor(
+            store, jobs, data_dir, listen, until_step, keep_maps, failed, deadline, Path(spool).resolve()
+        )
         interrupted = executor.run(groups)
     records = [r for run in plan.runs if (r := have.get(run.id) or executor.records.get(run.id)) is not None]
     return Outcome(records, interrupted)
@@ -258,6 +269,8 @@ class _Executor:
     listen: Listener
     until_step: int | None
     keep_maps: bool
+    failed: Mapping[str, int]  # how often runs failed before, by id
+    deadline: float | None
     spool: Path
     records: dict[str, Record] = field(default_factory=dict)
     guards: list[_Guard] = field(default_factory=list)
@@ -273,6 +286,9 @@ class _Executor:
         with _sigterm_as_interrupt():
             try:
                 while waiting or self.busy:
+                    if self.deadline is not None and perf_counter() > self.deadline:
+                        self._interrupt()
+                        return True
                     while waiting and len(self.busy) < self.jobs:
                         self._give(waiting.pop())
                     for guard in self._turn():
@@ -374,6 +390,7 @@ class _Executor:
     def _keep(self, work: _Work, run: Planned, record: Record) -> None:
         """Write `record` with the account of it, which its judge cannot know."""
         record.account = work.account(run.id)
+        record.tries = self.failed.get(run.id, 0) + 1
         self.store.write(record)
         self.records[run.id] = record
         self.listen(run, record)

@@ -108,7 +108,7 @@ class Verifier:
     def _find(self, record: Record, planned: Planned) -> _Finding:
         timed = (record.spec.time_limit, record.spec.cpu_limit) != (None, None)
         same_pools = "pool_seed" in planned.spec.task_config
-        if record.status not in (Status.OK, Status.DIVERGED, Status.SKIPPED):
+        if record.passing:
             return Outcome.UNKNOWN, "", f"it ended as {record.status}, which need not come again"
         if timed and self._until is not None:
             return Outcome.UNKNOWN, "", "its schedule follows a time limit: leave out --until-step"

@@ -210,6 +210,7 @@ class Record(_Model):
         scale: of the centred points that the solver trained on; None where it trained on the points as they are.
         map_digest: checksum of the maps that `--keep-maps` left beside the record; empty where it was not asked for.
         account: wall clock and processor time as the harness measured them from outside.
+        tries: how often it was tried: more than once where it failed before in a way that need not come again.
         pictures: what a report can draw; the arrays lie in a file of the same name, ending `.npz`.
         command: how to repeat this run.
     """
@@ -238,6 +239,7 @@ class Record(_Model):
     keeps_rows: int = 0
     scale: float | None = None
     map_digest: str = ""
+    tries: int = 1
     pictures: list[PictureInfo] = []
     environment: dict[str, Value] = {}
     source: dict[str, str] = {}
@@ -256,6 +258,11 @@ class Record(_Model):
             return False
         seconds = times.train_s + (times.warmup_s or 0.0)
         return seconds >= BUSY_SECONDS and times.train_cpu_s < BUSY_SHARE * seconds
+
+    @property
+    def passing(self) -> bool:
+        """Whether it failed in a way that need not come again: an exception, no memory left, too long."""
+        return self.status in (Status.ERROR, Status.OOM, Status.TIMEOUT)
 
     def end(self, status: Status, reason: str = "", *, traceback: str = "", stderr: str = "") -> None:
         """Note how the run ended. Messages can be a plugin's: they are cut and freed of control characters here."""

@@ -119,7 +119,7 @@ def test_show_works_for_everything_built_in(name: str, cli: Cli) -> None:
     assert out.startswith(f"{name}  (")
     assert "\nreference  " in out
     assert re.search(r"\nsource     \S+\.py:\d+", out)
-    assert "paper " in out or "(baseline" in out
+    assert "full " in out or "(baseline" in out
 
 
 # ------------------------------------------------------------------------------------------------- what will be run
