@@ -29,10 +29,10 @@ Deviations from the released code, all of them parameters (`paper` sets them bac
         instead of 0.12 after 20 processor seconds (seed 100, batch 1024, lr=3e-3), and on `w2bench[dim=16]` 1.67
         instead of 0.63 after 30, with a forward UVP of 9.8 % instead of 4.9 %. A slow potential has its price: on
         `convex[family=lse-mid,dim=8]` the factor 0.1 ends at 2.2 % after 25 seconds, equal rates at 0.22 %.
+    data: batches walk through the pool in shuffled epochs.
 
 Under `full` MM:R ends at 3.6 % forward and 6.0 % backward on `w2bench[dim=16]` after 40 processor seconds (1172 steps,
 seed 100, one thread of a busy machine).
-    data: batches walk through the pool in shuffled epochs.
 """
 
 from __future__ import annotations
