@@ -56,7 +56,10 @@ def weights(network: nn.Module) -> Tensor:
 def test_soap_trains_every_solver(name: str, make_run: Callable[..., Any]) -> None:
     note = REGISTRY.load(REGISTRY.find(name, "solver"))
     known = note.config.model_fields
-    assert note.presets.get("paper", {}).get("optimiser", known["optimiser"].default) in ("adam", None)  # None: its row's
+    assert note.presets.get("paper", {}).get("optimiser", known["optimiser"].default) in (
+        "adam",
+        None,
+    )  # None: its row's
     values = {key: value for key, value in (note.presets["smoke"] | SIZES).items() if key in known}
     given = problem() if note.cls.supports(problem()).ok else images()
     run = make_run(note.cls, given, steps=3, **values | {"optimiser": "soap"})
