@@ -84,8 +84,8 @@ def directions(transport: Transport) -> list[str]:
     return ["forward", "backward"] if transport.two_way else ["forward"]
 
 
-VECTORS = sorted(loaded().keys() - {"augcyclegan", "munit"})
-"""Those that take vectors; the others take images alone."""
+VECTORS = sorted(loaded().keys() - {"augcyclegan", "munit", "reinhard", "histogram_matching"})
+"""Those that take any vectors; the others take images or colours alone."""
 every = pytest.mark.parametrize("name", VECTORS)
 
 

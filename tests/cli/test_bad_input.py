@@ -42,7 +42,7 @@ def refused(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
     ("words", "names", "hint"),
     [
         (["lisst"], "'lisst'", "did you mean 'list'?"),
-        (["frobnicate"], "'frobnicate'", "commands: run, table, report, export, compare"),
+        (["frobnicate"], "'frobnicate'", "commands: run, campaign, table, report, export, compare"),
         (["--solver", "ncf"], "'--solver'", "did you mean '--solvers'?"),
         (["run", "--stepz=3"], "'--stepz'", "did you mean '--steps'?"),
         (["table", "--tsak", "x"], "'--tsak'", "did you mean '--task'?"),

@@ -51,7 +51,13 @@ def test_the_template_passes_its_own_kit() -> None:
     assert "all checks hold" in out
 
 
-@pytest.mark.parametrize("name", [entry.name for entry in Registry().entries("solver", "baseline")])
+COLOURS = {"reinhard", "histogram_matching"}
+"""Those that take colours alone, which the tiny problem has not."""
+
+
+@pytest.mark.parametrize(
+    "name", [entry.name for entry in Registry().entries("solver", "baseline") if entry.name not in COLOURS]
+)
 def test_built_in_methods_pass(name: str) -> None:
     registry = Registry()
     held, out = run(registry.load(registry.find(name)))
