@@ -63,7 +63,9 @@ class GaussianConfig(Config):
     file: str | None = Field(None, "own pair: .npz with Sigma0, Sigma1 and, if not zero, mean0, mean1; replaces pair")
     pool: str = Field(PUBLISHED_POOL, "training points on each side, or 'fresh' for new ones at every draw")
     pool_seed: int | None = Field(None, "seed of the training pools; left out: the run's seed", ge=0, lt=10**9)
-    omega: float = Field(0.0, "paths of least int |x'|^2/2 + omega^2 |x|^2/2 dt: same map, bent paths", ge=0, le=10)
+    omega: float | None = Field(
+        None, "paths of least int |x'|^2/2 + omega^2 |x|^2/2 dt: same map, bent paths", gt=0, le=10
+    )
 
     @field_validator("pair", "pool", mode="before")
     @classmethod
@@ -196,7 +198,7 @@ class Gaussian(Task[GaussianConfig]):
     def published(self) -> Published | None:
         """Published rows were measured on the released pairs with pools of 100 000."""
         config = self.config
-        if (config.file, config.pair, config.pool, config.omega) == (None, "released", PUBLISHED_POOL, 0):
+        if (config.file, config.pair, config.pool, config.omega) == (None, "released", PUBLISHED_POOL, None):
             return Published("gaussian", {"dim": self._dim()})
         return None
 
