@@ -14,11 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from otbench.baselines._two_maps import TwoMaps
+from otbench.baselines._colour_maps import ColourMaps
 from otbench.ops.colours import LEVELS, ColourSpace, from_rgb, levels_of, to_rgb
-from otbench.ops.points import training_points
 from otbench.recorded import Recorded
-from otbench.solver import Config, Context, No, Problem, StepInfo, Support, Yes, register_baseline
+from otbench.solver import Config, StepInfo, register_baseline
 
 
 class LevelTable(Recorded):
@@ -45,30 +44,22 @@ class LevelTable(Recorded):
     config=Config,
     reference="Gonzalez, Woods, Digital Image Processing, 3.3; van der Walt et al., scikit-image, PeerJ 2:e453, 2014",
 )
-class HistogramMatching(TwoMaps[Config, LevelTable]):
+class HistogramMatching(ColourMaps[LevelTable]):
     """Histograms of sRGB channels, one channel at a time: classical colour transfer, low in W1 by construction."""
 
-    @classmethod
-    def supports(cls, problem: Problem) -> Support:
-        """Take problems whose points are colours."""
-        return Yes if problem.colours else No("its points are no colours")
-
-    def __init__(self, problem: Problem, config: Config, context: Context) -> None:
-        """Start at the identity; the histograms are read by the step."""
-        super().__init__(problem, config, context)
-        self._space: ColourSpace = "lab" if problem.colours == "lab" else "rgb"
-        self._forward, self._backward = (LevelTable(self._space).to(context.device) for _ in range(2))
+    def build(self) -> LevelTable:
+        """Return a map of colours of `space`, at the identity."""
+        return LevelTable(self.space)
 
     def step(self) -> StepInfo:
         """Match the histograms of both pools, on the host."""
-        sides = (training_points(side, self.context.generator) for side in (self.problem.source, self.problem.target))
-        x, y = (self._levels(side) for side in sides)
+        x, y = (self._levels(side) for side in self.colours())
         self._forward.table.copy_(torch.from_numpy(matched(x, y)))
         self._backward.table.copy_(torch.from_numpy(matched(y, x)))
         return StepInfo(0.0, done=True)
 
     def _levels(self, points: Tensor) -> NDArray[np.uint8]:
-        return levels_of(to_rgb(points.double(), self._space).cpu().numpy())
+        return levels_of(to_rgb(points.double(), self.space).cpu().numpy())
 
 
 def matched(here: NDArray[np.uint8], there: NDArray[np.uint8]) -> NDArray[np.float64]:

@@ -10,11 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from otbench.baselines._two_maps import TwoMaps
+from otbench.baselines._colour_maps import ColourMaps
 from otbench.ops.colours import ColourSpace, from_rgb, to_rgb
-from otbench.ops.points import training_points
 from otbench.recorded import Recorded
-from otbench.solver import Config, Context, No, Problem, StepInfo, Support, Yes, register_baseline
+from otbench.solver import Config, StepInfo, register_baseline
 
 
 class LabScaling(Recorded):
@@ -42,25 +41,16 @@ class LabScaling(Recorded):
     config=Config,
     reference="Reinhard, Ashikhmin, Gooch, Shirley, Color Transfer between Images, IEEE CG&A 21, 2001",
 )
-class Reinhard(TwoMaps[Config, LabScaling]):
+class Reinhard(ColourMaps[LabScaling]):
     """Means and standard deviations of CIELAB channels: classical colour transfer."""
 
-    @classmethod
-    def supports(cls, problem: Problem) -> Support:
-        """Take problems whose points are colours."""
-        return Yes if problem.colours else No("its points are no colours")
-
-    def __init__(self, problem: Problem, config: Config, context: Context) -> None:
-        """Start at the identity; the moments are read by the step."""
-        super().__init__(problem, config, context)
-        space: ColourSpace = "lab" if problem.colours == "lab" else "rgb"
-        self._forward, self._backward = (LabScaling(space).to(context.device) for _ in range(2))
-        self._space: ColourSpace = space
+    def build(self) -> LabScaling:
+        """Return a map of colours of `space`, at the identity."""
+        return LabScaling(self.space)
 
     def step(self) -> StepInfo:
         """Read the moments of both pools, on the host in float64."""
-        sides = (training_points(side, self.context.generator) for side in (self.problem.source, self.problem.target))
-        x, y = (from_rgb(to_rgb(side.double(), self._space), "lab") for side in sides)
+        x, y = (from_rgb(to_rgb(side.double(), self.space), "lab") for side in self.colours())
         for network, here, there in ((self._forward, x, y), (self._backward, y, x)):
             spread = here.std(0, unbiased=False)
             factor = torch.where(spread > 0, there.std(0, unbiased=False) / spread, 1.0)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal, TypeAlias
 
 from otbench.errors import UsageError
 from otbench.problem import Cost, PowerCost, QuadraticCost
+from otbench.task import Metric
 
 CostName: TypeAlias = Literal["quadratic", "power"]
 EXPONENT = 3.0
@@ -23,3 +25,8 @@ def chosen_cost(name: CostName, p: float | None, *, owner: str) -> Cost:
     if p is not None:
         raise UsageError(f"{owner}: p={p:g} belongs to cost=power, not to cost=quadratic")
     return QuadraticCost()
+
+
+def of_any_cost(metrics: Iterable[Metric]) -> tuple[Metric, ...]:
+    """Return `metrics`, the cost among them without a unit: its unit is that of its exponent."""
+    return tuple(Metric("cost", "cost") if metric.name == "cost" else metric for metric in metrics)

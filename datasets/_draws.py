@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated, TypeAlias
+
 import numpy as np
+from pydantic import AfterValidator, BeforeValidator
 from pydantic_core import PydanticCustomError
 
 FRESH = "fresh"
@@ -45,6 +48,10 @@ def pool_size(value: str) -> str:
         PydanticCustomError: fewer than two, of which no variance can be taken, or no such number.
     """
     return word_or_number(value, FRESH, 2, LARGEST_POOL)
+
+
+PoolSize: TypeAlias = Annotated[str, BeforeValidator(as_text), AfterValidator(pool_size)]
+"""Type of the parameter `pool`: a number as text, or `FRESH`."""
 
 
 def pool_in_words(pool: str) -> str:

@@ -30,7 +30,7 @@ from otbench.config import Value
 from otbench.data.arrays import load_npz
 from otbench.data.remote import RemoteFile, locate
 from otbench.data.sources import DataSource, RemoteSource
-from otbench.datasets._draws import as_text, pool_in_words, pool_size, stream_seed, word_or_number
+from otbench.datasets._draws import PoolSize, as_text, pool_in_words, stream_seed, word_or_number
 from otbench.errors import DataError, UsageError
 from otbench.files import typed_path
 from otbench.metrics.gaussian import ExactMaps, GaussianPair, checked_pair, exact_maps, generate_pair
@@ -61,13 +61,13 @@ class GaussianConfig(Config):
     dim: int | None = Field(None, "number of coordinates; left out: 2, or that of the file", ge=1, le=MAX_DIM)
     pair: str = Field("0", "number of the generated pair (its seed, >= 0), or 'released' for the published pairs")
     file: str | None = Field(None, "own pair: .npz with Sigma0, Sigma1 and, if not zero, mean0, mean1; replaces pair")
-    pool: str = Field(PUBLISHED_POOL, "training points on each side, or 'fresh' for new ones at every draw")
+    pool: PoolSize = Field(PUBLISHED_POOL, "training points on each side, or 'fresh' for new ones at every draw")
     pool_seed: int | None = Field(None, "seed of the training pools; left out: the run's seed", ge=0, lt=10**9)
     omega: float | None = Field(
         None, "paths of least int |x'|^2/2 + omega^2 |x|^2/2 dt: same map, bent paths", gt=0, le=10
     )
 
-    @field_validator("pair", "pool", mode="before")
+    @field_validator("pair", mode="before")
     @classmethod
     def _text(cls, value: object) -> object:
         return as_text(value)
@@ -76,11 +76,6 @@ class GaussianConfig(Config):
     @classmethod
     def _pair(cls, value: str) -> str:
         return word_or_number(value, "released", 0, 2**63 - 1)
-
-    @field_validator("pool")
-    @classmethod
-    def _count(cls, value: str) -> str:
-        return pool_size(value)
 
 
 class GaussianInstance(Instance):

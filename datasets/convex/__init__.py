@@ -44,7 +44,8 @@ from pydantic_core import PydanticCustomError
 from torch import Tensor
 
 from otbench.config import Value
-from otbench.datasets._draws import FRESH, as_text, pool_in_words, pool_size, stream_seed
+from otbench.datasets._cost import CostName, chosen_cost, of_any_cost
+from otbench.datasets._draws import FRESH, PoolSize, pool_in_words, stream_seed
 from otbench.datasets.convex.families import FAMILIES
 from otbench.datasets.convex.pairs import Drawer, Pair, make_pair, mapped, sample
 from otbench.datasets.convex.quadrature import separable_cost
@@ -53,7 +54,7 @@ from otbench.errors import UsageError
 from otbench.metrics.density import mean_nll
 from otbench.metrics.known_map import KNOWN_MAP_METRICS, KNOWN_WAY_METRICS, KnownMaps
 from otbench.ops.points import fixed_rows
-from otbench.problem import Batch, Cost, FreshMeasure, Measure, PoolMeasure, PowerCost, Problem, QuadraticCost
+from otbench.problem import Batch, Cost, FreshMeasure, Measure, PoolMeasure, PowerCost, Problem
 from otbench.task import Config, Field, Instance, Metric, Outputs, Picture, Task, TestData, register_task
 
 TEST_POINTS = 2**14
@@ -88,9 +89,9 @@ class ConvexConfig(Config):
     pair: int = Field(0, "number of the pair within its family and dimension", ge=0, le=10**5)
     source: Literal["normal", "mixture", "t"] = Field("normal", "the measure that is mapped")
     nu: float | None = Field(None, "degrees of freedom of source=t; left out: 5", ge=5, le=1000)
-    cost: Literal["quadratic", "power"] = Field("quadratic", "the cost; power with family=product only")
+    cost: CostName = Field("quadratic", "the cost; power with family=product only")
     p: float | None = Field(None, "exponent of cost=power: 1.5, 3 or 4; left out: 3")
-    pool: str = Field(POOL, "training points on each side, or 'fresh' for new ones at every draw")
+    pool: PoolSize = Field(POOL, "training points on each side, or 'fresh' for new ones at every draw")
     pool_seed: int | None = Field(None, "seed of the training pools; left out: the run's seed", ge=0, lt=10**9)
     atoms: int | None = Field(None, "lse, laguerre: number of cells", ge=2, le=512)
     jump: float | None = Field(None, "lse, laguerre: |a_k| is this times sqrt(d)", gt=0, le=100)
@@ -102,16 +103,6 @@ class ConvexConfig(Config):
     beta: float | None = Field(None, "tail: growth of the tails", ge=1e-3, le=1.5)
     stretched: int | None = Field(None, "tail: number of stretched directions; left out: all", ge=1, le=MAX_DIM)
     skew: float | None = Field(None, "product: largest |eps_i|", ge=0, le=4)
-
-    @field_validator("pool", mode="before")
-    @classmethod
-    def _text(cls, value: object) -> object:
-        return as_text(value)
-
-    @field_validator("pool")
-    @classmethod
-    def _count(cls, value: str) -> str:
-        return pool_size(value)
 
     @field_validator("p")
     @classmethod
@@ -218,8 +209,7 @@ class Convex(Task[ConvexConfig]):
     """Curved maps that are known exactly, in any dimension, also for costs |x - y|^p: linear maps fail here."""
 
     metrics: ClassVar[tuple[Metric, ...]] = (
-        # the unit of the cost is that of its exponent
-        *(Metric("cost", "cost") if metric.name == "cost" else metric for metric in KNOWN_MAP_METRICS),
+        *of_any_cost(KNOWN_MAP_METRICS),
         *KNOWN_WAY_METRICS,
         Metric("nll", "NLL", "nats"),
         Metric("nll_gap", "NLL gap", "nats"),
@@ -311,11 +301,9 @@ class Convex(Task[ConvexConfig]):
             raise UsageError(
                 f"{owner}: its map is optimal for the quadratic cost only; use family=product with cost=power"
             )
-        if config.p is not None and config.cost != "power":
-            raise UsageError(f"task convex: p={config.p:g} belongs to cost=power, not to cost={config.cost}")
+        cost = chosen_cost(config.cost, config.p, owner="task convex")
         values = {**family.values, **given}
         changed = tuple(f"{key} = {value:g}" for key, value in given.items() if value != family.values[key])
-        cost: Cost = PowerCost(config.p or 3.0) if config.cost == "power" else QuadraticCost()
         kinds = {"normal": "normal", "mixture": "mixture", "t": f"t({self._nu:g})"}
         return Setting(name, values, changed, cost, kinds[config.source])
 

@@ -42,11 +42,10 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
-from pydantic import field_validator
 from torch import Tensor
 
 from otbench.config import Value
-from otbench.datasets._draws import FRESH, as_text, pool_in_words, pool_size, stream_seed
+from otbench.datasets._draws import FRESH, PoolSize, pool_in_words, stream_seed
 from otbench.datasets.eot.plan import Plan, make_plan
 from otbench.metrics.bures import bures
 from otbench.problem import Batch, FreshMeasure, Measure, PoolMeasure, Problem, QuadraticCost
@@ -68,18 +67,8 @@ class EOTConfig(Config):
     dim: int = Field(2, "number of coordinates", ge=2, le=128)
     eps: float = Field(1.0, "strength of the entropic regularisation, for the cost |x - y|^2 / 2", ge=1e-3, le=1e3)
     pair: int = Field(0, "number of the pair: the seed of source and potential", ge=0, lt=10**9)
-    pool: str = Field(FRESH, "training points on each side, or 'fresh' for new ones at every draw")
+    pool: PoolSize = Field(FRESH, "training points on each side, or 'fresh' for new ones at every draw")
     pool_seed: int | None = Field(None, "seed of the training pools; left out: the run's seed", ge=0, lt=10**9)
-
-    @field_validator("pool", mode="before")
-    @classmethod
-    def _text(cls, value: object) -> object:
-        return as_text(value)
-
-    @field_validator("pool")
-    @classmethod
-    def _count(cls, value: str) -> str:
-        return pool_size(value)
 
 
 class EOTInstance(Instance):

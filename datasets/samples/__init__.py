@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from otbench.config import Value
-from otbench.datasets._cost import chosen_cost
+from otbench.datasets._cost import chosen_cost, of_any_cost
 from otbench.datasets.samples.data import Data, Rows, Side, Split, load, parts_of, tensor
 from otbench.datasets.samples.settings import SamplesConfig
 from otbench.metrics.class_energy import class_energy
@@ -104,8 +104,7 @@ class Samples(Task[SamplesConfig]):
         METRICS[0],
         Metric("uvp_fwd", "UVP fwd", "%", primary=True, flag_worse=True),
         Metric("class_energy", "class energy", "data units", primary=True),
-        # the unit of the cost is that of its exponent
-        *(Metric("cost", "cost") if metric.name == "cost" else metric for metric in METRICS[1:]),
+        *of_any_cost(METRICS[1:]),
         Metric("cost_gap", "cost gap", "%", primary=True),
         Metric("cosine_fwd", "cosine fwd", higher_is_better=True),
     )

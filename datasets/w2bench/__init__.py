@@ -26,7 +26,7 @@ from torch import Tensor
 
 from otbench.config import Value
 from otbench.data.sources import DataSource
-from otbench.datasets._draws import FRESH, as_text, pool_in_words, pool_size, stream_seed
+from otbench.datasets._draws import FRESH, PoolSize, pool_in_words, stream_seed
 from otbench.datasets.w2bench.files import DIMS, PotentialSource, load_pair, potential_files
 from otbench.datasets.w2bench.pair import Mixture, Pair, Pushed, official_pair
 from otbench.errors import UsageError
@@ -42,7 +42,7 @@ class W2BenchConfig(Config):
     """Parameters of the Wasserstein-2 benchmark."""
 
     dim: int = Field(2, f"number of coordinates: {', '.join(map(str, DIMS))}")
-    pool: str = Field(FRESH, "training points on each side, or 'fresh' for new ones at every draw, as published")
+    pool: PoolSize = Field(FRESH, "training points on each side, or 'fresh' for new ones at every draw, as published")
     pool_seed: int | None = Field(None, "seed of the training pools; left out: the run's seed", ge=0, lt=10**9)
 
     @field_validator("dim")
@@ -51,16 +51,6 @@ class W2BenchConfig(Config):
         if value not in DIMS:
             raise PydanticCustomError("dim", f"there are official pairs for {', '.join(map(str, DIMS))}; use one")
         return value
-
-    @field_validator("pool", mode="before")
-    @classmethod
-    def _text(cls, value: object) -> object:
-        return as_text(value)
-
-    @field_validator("pool")
-    @classmethod
-    def _count(cls, value: str) -> str:
-        return pool_size(value)
 
 
 class W2BenchInstance(Instance):
