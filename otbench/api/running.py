@@ -36,6 +36,7 @@ def run(
     preset: str = "quick",
     steps: int | None = None,
     time_limit: float | None = None,
+    cpu_limit: float | None = None,
     hard_limit: float | None = None,
     device: str = "auto",
     threads: int | None = None,
@@ -60,6 +61,7 @@ def run(
         preset: "smoke" (seconds), "quick" (about a minute a solver), "full" (our best), "paper" (the authors').
         steps: training steps of every solver; None = the preset's.
         time_limit: training seconds of every solver, instead of the preset's steps.
+        cpu_limit: the same in processor seconds, of which a busy machine takes none away.
         hard_limit: wall-clock seconds after which a run is ended as `timeout`.
         device: "cpu", "cuda", "cuda:N" or "auto" (a GPU if there is one).
         threads: CPU threads of each run; None = the cores, at most 4, shared by `jobs`.
@@ -88,6 +90,7 @@ def run(
         seeds=given.listed("seeds", seeds),
         steps=given.whole("steps", steps),
         time_limit=given.number("time-limit", time_limit),
+        cpu_limit=given.number("cpu-limit", cpu_limit),
         hard_limit=given.number("hard-limit", hard_limit),
         device=given.text("device", device),
         threads=given.whole("threads", threads),

@@ -105,6 +105,7 @@ def _seconds(run: Planned, record: Record) -> float:
     times = record.times
     steps = run.spec.steps if run.spec.steps is not None else min(record.counts.steps, MAX_STEPS)
     training = steps * (times.step_ms or 0.0) / 1000
-    if run.spec.time_limit is not None:
-        training = min(training, run.spec.time_limit) if run.spec.steps else run.spec.time_limit
+    for limit in (run.spec.time_limit, run.spec.cpu_limit):
+        if limit is not None:
+            training = min(training, limit) if run.spec.steps else limit
     return training + (times.setup_s or 0.0) + (times.eval_s or 0.0)

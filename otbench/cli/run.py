@@ -132,6 +132,8 @@ def _dry_run(plan: Plan, store: Store, request: Request, registry: Registry, *, 
         budget = f"{spec.steps} steps" if spec.steps else "until done"
         if spec.time_limit:
             budget = f"{spec.time_limit:g} s" + (f" or {spec.steps} steps" if spec.steps else "")
+        if spec.cpu_limit:
+            budget = f"{spec.cpu_limit:g} processor s" + (f" or {spec.steps} steps" if spec.steps else "")
         seconds, same = known.get(run.id, (None, False))
         if run.id in have:
             cost = f"recorded: {have[run.id].status}"

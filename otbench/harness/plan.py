@@ -41,6 +41,7 @@ class Request:
     seeds: str = "0"
     steps: int | None = None
     time_limit: float | None = None
+    cpu_limit: float | None = None
     hard_limit: float | None = None
     device: str = "auto"
     threads: int | None = None
@@ -90,7 +91,7 @@ def make_plan(request: Request, registry: Registry) -> Plan:
     device, device_class = resolve_device(request.device)
     cores = os.cpu_count() or 1
     threads = request.threads or max(1, min(4, cores) // request.jobs)
-    usual_limit = HARD_LIMITS[request.preset] if request.time_limit is None else 2 * request.time_limit + 600
+    usual_limit = _usual_limit(request)
 
     runs: dict[str, Planned] = {}
     closed_form: set[str] = set()
@@ -120,6 +121,7 @@ def make_plan(request: Request, registry: Registry) -> Plan:
                             seed=seed,
                             steps=steps,
                             time_limit=None if solver.registration.kind == "baseline" else request.time_limit,
+                            cpu_limit=None if solver.registration.kind == "baseline" else request.cpu_limit,
                             device=device,
                             threads=threads,
                             standardise=standardises(solver.registration, request),
@@ -177,6 +179,13 @@ def plan_again(spec: RunSpec, registry: Registry, *, data_dir: Path | None) -> P
     )
 
 
+def _usual_limit(request: Request) -> float:
+    """Return the wall-clock seconds after which a run is ended where the user names none."""
+    limits = [2 * request.time_limit] if request.time_limit is not None else []
+    limits += [20 * request.cpu_limit] if request.cpu_limit is not None else []  # on a busy machine
+    return 600 + min(limits) if limits else HARD_LIMITS[request.preset]
+
+
 def _controls(task: Task[Config], chosen: Sequence[_Solver], registry: Registry, notes: list[str]) -> Iterator[_Solver]:
     """Yield the baselines that this task always shows and that nobody asked for."""
     for name in task.controls():
@@ -210,7 +219,11 @@ def check_numbers(request: Request) -> None:
         check_number(option, value, 1, most)
     if request.standardise not in (None, "on", "off"):
         raise UsageError(f"--standardise {request.standardise}: use on or off")
-    for option, limit in (("--time-limit", request.time_limit), ("--hard-limit", request.hard_limit)):
+    for option, limit in (
+        ("--time-limit", request.time_limit),
+        ("--cpu-limit", request.cpu_limit),
+        ("--hard-limit", request.hard_limit),
+    ):
         if limit is not None and not 0 < limit < float("inf"):
             raise UsageError(f"{option} {limit:g}: must be a positive number of seconds")
 
@@ -284,7 +297,7 @@ def settings_of(note: Registration, given: Mapping[str, Value], request: Request
     Args:
         note: the solver or baseline.
         given: parameters that the user sets, typed text or values.
-        request: for preset, steps and time limit.
+        request: for preset, steps and limits of time.
 
     Raises:
         UsageError: it has no such preset or parameter, or a value is refused.
@@ -303,7 +316,8 @@ def settings_of(note: Registration, given: Mapping[str, Value], request: Request
         return config, None
     if request.steps is not None:
         return config, request.steps
-    return config, None if request.time_limit is not None or steps is None else int(steps)
+    timed = (request.time_limit, request.cpu_limit) != (None, None)
+    return config, None if timed or steps is None else int(steps)
 
 
 def standardises(note: Registration, request: Request) -> bool:
@@ -326,6 +340,8 @@ def _command(spec: RunSpec, typed: Mapping[str, str], task: Registration, reques
         words += ["--steps", str(request.steps)]
     if request.time_limit is not None:
         words += ["--time-limit", f"{request.time_limit:g}"]
+    if request.cpu_limit is not None:
+        words += ["--cpu-limit", f"{request.cpu_limit:g}"]
     if request.standardise is not None:
         words += ["--standardise", request.standardise]
     return shlex.join(words)

@@ -34,7 +34,8 @@ def objections(
     """
     tables: dict[tuple[object, ...], dict[Series, Mapping[int, Record]]] = {}
     for series, runs in newest(records, series_of).items():
-        table = (series.task, series.config, series.preset, series.time_limit, series.dtype, series.device)
+        budget = series.time_limit, series.cpu_limit
+        table = (series.task, series.config, series.preset, budget, series.dtype, series.device)
         tables.setdefault(table, {})[series] = runs
     found = list(_code(records, registry))
     for rows in tables.values():
@@ -117,4 +118,5 @@ def _verified(records: Sequence[Record], verified: Sequence[Verification]) -> It
 
 def _where(series: Series) -> str:
     limit = "" if series.time_limit is None else f", {series.time_limit:g} s"
+    limit += "" if series.cpu_limit is None else f", {series.cpu_limit:g} processor s"
     return f"{series.task} ({series.instance}), {series.preset}{limit}, {series.device}"

@@ -78,6 +78,7 @@ _RUN: dict[str, tuple[str, Callable[[Record], object]]] = {
     "seed": ("Int64", lambda record: _whole(record.spec.seed)),
     "budget_steps": ("Int64", lambda record: _whole(record.spec.steps)),
     "budget_s": ("float64", lambda record: _float(record.spec.time_limit)),
+    "budget_cpu_s": ("float64", lambda record: _float(record.spec.cpu_limit)),
     "device": ("string", lambda record: record.spec.device),
     "device_name": ("string", lambda record: str(record.environment.get("device") or "")),
     "dtype": ("string", lambda record: record.spec.dtype),

@@ -29,6 +29,7 @@ class Series:
         config: parameters of the task that are set; equal numbers are equal, however they are written.
         preset: smoke, quick, full or paper.
         time_limit: seconds, where the budget is one of time.
+        cpu_limit: processor seconds, where it is one of these.
         dtype: floating type.
         device: cpu or cuda.
         instance: the instance in words; not part of the identity.
@@ -41,6 +42,7 @@ class Series:
     config: tuple[tuple[str, float | str], ...]
     preset: str
     time_limit: float | None
+    cpu_limit: float | None
     dtype: str
     device: str
     instance: str = field(default="", compare=False)
@@ -48,7 +50,8 @@ class Series:
     @property
     def order(self) -> tuple[object, ...]:
         """Where the series stands in a list."""
-        return self.task, self.instance, self.preset, self.kind, self.label, self.device, repr(self.time_limit)
+        budget = repr((self.time_limit, self.cpu_limit))
+        return self.task, self.instance, self.preset, self.kind, self.label, self.device, budget
 
 
 def series_of(record: Record) -> Series:
@@ -63,6 +66,7 @@ def series_of(record: Record) -> Series:
         config=tuple((name, _canonical(value)) for name, value in config.items()),
         preset=spec.preset,
         time_limit=spec.time_limit,
+        cpu_limit=spec.cpu_limit,
         dtype=spec.dtype,
         device=spec.device.split(":")[0],
         instance=record.instance or ", ".join(f"{name} = {value}" for name, value in config.items()),

@@ -214,7 +214,7 @@ def _typed(array: NDArray[np.generic]) -> NDArray[np.float32] | NDArray[np.uint8
         return array.astype(np.float32) if array.dtype.kind == "f" else array.astype(np.int64)
 
 
-_SPEC_COLUMNS = ("solver", "kind", "task", "preset", "seed", "steps", "time_limit", "device", "threads")
+_SPEC_COLUMNS = ("solver", "kind", "task", "preset", "seed", "steps", "time_limit", "cpu_limit", "device", "threads")
 
 
 def frame(records: Iterable[Record]) -> pd.DataFrame:

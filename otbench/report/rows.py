@@ -20,7 +20,7 @@ import pandas as pd
 
 from otbench.config import Value
 from otbench.names import plain
-from otbench.records.record import Record, Status
+from otbench.records.record import Record, RunSpec, Status
 from otbench.records.series import newest, real, series_of
 from otbench.reporting import Metric
 
@@ -226,24 +226,31 @@ def _section(records: Sequence[Record]) -> Section:
     return section
 
 
+def _length(spec: RunSpec) -> str:
+    """Return the training length that was asked for, in words."""
+    parts = [] if spec.steps is None else [f"{spec.steps} steps"]
+    parts += [] if spec.time_limit is None else [f"{spec.time_limit:g} s"]
+    parts += [] if spec.cpu_limit is None else [f"{spec.cpu_limit:g} processor s"]
+    return ", ".join(parts) or "until done"
+
+
 def _grouped(records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
     """Return the records of each row, by kind and label.
 
     Runs of different lengths are never averaged; where a label has several lengths, they are told apart.
     """
 
-    def key(record: Record) -> tuple[str, str, int | None, float | None]:
+    def key(record: Record) -> tuple[str, str, str]:
         spec = record.spec
         label = plain(record.label, 80) or plain(spec.solver, 80) or "(no name)"
-        return spec.kind, label, spec.steps, spec.time_limit
+        return spec.kind, label, _length(spec)
 
     by_length = newest(records, key)
-    lengths = Counter((kind, label) for kind, label, *_ in by_length)
+    lengths = Counter((kind, label) for kind, label, _ in by_length)
     rows: dict[tuple[str, str], list[Record]] = {}
-    for (kind, label, steps, limit), runs in by_length.items():
+    for (kind, label, length), runs in by_length.items():
         if lengths[kind, label] > 1:
-            length = ([f"{steps} steps"] if steps is not None else []) + ([f"{limit:g} s"] if limit is not None else [])
-            label = f"{label} ({', '.join(length) or 'until done'})"
+            label = f"{label} ({length})"
         rows.setdefault((kind, label), []).extend(runs.values())
     return rows
 

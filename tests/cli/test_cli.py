@@ -180,6 +180,9 @@ def test_what_is_typed_wins_over_the_preset(toy: str) -> None:
     (timed,) = [run.spec for run in planned(toy, time_limit=3.0).runs if run.spec.kind == "solver"]
     assert (timed.steps, timed.time_limit) == (None, 3.0)
     assert timed.hard_limit > 3
+    (timed,) = [run for run in planned(toy, cpu_limit=3.0).runs if run.spec.kind == "solver"]
+    assert (timed.spec.steps, timed.spec.time_limit, timed.spec.cpu_limit) == (None, None, 3.0)
+    assert timed.command.endswith("--cpu-limit 3")
 
 
 def test_a_request_is_planned_the_same_way_each_time_and_a_setting_changes_the_id(toy: str) -> None:

@@ -358,7 +358,7 @@ def test_a_changed_default_is_a_change_of_the_solver_but_a_typed_parameter_is_an
 
 
 @pytest.mark.parametrize(
-    "other", [{"preset": "quick"}, {"task_config": {"dim": 3}}, {"time_limit": 3.0}, {"task": "t"}]
+    "other", [{"preset": "quick"}, {"task_config": {"dim": 3}}, {"time_limit": 3.0}, {"cpu_limit": 3.0}, {"task": "t"}]
 )
 def test_other_instances_presets_and_budgets_of_time_are_not_paired(other: dict[str, object]) -> None:
     assert not compare(seeds(1.0), seeds(1.0, **other)).compared
