@@ -126,7 +126,7 @@ def _dry_run(plan: Plan, store: Store, request: Request, registry: Registry, *, 
 
     from rich.text import Text
 
-    from otbench.cli.estimate import estimates, recorded, refusals
+    from otbench.cli.estimate import estimates, makespan, recorded, refusals
     from otbench.harness.execute import settled
 
     recorded_runs = settled(plan, store) if store.folder.is_dir() else {}
@@ -135,7 +135,8 @@ def _dry_run(plan: Plan, store: Store, request: Request, registry: Registry, *, 
     waiting = [run for run in plan.runs if run.id not in have]
     refused = refusals(waiting, registry, request.data_dir)
     table = plain_table("run", "task", "seed", "budget", "expected")
-    total, unknown = 0.0, 0
+    costs: list[float] = []
+    unknown = 0
     for run in plan.runs:
         spec = run.spec
         budget = f"{spec.steps} steps" if spec.steps else "until done"
@@ -151,14 +152,15 @@ def _dry_run(plan: Plan, store: Store, request: Request, registry: Registry, *, 
         elif seconds is None:
             cost, unknown = f"not known, at most {spec.hard_limit:g} s", unknown + 1
         else:
-            cost, total = f"{'about' if same else 'roughly'} {seconds:.0f} s", total + seconds
+            cost = f"{'about' if same else 'roughly'} {seconds:.0f} s"
+            costs.append(seconds)
         if run.id in recorded_runs and run.id not in have:
             cost = f"recorded without maps, {cost}"
         config = ",".join(f"{key}={value}" for key, value in spec.task_config.items() if value is not None)
         table.add_row(Text(run.label), Text(f"{spec.task}[{config}]"), str(spec.seed), budget, Text(cost))
     console().print(table)
     more = f", and {unknown} whose cost is not known yet" if unknown else ""
-    last = min(1e9, total / request.jobs)  # in thirty years nobody looks at the clock
+    last = min(1e9, makespan(costs, request.jobs))  # in thirty years nobody looks at the clock
     end = datetime.now() + timedelta(seconds=last)
     done = f"; done about {end:{'%H:%M' if last < 43_200 else '%d %B %Y, %H:%M'}}" if last else ""
     skipped = f", {len(refused)} will be skipped" if refused else ""

@@ -130,30 +130,33 @@ class Sitting:
         """Print what is done, what is left and what it will cost."""
         from rich.text import Text
 
-        from otbench.cli.estimate import estimates, recorded
+        from otbench.cli.estimate import estimates, makespan, recorded
         from otbench.harness.campaign import is_left, records_of
 
         have = records_of(made.runs, store)
         cost = estimates(made.runs, recorded([store.folder, results_folder().parent / "reference"]))
         table = plain_table("part", "seeds", "runs", "done", "failed", "left", "hours")
-        total, unknown, counts = 0.0, 0, Counter[str]()
+        costs: list[float] = []
+        unknown, counts = 0, Counter[str]()
         for part in made.parts:
             seeds = ",".join(map(str, sorted({run.spec.seed for run in part.runs})))
             left = [run for run in part.runs if is_left(run, have.get(run.id))]
             settled = {run.id for run in part.runs} - {run.id for run in left}
             failed = sum(_failed(have[run]) for run in settled)
-            hours = sum(cost[run.id][0] for run in left if run.id in cost) / 3600
-            blank = sum(run.id not in cost for run in left)
-            said = f"{hours:.2f}" + (f" + {blank} of unknown cost" if blank else "") if left else ""
+            known = [cost[run.id][0] for run in left if run.id in cost]
+            blank = len(left) - len(known)
+            said = f"{sum(known) / 3600:.2f}" + (f" + {blank} of unknown cost" if blank else "") if left else ""
             numbers = (len(part.runs), len(settled) - failed, failed, len(left))
             table.add_row(*map(Text, (part.title, seeds, *map(str, numbers), said)))
             counts.update(done=len(settled) - failed, failed=failed, left=len(left))
-            total, unknown = total + hours, unknown + blank
+            costs, unknown = costs + known, unknown + blank
         console().print(table)
+        jobs = self.requests[0].jobs
+        side = f", {makespan(costs, jobs) / 3600:.2f} with {jobs} at a time" if jobs > 1 else ""
         more = f", and {unknown} runs whose cost is not known yet" if unknown else ""
         say(
             f"{len(made.runs)} runs: {counts['done']} done, {counts['failed']} failed, {counts['left']} left;"
-            f" about {total:.2f} hours to go, one run at a time{more}; records in {store.folder}"
+            f" about {sum(costs) / 3600:.2f} hours to go, one run at a time{side}{more}; records in {store.folder}"
         )
 
     def _end(self, made: Campaign, store: Store, *, interrupted: bool) -> int:

@@ -78,7 +78,6 @@ def execute_in_queue(
         StoreError: a record cannot be written, here or on a node.
     """
     store.prepare()
-    left = todo(plan, store, force=force, keep_maps=keep_maps, repeat=repeat, in_order=in_order)
     parent = _Parent(
         store,
         queue,
@@ -99,7 +98,9 @@ def execute_in_queue(
         cards,
         forget=force and until_step is None,
     )
-    interrupted = parent.run(left.groups)
+    known = parent.take_over({run.id for run in plan.runs})
+    left = todo(plan, store, force=force, keep_maps=keep_maps, repeat=repeat, in_order=in_order)  # what ended till now
+    interrupted = parent.run([[run for run in group if run.id not in known] for group in left.groups])
     records = [r for run in plan.runs if (r := left.have.get(run.id) or parent.records.get(run.id)) is not None]
     return Outcome(records, interrupted, tuple(sorted({flight.batch.name for flight in parent.flights})))
 
@@ -148,13 +149,10 @@ class _Parent:
         self.moved = perf_counter()
 
     def run(self, groups: list[list[Planned]]) -> bool:
-        """Do all groups; return True if interrupted."""
+        """Do all groups, and what was taken over; return True if interrupted."""
+        self.waiting = [_Waiting(runs) for runs in groups if runs]
         with sigterm_as_interrupt():
             try:
-                known = self._take_over({run.id for group in groups for run in group})
-                self.waiting = [
-                    _Waiting(runs) for group in groups if (runs := [run for run in group if run.id not in known])
-                ]
                 while self.waiting or self.flights:
                     if self.deadline is not None and perf_counter() > self.deadline:
                         return True
@@ -168,7 +166,7 @@ class _Parent:
                 self._tidy()
         return False
 
-    def _take_over(self, wanted: set[str]) -> set[str]:
+    def take_over(self, wanted: set[str]) -> set[str]:
         """Find jobs of earlier calls that do runs of `wanted`; return the ids of all their runs."""
         batches = self.batches.all()
         try:

@@ -1,7 +1,7 @@
 """A real SLURM of one node, in a temporary folder of its own: started, asked, and taken down again.
 
 It needs the programs of Debian's `slurm-wlm` and `munge` and no root, no systemd, no cgroups and no free port but the
-two that it finds. By hand, `python tests/slurm/node.py` starts one and waits for Ctrl-C.
+two that it finds. By hand, `python tests/slurm/node.py` starts one, and takes it down at Ctrl-C.
 """
 
 from __future__ import annotations
@@ -193,7 +193,9 @@ def _free_port() -> int:
 
 
 if __name__ == "__main__":
+    for number in (signal.SIGINT, signal.SIGTERM):  # in the background, the first is ignored
+        signal.signal(number, signal.default_int_handler)
     with running() as here, contextlib.suppress(KeyboardInterrupt):
-        print(f"export SLURM_CONF={here.environment['SLURM_CONF']}", flush=True)  # noqa: T201
+        print(f"export SLURM_CONF={here.environment['SLURM_CONF']}", flush=True)
         while True:
             time.sleep(1)
