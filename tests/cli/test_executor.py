@@ -5,10 +5,16 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from otbench.harness.execute import execute
+from otbench.harness.plan import Request, make_plan
+from otbench.harness.remote import execute_in_queue
+from otbench.harness.slurm import Slurm
+from otbench.plugins.registry import Registry
 from otbench.records.record import Record
 from otbench.records.store import Store
 
@@ -70,19 +76,17 @@ def kept(record: Record) -> dict[str, object]:
     return same | {"curve": [(p.step, p.digest, p.metrics) for p in record.curve], "steps": record.counts.steps}
 
 
-def test_jobs_leave_the_records_that_runs_here_leave(cluster: None, cli: Cli, toy: str, tmp_path: Path) -> None:
-    words = ("--plugin", toy, "--task", "toy", "--solvers", "toyshift", "--preset", "smoke", "--threads", 1)
-    code, said, err = cli(*words, "--executor", "slurm", "--slurm", "exclusive=true", "--out", tmp_path / "there")
-    assert (code, err) == (0, "")
-    assert "4 runs to do" in said
-    assert "2 jobs handed in as otbench-" in said
-    assert cli(*words, "--device", "cpu", "--out", tmp_path / "here")[0] == 0
-    there, here = ({r.id: kept(r) for r in Store(tmp_path / name).all()} for name in ("there", "here"))
-    assert there == here
-    assert len(here) == 4
+def test_a_job_leaves_the_record_that_a_run_here_leaves(cluster: None, cli: Cli, toy: str, tmp_path: Path) -> None:
+    plan = make_plan(Request("toyshift", "toy", preset="smoke", device="cpu", threads=1), Registry([Path(toy)]))
+    plan = replace(plan, runs=tuple(run for run in plan.runs if run.spec.kind == "solver"))
+    (there,) = execute_in_queue(plan, Store(tmp_path / "there"), Slurm(), shared=False).records
+    (here,) = execute(plan, Store(tmp_path / "here")).records
+    assert kept(there) == kept(here)
     assert not (tmp_path / "there" / "slurm").exists()
-    code, said, _ = cli(*words, "--device", "cpu", "--out", tmp_path / "there")
-    assert "0 runs to do, 4 already recorded" in said
+    words = ("--plugin", toy, "--task", "toy", "--solvers", "toyshift", "--preset", "smoke", "--threads", 1)
+    code, said, _ = cli(*words, "--dry-run", "--executor", "slurm", "--out", tmp_path / "there")
+    assert code == 0
+    assert "4 runs, 1 of them recorded" in said
 
 
 @pytest.mark.parametrize(
