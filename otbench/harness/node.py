@@ -72,7 +72,7 @@ class Node:
             sys.stderr.write(f"{error}\n")
             self._say(what="cannot write", message=str(error))
             return 2
-        if outcome.interrupted:
+        if outcome.interrupted and len(outcome.records) < len(runs):
             return self._interrupted(store, runs)
         return 0
 
