@@ -187,7 +187,7 @@ class _Guard:
                         orphaned = now + ORPHAN_GRACE_SECONDS
                     if any(command.what == "end" for command in self._heard):
                         return False
-                    if self._commands.closed or any(command.what == "stop" for command in self._heard):
+                    if self._stopping:
                         for process in (judge, child):
                             if process is not None and process.role in ("judge", "trainer"):
                                 os.kill(process.pid, signal.SIGTERM)
@@ -213,6 +213,13 @@ class _Guard:
                 if ask in ready:
                     for line in asks.read():
                         child = self._serve(Ask.model_validate_json(line), reports, shared)
+                        if self._stopping and child.role == "trainer":  # asked for before the judge heard of it
+                            os.kill(child.pid, signal.SIGTERM)
+
+    @property
+    def _stopping(self) -> bool:
+        """Whether the run in progress is to leave a checkpoint and end."""
+        return self._commands.closed or any(command.what == "stop" for command in self._heard)
 
     def _serve(self, ask: Ask, reports: int, shared: list[int]) -> _Process:
         from otbench.harness import applier, trainer

@@ -214,9 +214,9 @@ def test_the_job_of_a_node_that_died_is_done_on_another(
 
 
 def test_a_job_whose_time_is_up_goes_on_and_one_that_gets_nowhere_ends(node: slurm_node.Node, tmp_path: Path) -> None:
-    words = ("--task", "toy", "--solvers", "toyshift[nap=1],toyshift[nap=1000]", "--steps", "90")
+    words = ("--task", "toy", "--solvers", "toyshift[nap=1],toyshift[nap=1000]", "--steps", "120")
     parent = Parent(tmp_path, (*words, "--threads", "1", "--device", "cpu"))
-    code, said = parent.run("--slurm", "time=1m,signal=USR2@10")
+    code, said = parent.run("--slurm", "time=2m,signal=USR2@10")
     assert code == 1, said
     slow, stuck = (parent.records()[f"toyshift[nap={nap}]"] for nap in (1, 1000))
     assert slow.status is Status.OK
