@@ -80,7 +80,7 @@ def files(root: Path) -> set[str]:
     wanted = {"otbench/py.typed"} | {str(path.relative_to(root)) for path in library(root)}
     for folder in FOLDERS:
         wanted |= {f"otbench/{path.relative_to(root)}" for path in (root / folder).rglob("*.py")}
-    for ending in ("csv", "j2", "css", "js"):
+    for ending in ("bib", "csv", "j2", "css", "js", "toml"):
         wanted |= {f"otbench/report/{path.name}" for path in (root / "otbench" / "report").glob(f"*.{ending}")}
     return wanted | {f"otbench/published/{path.name}" for path in (root / "results" / "published").glob("*.csv")}
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +19,7 @@ from otbench.cli.common import (
     warn,
 )
 from otbench.cli.console import console, say
-from otbench.errors import UsageError
+from otbench.errors import OtbenchError, UsageError
 from otbench.files import results_folder, typed_path
 from otbench.names import hint, listed
 
@@ -109,7 +111,17 @@ def _selected(options: argparse.Namespace) -> tuple[list[Record], Standing]:
             records = [record for record in records if getattr(record.spec, field) in names]
     if not records:
         raise UsageError(f"no records in {where}; make some with: {program_name()} --solvers ... --task ...")
+    if options.metrics is not None:
+        chosen = _metric_names(options.metrics, records)
+        records = [_showing(record, chosen) for record in records]
     return records, stands
+
+
+def _showing(record: Record, metrics: Sequence[str]) -> Record:
+    """Return `record` as if its task had named these metrics as the ones to show, in this order."""
+    places = {name: place for place, name in enumerate(metrics)}
+    infos = sorted(record.metric_info, key=lambda info: places.get(info.name, len(places)))
+    return record.model_copy(update={"metric_info": [replace(info, primary=info.name in places) for info in infos]})
 
 
 def _recorded(options: argparse.Namespace) -> tuple[list[Record], list[Path]]:
@@ -149,12 +161,31 @@ def report(options: argparse.Namespace) -> int:
     for name in ("solvers", "task", "preset"):  # formats and place do not change what a table holds
         if (typed := getattr(options, name)) is not None:
             words += [f"--{name}", typed]
+    if options.metrics is not None:
+        words += ["--metrics", options.metrics]
     records, standing = _selected(options)
-    made = build(records, out, formats, command=shlex.join(words), folders=_folders(options), **_words(standing))
+    made = build(
+        records,
+        out,
+        formats,
+        command=shlex.join(words),
+        folders=_folders(options),
+        references=_references(options, records) if {"latex", "pdf"} & set(formats) else {},
+        **_words(standing),
+    )
     warn(made.notes)
     page = "; open index.html in a browser" if "index.html" in made.written else ""
     say(f"{len(made.written)} files in {out}{page}")
     return 0
+
+
+def _references(options: argparse.Namespace, records: Sequence[Record]) -> dict[str, str]:
+    """Return what the solvers and baselines of `records` cite, by name; those that are not here are left out."""
+    registry, found = registry_of(options), {}
+    for name in sorted({record.spec.solver for record in records}):
+        with contextlib.suppress(OtbenchError):
+            found[name] = registry.load(registry.find(name, "solver", "baseline")).reference
+    return found
 
 
 def compare(options: argparse.Namespace) -> int:
@@ -227,3 +258,4 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folders", nargs="*", metavar="FOLDER", help="folders with records (default: results/local)")
     for name, text in (("solvers", "only these solvers"), ("task", "only this task"), ("preset", "only this preset")):
         parser.add_argument(f"--{name}", metavar=name.upper(), help=text)
+    parser.add_argument("--metrics", metavar="LIST", help="metrics to show (default: the primary ones of each task)")

@@ -48,6 +48,7 @@ def build(
     folders: Sequence[Path] = (),
     stale: Mapping[str, str] = {},
     verified: Mapping[str, str] = {},
+    references: Mapping[str, str] = {},
 ) -> Folder:
     """Write a report of `records` to `out`; return the folder, which knows what was made and what could not be.
 
@@ -59,6 +60,7 @@ def build(
         folders: where the records come from, for links to them and for the pictures that lie beside them.
         stale: see `sections`.
         verified: see `sections`.
+        references: citations of solvers and baselines in words, by name, for the bibliography.
 
     Raises:
         StoreError: `out` cannot be written.
@@ -73,7 +75,7 @@ def build(
 
         folder.write("numbers.csv", numbers_csv(found))
     if "latex" in formats or "pdf" in formats:
-        _latex(made, folder, formats, command)
+        _latex(made, folder, formats, command, references)
     pictures = [name for name in _PICTURES if name in formats]
     drawn = _figures(members, folder, pictures, "html" in formats, folders)
     if "markdown" in formats:
@@ -92,13 +94,26 @@ def build(
 
 
 def _latex(
-    made: Sequence[tuple[Family, Sequence[Table]]], folder: Folder, formats: Sequence[str], command: str
+    made: Sequence[tuple[Family, Sequence[Table]]],
+    folder: Folder,
+    formats: Sequence[str],
+    command: str,
+    references: Mapping[str, str],
 ) -> None:
-    from otbench.report.latex import document, fragment
+    from otbench.report.bibliography import bibliography, cited
+    from otbench.report.latex import Stems, comment, definitions, document, fragment, works_of
 
-    some = [table for _, members in made for table in members]
-    sources = {f"{table.slug}.tex": fragment(table, command) for table in some}
-    sources["report.tex"] = document([table.slug for table in some], command)
+    some = [table for _, members in made for table in members if table.columns and table.lines]
+    stems = Stems()
+    names = [stems.make(table) for table in some]
+    sources = {f"{name}.tex": fragment(table, command, name) for name, table in zip(names, some, strict=True)}
+    solvers = dict.fromkeys(line.row.solver for table in some for line in table.lines if line.row.kind != "published")
+    works = [*works_of(some), *(work for name in solvers for work, _ in cited(references.get(name, "")))]
+    sources["otbench.bib"] = bibliography(works, comment(command))
+    meanings = definitions(some, command)
+    if meanings:
+        sources["definitions.tex"] = meanings
+    sources["report.tex"] = document(names, command, front={"definitions": True} if meanings else {})
     if "latex" in formats:
         for name, text in sources.items():
             folder.write(f"latex/{name}", text)
@@ -109,40 +124,73 @@ def _latex(
             folder.notes.append(str(error))
 
 
-def compile_latex(sources: dict[str, str], main: str = "report.tex") -> bytes:
+def compile_latex(sources: Mapping[str, str], main: str = "report.tex", *, logs: list[str] | None = None) -> bytes:
     """Return the PDF that pdflatex makes of `sources`, by file name, in a folder of their own.
+
+    Where there is a `.bib` file, and bibtex, references are resolved; that takes three runs in place of one.
+
+    Args:
+        sources: texts by file name.
+        main: the document.
+        logs: takes what the last run of pdflatex wrote.
 
     Raises:
         UsageError: there is no pdflatex, or it failed; the message says why.
     """
-    program = shutil.which("pdflatex")
+    program, sorter = shutil.which("pdflatex"), shutil.which("bibtex")
     if program is None:
-        raise UsageError("tables.pdf: left out: there is no pdflatex here (Debian: texlive-latex-recommended, lmodern)")
+        raise UsageError(
+            "tables.pdf: left out: there is no pdflatex (Debian: texlive-latex-recommended, texlive-science, lmodern)"
+        )
     with tempfile.TemporaryDirectory(prefix="otbench-latex-") as name:
         place = Path(name)
         for file, text in sources.items():
             (place / file).write_text(text, encoding="utf-8")
-        words = [program, "-no-shell-escape", "-interaction=nonstopmode", "-halt-on-error", main]
-        # no date and no random name in the file: the same records give the same bytes
-        environment = os.environ | {"SOURCE_DATE_EPOCH": "0", "FORCE_SOURCE_DATE": "1", "openin_any": "p"}
-        try:
-            done = subprocess.run(
-                words,
-                cwd=place,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=_LATEX_SECONDS,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise UsageError(f"tables.pdf: left out: pdflatex took more than {_LATEX_SECONDS} s") from None
+        log = _run_latex([program, "-no-shell-escape", "-interaction=nonstopmode", "-halt-on-error", main], place)
         result = (place / main).with_suffix(".pdf")
-        if done.returncode or not result.exists():
-            log = done.stdout.decode("utf-8", "replace").splitlines()
-            why = next((line for line in log if line.startswith("!")), f"exit code {done.returncode}")
-            raise UsageError(f"tables.pdf: left out: pdflatex failed: {plain(why)}")
+        if (
+            sorter is not None
+            and any(file.endswith(".bib") for file in sources)
+            and "\\cite" in "".join(sources.values())
+        ):
+            _run_latex([sorter, Path(main).stem], place, halt=False)
+            for _ in range(2):
+                log = _run_latex(
+                    [program, "-no-shell-escape", "-interaction=nonstopmode", "-halt-on-error", main], place
+                )
+        if logs is not None:
+            logs.append(log)
+        if not result.exists():
+            raise UsageError("tables.pdf: left out: pdflatex made no file")
         return result.read_bytes()
+
+
+def _run_latex(words: Sequence[str], place: Path, *, halt: bool = True) -> str:
+    """Run one program of TeX in `place` and return what it wrote.
+
+    Raises:
+        UsageError: it failed, or took too long.
+    """
+    # no date and no random name in the file: the same records give the same bytes
+    fixed = {"SOURCE_DATE_EPOCH": "0", "FORCE_SOURCE_DATE": "1", "openin_any": "p", "max_print_line": "1000"}
+    try:
+        done = subprocess.run(
+            words,
+            cwd=place,
+            env=os.environ | fixed,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_LATEX_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise UsageError(f"tables.pdf: left out: {Path(words[0]).name} took more than {_LATEX_SECONDS} s") from None
+    log = done.stdout.decode("utf-8", "replace")
+    if done.returncode and halt:
+        why = next((line for line in log.splitlines() if line.startswith("!")), f"exit code {done.returncode}")
+        more = "; Debian: texlive-science has siunitx" if "siunitx.sty" in why else ""
+        raise UsageError(f"tables.pdf: left out: pdflatex failed: {plain(why)}{more}")
+    return log
 
 
 def _figures(
