@@ -58,6 +58,8 @@ def add_commands(add: AddCommand) -> None:
     parser.add_argument("--markdown", metavar="FILE", help="write it for a pull request")
     parser.add_argument("--junit", metavar="FILE", help="write JUnit XML")
     parser.add_argument("--json", metavar="FILE", help="write NEW's numbers for github-action-benchmark")
+    parser.add_argument("--pytest-benchmark", metavar="FILE", help="write NEW's numbers as pytest-benchmark does")
+    parser.add_argument("--asv", metavar="DIR", help="add NEW's numbers to the results folder of asv")
     parser = add("accept", accept, "make the records of NEW the ones that `compare` is given as BASE")
     parser.add_argument("new", metavar="NEW", help="folder with records, all of them ok or skipped")
     parser.add_argument("--into", metavar="DIR", help="the baseline (default: results/reference/ci)")
@@ -190,7 +192,7 @@ def _references(options: argparse.Namespace, records: Sequence[Record]) -> dict[
 
 def compare(options: argparse.Namespace) -> int:
     """Say what is better or worse in one folder than in another."""
-    from otbench.compare import writers
+    from otbench.compare import trackers, writers
     from otbench.compare.compare import compare
     from otbench.compare.verdict import Rules
     from otbench.harness.selection import check_number
@@ -198,6 +200,7 @@ def compare(options: argparse.Namespace) -> int:
 
     base, new = typed_path(options.base, "BASE"), typed_path(options.new, "NEW")
     outputs = {name: _typed(getattr(options, name), f"--{name}") for name in ("markdown", "junit", "json")}
+    rounds, folder = _typed(options.pytest_benchmark, "--pytest-benchmark"), _typed(options.asv, "--asv")
     if base.resolve() == new.resolve():
         raise UsageError(f"BASE and NEW are the same folder, {base}")
     for option, value, most in (("--gate-time", options.gate_time, 1e6), ("--tolerance", options.tolerance, 100.0)):
@@ -214,6 +217,11 @@ def compare(options: argparse.Namespace) -> int:
     for option, text in (("markdown", writers.markdown), ("junit", writers.junit), ("json", writers.benchmark_json)):
         if (path := outputs[option]) is not None:
             write_output(path, text(outcome).encode())
+    if rounds is not None:
+        write_output(rounds, trackers.pytest_benchmark(outcome, now).encode())
+    if folder is not None:
+        for name, content in trackers.asv(outcome, now, folder).items():
+            write_output(folder / name, content.encode())
     if outcome.regressed:
         return EXIT_FAILED_ROWS
     return 0 if outcome.compared else EXIT_NOTHING_COMPARED

@@ -17,7 +17,8 @@ from otbench.plugins.check_task import check_task
 from otbench.plugins.registry import Registry
 from otbench.problem import Batch, PoolMeasure, Problem
 from otbench.registration import Registration
-from otbench.task import Metric, Outputs, TestData
+from otbench.task import Metric, Outputs
+from otbench.task import TestData as HeldOut
 
 Cli = Callable[..., tuple[int, str, str]]
 Change = Callable[[Any, int], Any]
@@ -52,7 +53,7 @@ def built(change: Change) -> dict[str, object]:
 
 
 def _test(made: Any, x: torch.Tensor) -> None:
-    made.test = TestData(Batch(x), made.test.target)
+    made.test = HeldOut(Batch(x), made.test.target)
 
 
 def _source(made: Any, measure: PoolMeasure) -> None:
