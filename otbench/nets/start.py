@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypedDict, TypeVar, Unpack
+from typing import TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from otbench.solver import Context
-
-
-ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 class Start(TypedDict, total=False):
@@ -31,24 +27,6 @@ class Start(TypedDict, total=False):
 def start_of(context: Context) -> Start:
     """Return the options of a solver's networks."""
     return {"generator": context.generator, "device": context.device, "dtype": context.dtype}
-
-
-def drawn(build: Callable[[], ModuleT], context: Context) -> ModuleT:
-    """Return the module that `build` makes, its layers drawn from `context.generator`, on `context.device`.
-
-    For networks of torch's own layers (`nn.Linear`, `nn.Conv2d` ...), which draw from torch's global state when they are
-    made: two runs of one seed would differ. Here that state is seeded from the generator, for the time of `build`, and
-    given back. Layers are drawn on the CPU, so that they are the same on every device.
-
-    Args:
-        build: makes the module; `lambda: Network(dim, 64)`.
-        context: of the solver.
-    """
-    seed = int(torch.randint(2**63 - 1, (), generator=context.generator, device=context.generator.device))
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        made = build()
-    return made.to(context.device, context.dtype)
 
 
 def uniform(bound: float, *shape: int, **start: Unpack[Start]) -> nn.Parameter:
