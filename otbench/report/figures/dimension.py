@@ -112,7 +112,8 @@ def _time_to_target(family: Family, drawing: Drawing) -> Figure | None:
         draw(axis, reached, log_y=log_scale([*reached, *missed]))
         for line in missed:
             shown = np.array([(x, y) for x, y in line.points if drawable(y)]).reshape(-1, 2)
-            axis.plot(*shown.T, linestyle="none", marker="x", color=line.look.colour, markersize=7)
+            crosses = axis.plot(*shown.T, linestyle="none", marker="x", color=line.look.colour, markersize=7)
+            crosses[0].set_label(safe_text(f"{line.name}, not reached by the end", 200))
         if axis.get_yscale() == "log":
             ticks(axis.yaxis, axis.get_ylim())  # again, with the crosses
         _dimension_axis(axis, family)
@@ -138,7 +139,13 @@ def _published_lines(family: Family, metric: Metric, rows: Mapping[str, Row]) ->
     drawn = {row.solver for row in rows.values()}
     found = {(r.label, r.source): r for s in family.sections for r in s.rows if r.kind == "published"}
     return [
-        Line(style(row.solver), ":", [(x, n.mean) for x, n in _numbers(family, row, metric.name)], hollow=True)
+        Line(
+            style(row.solver),
+            ":",
+            [(x, n.mean) for x, n in _numbers(family, row, metric.name)],
+            hollow=True,
+            name=f"{row.label}, published",
+        )
         for row in found.values()
         if row.solver in drawn
     ]
