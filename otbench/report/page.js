@@ -55,8 +55,10 @@ function filter() {
     family.hidden = !fits;
     family.current = false;
     shown += fits;
-    if (fits && family.open) refine(family);
   }
+  const left = families.filter((family) => !family.hidden);
+  if (left.length === 1) left[0].open = true;
+  for (const family of left) if (family.open) refine(family);
   for (const group of all(".group")) group.hidden = !all(".family:not([hidden])", group).length;
   for (const menu of menus) {
     const ticked = all("input", menu).filter((box) => box.checked);

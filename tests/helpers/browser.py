@@ -85,7 +85,7 @@ class Browser:
             self._ask("Page.navigate", url=url)
             self._wait("Page.loadEventFired")
 
-    def run(self, script: str) -> Any:  # noqa: ANN401 (whatever the script gives)
+    def run(self, script: str) -> Any:
         """Return what the body of an async function gives in the page, as JSON.
 
         Raises:

@@ -149,7 +149,7 @@ def _panels(figure: Figure) -> Iterator[Panel]:
                 ]
                 lines.setdefault(str(line.get_label()), []).extend(found)
         if lines:
-            yield Panel(axis.get_xlabel(), axis.get_ylabel(), lines)
+            yield Panel(*(" ".join(text.split()) for text in (axis.get_xlabel(), axis.get_ylabel())), lines)
 
 
 def _said(panel: Panel) -> str:

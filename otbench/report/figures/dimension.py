@@ -20,6 +20,7 @@ from otbench.report.figures.lines import (
     log_scale,
     looks_of,
     marker_size,
+    name_upward,
     rows_to_draw,
     ticks,
 )
@@ -79,7 +80,7 @@ def _by_dimension(family: Family, drawing: Drawing) -> Figure | None:
             lines += _published_lines(family, metric, rows)
         draw(axis, lines, log_y=log_scale(lines) and not (key == metric.name and metric.higher_is_better))
         _dimension_axis(axis, family)
-        axis.set_ylabel(safe_text(label), parse_math=False)
+        name_upward(axis, label)
     _legend(figure, axes, rows)
     return figure
 
@@ -117,7 +118,7 @@ def _time_to_target(family: Family, drawing: Drawing) -> Figure | None:
         if axis.get_yscale() == "log":
             ticks(axis.yaxis, axis.get_ylim())  # again, with the crosses
         _dimension_axis(axis, family)
-        axis.set_ylabel(f"time to {part:g} of identity (s)")
+        name_upward(axis, f"training time (s) to {part:g} of identity's error")
         if any(line.points for line in missed):
             axis.set_title("cross: not reached by the end of the run", fontsize="small")
     _legend(figure, axes, rows)

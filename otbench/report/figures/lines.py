@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 _ROWS = 24
 """Rows drawn in one figure at most: more cannot be told apart. Tables hold them all."""
+_UPWARD = 22
+"""Letters of a line of an upward label: two inches."""
 
 
 @dataclass
@@ -115,6 +118,11 @@ def draw(axis: Axes, lines: Sequence[Line], *, log_x: bool = False, log_y: bool)
         ticks(axis.yaxis, axis.get_ylim())
     axis.grid(visible=True, which="major", linewidth=0.4, color="#dddddd")
     axis.spines[["top", "right"]].set_visible(False)
+
+
+def name_upward(axis: Axes, text: str) -> None:
+    """Label the upward axis, on as many lines as it takes: a label longer than the panel is high would be clipped."""
+    axis.set_ylabel("\n".join(textwrap.wrap(safe_text(text, 3 * _UPWARD), _UPWARD)), parse_math=False)
 
 
 def _at_least_a_decade(axis: Axes) -> None:
