@@ -101,15 +101,20 @@ def _selected(options: argparse.Namespace) -> tuple[list[Record], Standing]:
 
     records, folders = _recorded(options)
     stands = standing(records, registry_of(options), read_verified(folders))
-    where = ", ".join(str(folder) for folder in folders)
+    return chosen(options, records, ", ".join(str(folder) for folder in folders)), stands
+
+
+def chosen(options: argparse.Namespace, records: Sequence[Record], where: str) -> list[Record]:
+    """Return those of `records`, which lie in `where`, that --solvers, --task and --preset ask for: at least one."""
+    kept = list(records)
     for option, field in (("solvers", "solver"), ("task", "task"), ("preset", "preset")):
         if (typed := getattr(options, option)) is not None:
-            have = sorted({str(getattr(record.spec, field)) for record in records})
+            have = sorted({str(getattr(record.spec, field)) for record in kept})
             names = _known_names(option, typed, have, f"no such records in {where}")
-            records = [record for record in records if getattr(record.spec, field) in names]
-    if not records:
+            kept = [record for record in kept if getattr(record.spec, field) in names]
+    if not kept:
         raise UsageError(f"no records in {where}; make some with: {program_name()} --solvers ... --task ...")
-    return records, stands
+    return kept
 
 
 def _recorded(options: argparse.Namespace) -> tuple[list[Record], list[Path]]:

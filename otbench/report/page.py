@@ -39,6 +39,7 @@ def page(
     folders: Sequence[Path],
     target: Path,
     slugs: Slugs,
+    summary: str = "",
 ) -> Iterable[str]:
     """Yield the page in pieces.
 
@@ -50,6 +51,7 @@ def page(
         folders: where the records are.
         target: folder of the page, from which links to records start.
         slugs: names already taken.
+        summary: what stands first: safe HTML.
     """
     from jinja2 import Environment, StrictUndefined
 
@@ -60,6 +62,7 @@ def page(
     return environment.from_string(_resource("page.html.j2")).generate(
         title=title,
         command=command,
+        summary=summary,
         records=sum(len(row.records) for row in rows),
         families=[_shown(family, tables, drawn.get(family.slug, ()), slugs) for family, tables in made],
         anchors={row: f"row-{number}" for number, row in enumerate(rows, 1)},
@@ -85,11 +88,12 @@ def _shown(family: Family, tables: Sequence[Table], drawings: Sequence[Drawing],
             (accuracy(section, family.context, slugs, everything=True), list(reaches(section, family.context, slugs)))
             for section in family.sections
         ],
-        "drawings": [_image(drawing) for drawing in drawings],
+        "drawings": [image(drawing) for drawing in drawings],
     }
 
 
-def _image(drawing: Drawing) -> dict[str, object]:
+def image(drawing: Drawing) -> dict[str, object]:
+    """Return what a template needs to show the SVG of a figure as an image."""
     svg = drawing.data["svg"]
     width = re.search(rb'<svg[^>]*? width="([\d.]+)pt"', svg)
     return {
