@@ -90,8 +90,19 @@ def table(options: argparse.Namespace) -> int:
         records = [record for record in records if record.id not in standing.stale]
         if not records:
             raise UsageError("none of these records is by the code of this checkout; leave out --current to see all")
+    _print_lines(records)
     print_records(records, standing)
     return 0
+
+
+def _print_lines(records: Sequence[Record]) -> None:
+    """Print solvers by rank, one line for each instance, where tables of several follow."""
+    from otbench.report.summary.summary import summarise
+    from otbench.report.summary.terminal import print_lines
+
+    summary = summarise(records)
+    if len(summary.compared) > 1:
+        print_lines(console(), summary)
 
 
 def _selected(options: argparse.Namespace) -> tuple[list[Record], Standing]:

@@ -226,7 +226,7 @@ def _training(scope: Scope) -> Iterator[str]:
     best, short = scope.solvers[0], short_names(scope.solvers)
     if best not in times:
         return
-    quick = min(times, key=lambda label: (times[label], label))
+    quick = min(times, key=lambda label: (times[label], label != best, label))
     text = f"`{short[best]}` trains for {_seconds(times[best])} {clocks.pop()} (median)"
     yield f"{text}; the quickest, `{short[quick]}`, for {_seconds(times[quick])}." if quick != best else f"{text}."
 

@@ -275,8 +275,8 @@ def scored(contest: Contest, score: Score) -> dict[str, float]:
 def complete_part(members: Sequence[set[str]]) -> tuple[list[str], list[int]]:
     """Return solvers and instances such that each of the former was run on each of the latter, as many pairs as found.
 
-    Solvers are left out one at a time, the one with the fewest instances first; of all these choices the one with the
-    most pairs counts, and of equal ones that with the most instances.
+    From the solvers of each instance on, instances are added one at a time, the one that keeps most of them first. Of
+    all parts on the way the one with the most pairs counts, of equal ones that with the most instances.
 
     Args:
         members: the solvers of each instance.
@@ -284,15 +284,19 @@ def complete_part(members: Sequence[set[str]]) -> tuple[list[str], list[int]]:
     Returns:
         Names of solvers in order, at least two, and places in `members`; nothing where there are no two.
     """
-    count = {name: sum(name in one for one in members) for one in members for name in one}
-    by_count = sorted(count, key=lambda name: (-count[name], name))
+    kinds = sorted({tuple(sorted(one)) for one in members})
     best: tuple[list[str], list[int]] = ([], [])
     worth = (0, 0)
-    for size in range(2, len(by_count) + 1):
-        chosen = set(by_count[:size])
-        places = [place for place, one in enumerate(members) if chosen <= one]
-        if places and (size * len(places), len(places)) > worth:
-            best, worth = (sorted(chosen), places), (size * len(places), len(places))
+    for first in kinds:
+        kept, rest = set(first), [set(kind) for kind in kinds]
+        while len(kept) > 1:
+            places = [place for place, one in enumerate(members) if kept <= one]
+            if (len(kept) * len(places), len(places)) > worth:
+                best, worth = (sorted(kept), places), (len(kept) * len(places), len(places))
+            rest = [one for one in rest if not kept <= one]
+            if not rest:
+                break
+            kept &= max(rest, key=lambda one: (len(kept & one), sorted(one)))
     return best
 
 

@@ -13,8 +13,8 @@ from otbench.report.summary.scopes import Scope, scopes
 
 RULE = (
     "Ranked together are rows of one task with the same parameters, preset, device, budget and kind of points;"
-    " yardsticks (rows that are no solvers) stand beside. Solvers share a rank where paired differences over seeds do not"
-    " show that one is worse (5 %, Holm); one seed shows nothing."
+    " yardsticks (rows that are no solvers) stand beside. Solvers share a rank where paired differences over seeds"
+    " do not show that one is worse (5 %, Holm); one seed shows nothing."
 )
 
 

@@ -11,6 +11,7 @@ from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text
 
+from otbench.report.columns import metric_column
 from otbench.report.summary.contests import Contest
 from otbench.report.summary.scopes import Scope
 from otbench.report.summary.summary import RULE, Summary
@@ -67,9 +68,11 @@ def print_guide(out: Console, summary: Summary) -> None:
 
 def print_lines(out: Console, summary: Summary) -> None:
     """Print a line for each contest: solvers by rank, with error and seconds of training."""
-    out.print(_text("In short: solvers by rank, error, and seconds of training", "bold"))
+    out.print(_text("In short: solvers by rank, their errors and seconds of training", "bold"))
     for contest in summary.compared:
-        out.print(Padding(_text(f"{contest.title}: {line_of(contest)}"), (0, 0, 0, 2)))
+        where = f"{contest.title}, {metric_column(contest.metric).head}"
+        out.print(Padding(_text(where, "dim").append_text(_text(f": {line_of(contest)}")), (0, 0, 0, 2)))
+    out.print(_text("Which solver when, and why: the command `summary`.", "dim"))
 
 
 def _print_contest(out: Console, contest: Contest) -> None:
