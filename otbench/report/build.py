@@ -18,6 +18,7 @@ from otbench.records.record import Record
 from otbench.report.files import Folder, Slugs
 from otbench.report.pooled import pooled
 from otbench.report.rows import sections
+from otbench.report.summary.summary import Summary, summarise
 from otbench.report.tables import Family, Table, families, tables
 
 if TYPE_CHECKING:
@@ -66,7 +67,9 @@ def build(
     """
     folder = Folder(out)
     slugs = Slugs()
-    found = sections(records, stale=stale, verified=verified)
+    given = list(records)
+    found = sections(given, stale=stale, verified=verified)
+    summary = summarise(given, stale=stale, verified=verified)
     members = families(found, slugs)
     made = [(family, tables(family, slugs)) for family in members]
     if "csv" in formats:
@@ -82,15 +85,27 @@ def build(
 
         paged = ordered(families(pooled(found), Slugs()))
     drawn = _figures(members if pictures else [], paged, folder, pictures, folders)
+    overall = _overall(summary, folder, pictures, "html" in formats)
     if "markdown" in formats:
         from otbench.report.markdown import markdown
+        from otbench.report.summary.markdown import document
 
         ending = next((name for name in ("svg", "png") if name in pictures), None)
         shown = [name for name in folder.written if ending is not None and name.endswith(f".{ending}")]
         folder.write("tables.md", markdown(made, command, shown))
+        folder.write("summary.md", document(summary, command, [name for name in shown if "/summary--" in name]))
     if "html" in formats:
-        title = ", ".join(dict.fromkeys(section.task for section in found))
-        text = page(paged, drawn, title=plain(title, 80), command=command, folders=folders, target=out)
+        from otbench.report.summary.html import fragment
+
+        text = page(
+            paged,
+            drawn,
+            title=plain(", ".join(dict.fromkeys(section.task for section in found)), 80),
+            command=command,
+            folders=folders,
+            target=out,
+            summary=fragment(summary, overall),
+        )
         folder.write("index.html", "".join(text))
     return folder
 
@@ -184,4 +199,18 @@ def _figures(
             " --preset or --solvers"
         )
     folder.notes += gallery.notes
+    return drawn
+
+
+def _overall(summary: Summary, folder: Folder, pictures: Sequence[str], on_page: bool) -> list[Drawing]:
+    """Write the figures of the summary; return them."""
+    wanted = [*pictures, "svg"] if on_page else list(pictures)
+    if not wanted:
+        return []
+    from otbench.report.figures.overall import drawings
+
+    drawn = list(drawings(summary, wanted))
+    for drawing in drawn:
+        for name in pictures:
+            folder.write(f"figures/{drawing.name}.{name}", drawing.data[name])
     return drawn
