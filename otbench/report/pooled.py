@@ -90,6 +90,7 @@ def _row(parts: Sequence[tuple[str, Row]], pairs: Sequence[str]) -> Row:
     return replace(
         first,
         numbers={key: number([row.numbers[key].mean for row in rows]) for key in shared},
+        blocks={key: {k: v for row in rows for k, v in row.blocks.get(key, {}).items()} for key in shared},
         marks="".join(dict.fromkeys("".join(row.marks for row in rows))),
         failures=failures,
         stale=list(dict.fromkeys(words for row in rows for words in row.stale)),

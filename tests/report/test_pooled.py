@@ -37,6 +37,7 @@ def test_numbers_of_a_pool_are_means_over_pairs_each_over_its_seeds() -> None:
     row = next(row for row in pool.rows if row.label == "ncf")
     assert row.numbers["uvp_fwd"] == number([0.5, 11.0, 21.5])  # a pair counts once, however many seeds it has
     assert len(row.records) == 9
+    assert sorted(row.blocks["uvp_fwd"].values()) == [0.0, 1.0, 10.0, 11.0, 12.0, 20.0, 21.0, 22.0, 23.0]
     assert row.failures == []
 
 
