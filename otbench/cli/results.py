@@ -94,8 +94,19 @@ def table(options: argparse.Namespace) -> int:
         records = [record for record in records if record.id not in standing.stale]
         if not records:
             raise UsageError("none of these records is by the code of this checkout; leave out --current to see all")
+    _print_lines(records)
     print_records(records, standing)
     return 0
+
+
+def _print_lines(records: Sequence[Record]) -> None:
+    """Print solvers by rank, one line for each instance, where tables of several follow."""
+    from otbench.report.summary.summary import summarise
+    from otbench.report.summary.terminal import print_lines
+
+    summary = summarise(records)
+    if len(summary.compared) > 1:
+        print_lines(console(), summary)
 
 
 def _selected(options: argparse.Namespace) -> tuple[list[Record], Standing]:
@@ -105,18 +116,23 @@ def _selected(options: argparse.Namespace) -> tuple[list[Record], Standing]:
 
     records, folders = _recorded(options)
     stands = standing(records, registry_of(options), read_verified(folders))
-    where = ", ".join(str(folder) for folder in folders)
+    return chosen(options, records, ", ".join(str(folder) for folder in folders)), stands
+
+
+def chosen(options: argparse.Namespace, records: Sequence[Record], where: str) -> list[Record]:
+    """Return those of `records`, which lie in `where`, that --solvers, --task and --preset ask for: at least one."""
+    kept = list(records)
     for option, field in (("solvers", "solver"), ("task", "task"), ("preset", "preset")):
         if (typed := getattr(options, option)) is not None:
-            have = sorted({str(getattr(record.spec, field)) for record in records})
+            have = sorted({str(getattr(record.spec, field)) for record in kept})
             names = _known_names(option, typed, have, f"no such records in {where}")
-            records = [record for record in records if getattr(record.spec, field) in names]
-    if not records:
+            kept = [record for record in kept if getattr(record.spec, field) in names]
+    if not kept:
         raise UsageError(f"no records in {where}; make some with: {program_name()} --solvers ... --task ...")
-    if options.metrics is not None:
-        chosen = _metric_names(options.metrics, records)
-        records = [_showing(record, chosen) for record in records]
-    return records, stands
+    if (typed := getattr(options, "metrics", None)) is not None:
+        metrics = _metric_names(typed, kept)
+        kept = [_showing(record, metrics) for record in kept]
+    return kept
 
 
 def _showing(record: Record, metrics: Sequence[str]) -> Record:

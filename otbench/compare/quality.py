@@ -1,7 +1,8 @@
 """Quality of NEW against BASE: scales, what a series' own seeds say, and the test over all numbers together.
 
-Quality is compared on a scale on which the noise of good and bad solvers is about the same, see `_scale`; its noise is
-the spread over BASE's seeds, moderated by that of the other series (`otbench.compare.statistics`), and p-values are
+Quality is compared on a scale on which the noise of good and bad solvers is about the same, see
+`otbench.statistics.scale`; its noise is
+the spread over BASE's seeds, moderated by that of the other series (`otbench.statistics.spread`), and p-values are
 corrected by Holm's method over all numbers that differ at all.
 """
 
@@ -11,11 +12,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from otbench.compare.statistics import Spread, common, deviation, difference_test, exp, holm, mean, moderated
 from otbench.compare.verdict import Aspect, Comparison, Rules, Verdict, verdict_of
 from otbench.records.record import Record, Status
 from otbench.records.series import Runs, Series
 from otbench.reporting import Metric
+from otbench.statistics.scale import Scale, scale_for
+from otbench.statistics.spread import ASSUMED, Spread, common, deviation, difference_test, holm, mean, moderated
 
 LEARNT = math.log(1.25)
 """A solver learns if on every seed it ends at 4/5 of where it began, or better.
@@ -38,7 +40,7 @@ class Pending:
 
     Attributes:
         row: what is known, with `change` and interval missing.
-        differences: by seed, of `_Scale.to`; larger is worse.
+        differences: by seed, of `Scale.to`; larger is worse.
         spread: of the scaled values over BASE's seeds (NEW's where BASE has one; no freedom where that has one, too).
         scale: how to come back.
         size: 1 on logarithmic scales, else the mean size of BASE's values, with which tolerance and spread scale.
@@ -48,7 +50,7 @@ class Pending:
     row: Comparison
     differences: tuple[float, ...]
     spread: Spread
-    scale: _Scale
+    scale: Scale
     size: float
     unlearnt: bool
 
@@ -56,43 +58,6 @@ class Pending:
     def exact(self) -> bool:
         """Whether the number is the same over seeds: a closed form, which has no noise."""
         return self.spread.freedom > 0 and self.spread.size <= NO_SPREAD * self.size
-
-
-@dataclass(frozen=True)
-class _Scale:
-    """A monotone scale on which larger is worse."""
-
-    logarithmic: bool
-    bound: float | None = None
-    sign: float = 1.0
-
-    def to(self, value: float) -> float:
-        """Return `value` on the scale."""
-        kept = value if self.bound is None else self.bound - value
-        return self.sign * (math.log(kept) if self.logarithmic else kept)
-
-    def change(self, difference: float) -> float:
-        """Return a difference on the scale as a ratio or difference of values (of gaps to the bound)."""
-        return exp(self.sign * difference) if self.logarithmic else self.sign * difference
-
-    def back(self, value: float) -> float:
-        """Return the value that stands at `value` on the scale."""
-        kept = self.change(value)
-        return kept if self.bound is None else self.bound - kept
-
-
-def _scale(info: Metric, values: Sequence[float]) -> _Scale:
-    """Return the scale for `values`: logarithms where it can be, so that a change is a ratio.
-
-    Positive metrics where lower is better (UVP, distances) by their logarithm. Where higher is better, the logarithm of
-    what is missing to the best value (1, or 100 in %): an accuracy that falls from 99 to 98 % has twice the errors.
-    """
-    if not info.higher_is_better:
-        return _Scale(logarithmic=min(values) > 0)
-    bound = 100.0 if info.unit == "%" else 1.0
-    if max(values) < bound and bound - max(values) > 1e-12:
-        return _Scale(logarithmic=True, bound=bound)
-    return _Scale(logarithmic=min(values) > 0 and max(values) > bound, sign=-1.0)
 
 
 def compare_quality(
@@ -154,7 +119,7 @@ def _quality(series: Series, info: Metric, base: Runs, new: Runs, seeds: Sequenc
 def _prepared(row: Comparison, info: Metric, base: Runs, new: Runs, seeds: Sequence[int]) -> Pending:
     """Scale the values of `seeds` and take the spread over all good seeds of a side, BASE's first."""
     bases, news = _finite(info.name, base), _finite(info.name, new)
-    scale = _scale(info, [*bases, *news])
+    scale = scale_for([*bases, *news], higher_is_better=info.higher_is_better, percent=info.unit == "%")
     before = [scale.to(base[seed].metrics[info.name]) for seed in seeds]
     now = [scale.to(new[seed].metrics[info.name]) for seed in seeds]
     differences = tuple(after - first for first, after in zip(before, now, strict=True))
@@ -176,7 +141,7 @@ def _prepared(row: Comparison, info: Metric, base: Runs, new: Runs, seeds: Seque
     return Pending(row, differences, Spread(deviation(scaled), len(scaled) - 1), scale, size, unlearnt)
 
 
-def _unlearnt(name: str, scale: _Scale, base: Runs, new: Runs, seeds: Sequence[int]) -> bool:
+def _unlearnt(name: str, scale: Scale, base: Runs, new: Runs, seeds: Sequence[int]) -> bool:
     """Say whether every run of BASE got well away from where it began, and every run of NEW stayed there."""
 
     def way(record: Record) -> float:
@@ -199,6 +164,7 @@ def judged(pending: Sequence[Pending], rules: Rules) -> list[Comparison]:
     """Give every pending metric its interval, p-value and verdict."""
     others = {
         kind: common([p.spread for p in pending if p.row.series.kind == kind and p.scale.logarithmic and not p.exact])
+        or ASSUMED
         for kind in ("solver", "baseline")  # apart, because closed forms vary less than training does
     }
     rows: list[Comparison] = []

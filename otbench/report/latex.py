@@ -238,10 +238,10 @@ def _text(cell: Cell) -> str:
         return _EMPTY
     if cell.failed:
         return rf"{{\itshape {escape(cell.mean)}}}" if cell.mean not in ("yes", "no") else f"{{{cell.mean}}}"
-    series = {1: r"\bfseries ", 2: r"\itshape "}.get(cell.rank, "")
+    series = r"\bfseries " if cell.rank else ""
     if _PLAIN_NUMBER.fullmatch(cell.mean):
         return series + cell.mean
-    bold = r"\boldmath" if cell.rank == 1 else ""
+    bold = r"\boldmath" if cell.rank else ""
     return f"{{{series}{bold}{_number(cell.mean.removeprefix('> ')) if cell.mean[:1] != '>' else _above(cell.mean)}}}"
 
 
@@ -443,7 +443,7 @@ def _spaced(tex: str) -> str:
 
 
 def _below(table: Table, notes: _Notes, said: Callable[[str], str]) -> list[str]:
-    lines = [text for text in table.legend("Bold", "italic") if LEGEND[STALE] not in text or text[:1] == STALE]
+    lines = [text for text in table.legend("Bold") if LEGEND[STALE] not in text or text[:1] == STALE]
     if table.seeds:
         interval = any(cell.half for line in table.lines for cell in line.cells)
         lines.append(f"Mean, {table.seeds}; ±: 95 % t-interval of the mean." if interval else f"Mean, {table.seeds}.")

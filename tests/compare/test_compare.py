@@ -35,7 +35,7 @@ def record(value: float | None, *, seed: int = 0, solver: str = "one", **changes
         "hard_limit": 60.0,
     }
     for name in list(changes):
-        if name in spec or name == "dtype":
+        if name in spec or name in ("dtype", "cpu_limit"):
             spec[name] = changes.pop(name)
     values: dict[str, object] = {
         "id": f"{solver}-{seed}-{spec['device']}",

@@ -1,8 +1,8 @@
-"""How far a mean over few seeds can be trusted: spreads that series learn from each other, and many tests at once.
+"""How far a mean over few seeds can be trusted: spreads that are learnt from each other, and many tests at once.
 
-With three seeds the spread of one series is hardly known. All series of a comparison together know more: the variance
-of each is drawn towards what the others have (moderated t-statistic, G. K. Smyth, *Linear models and empirical Bayes
-methods for assessing differential expression*, Stat. Appl. Genet. Mol. Biol. 3, 2004; sections 3 and 6.2).
+With three seeds one spread is hardly known. All that stand in a table together know more: the variance of each is drawn
+towards what the others have (moderated t-statistic, G. K. Smyth, *Linear models and empirical Bayes methods for
+assessing differential expression*, Stat. Appl. Genet. Mol. Biol. 3, 2004; sections 3 and 6.2).
 """
 
 from __future__ import annotations
@@ -25,11 +25,14 @@ ASSUMED = Spread(0.25, 2.0)
 MOST_FREEDOM = 4.0
 """What series know of each other counts for at most so many degrees of freedom."""
 SERIES_TO_LEARN_FROM = 8
+"""Fewer spreads than this say nothing of another one."""
 LEVEL = 0.95
 
 
-def common(spreads: Sequence[Spread]) -> Spread:
+def common(spreads: Sequence[Spread], least: int = SERIES_TO_LEARN_FROM) -> Spread | None:
     """Return what all `spreads` together say of another one: its size and its degrees of freedom.
+
+    None where fewer than `least` of them say anything.
 
     If true variances are scattered as a scaled inverse chi-square, sample variances follow a scaled F. Its two
     parameters come from mean and variance of the logarithms (Smyth 2004, section 6.2).
@@ -38,8 +41,8 @@ def common(spreads: Sequence[Spread]) -> Spread:
     from scipy.special import polygamma, psi
 
     known = [s for s in spreads if s.freedom > 0 and 0 < s.size < math.inf]
-    if len(known) < SERIES_TO_LEARN_FROM:
-        return ASSUMED
+    if len(known) < least:
+        return None
     e = [2 * math.log(s.size) - float(psi(s.freedom / 2)) + math.log(s.freedom / 2) for s in known]
     centre = mean(e)
     excess = sum((x - centre) ** 2 for x in e) / (len(e) - 1)
