@@ -79,7 +79,7 @@ def build(
 
         folder.write("numbers.csv", numbers_csv(found))
     if "latex" in formats or "pdf" in formats:
-        _latex(made, folder, formats, command, references)
+        _latex(made, summary, folder, formats, command, references)
     pictures = [name for name in _PICTURES if name in formats]
     paged: list[Family] = []
     if "html" in formats:
@@ -114,6 +114,7 @@ def build(
 
 def _latex(
     made: Sequence[tuple[Family, Sequence[Table]]],
+    overall: Summary,
     folder: Folder,
     formats: Sequence[str],
     command: str,
@@ -121,6 +122,7 @@ def _latex(
 ) -> None:
     from otbench.report.bibliography import bibliography, cited
     from otbench.report.latex import Stems, comment, definitions, document, fragment, works_of
+    from otbench.report.latex_summary import summary
 
     some = [table for _, members in made for table in members if table.columns and table.lines]
     stems = Stems()
@@ -129,10 +131,10 @@ def _latex(
     solvers = dict.fromkeys(line.row.solver for table in some for line in table.lines if line.row.kind != "published")
     works = [*works_of(some), *(work for name in solvers for work, _ in cited(references.get(name, "")))]
     sources["otbench.bib"] = bibliography(works, comment(command))
-    meanings = definitions(some, command)
-    if meanings:
-        sources["definitions.tex"] = meanings
-    sources["report.tex"] = document(names, command, front={"definitions": True} if meanings else {})
+    front = {"summary": summary(overall, command), "definitions": definitions(some, command)}
+    front = {name: text for name, text in front.items() if text}
+    sources |= {f"{name}.tex": text for name, text in front.items()}
+    sources["report.tex"] = document([*front, *names], command, alone=len(front))
     if "latex" in formats:
         for name, text in sources.items():
             folder.write(f"latex/{name}", text)

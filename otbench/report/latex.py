@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from otbench.report.bibliography import Work, cited
@@ -133,7 +133,8 @@ def _shown_names(table: Table) -> Callable[[str], str]:
     if not changed:
         return lambda text: text
     # a label stands alone between signs; the solver "not" is no word of a sentence
-    pattern = re.compile(rf"(?:(?<=\()|(?<=, )|^)(?:{'|'.join(map(re.escape, changed))})(?=[),:])")
+    before, after = r"(?:(?<=\()|(?<=[,;:] )|(?<=with )|^)", r"(?=[),:;]| x\d| [+-]?\d| \(\d|$)"
+    pattern = re.compile(f"{before}(?:{'|'.join(map(re.escape, changed))}){after}")
     return lambda text: pattern.sub(lambda found: shown[found[0]], text)
 
 
@@ -175,6 +176,8 @@ class _Column:
             return "c" + (r"@{\,}>{\scriptsize}l" if self.beside else "")
         whole = max(len(sign + digits) for sign, digits, _ in (number.groups() for number in found))
         places = max(len(number[3] or "") for number in found)
+        words = max((_length(text) for text, _ in self.cells if text.startswith("{")), default=0)
+        whole = max(whole, words - places)  # words are centred in the room of the numbers
         return f"S[table-format={whole}.{places}]" + (r"@{\,}>{\scriptsize}l" if self.beside else "")
 
     def width(self, letter: float) -> float:
@@ -414,7 +417,7 @@ def _caption(table: Table, part: int, parts: int) -> str:
     if spec is not None and where.startswith(f"{spec.task}: "):
         where = f"{display(spec.task)}: {where.removeprefix(f'{spec.task}: ')}"
     where = re.sub(r", cpu(?=[;)])", ", CPU", where)
-    text = f"{_with_heads(table.heading, table)}. {_spaced(escape(where))}."
+    text = f"{_with_heads(table.heading, table)}. {spaced(escape(where))}."
     keys = {column.key for column in table.columns}
     meaning = notation(keys.pop()) if len(keys) == 1 else None
     if meaning is not None and not part:
@@ -428,14 +431,14 @@ def _with_heads(text: str, table: Table) -> str:
     symbols = {info.label: info.name for info in infos if not re.fullmatch("[a-z ]*", info.label)}  # no mere words
     heads = {label: found.head for label, name in symbols.items() if (found := notation(name))}
     if not heads:
-        return _spaced(escape(text))
+        return spaced(escape(text))
     pattern = "|".join(re.escape(label) for label in sorted(heads, key=len, reverse=True) if label)
     parts = re.split(rf"(?i)(?<!\w)({pattern})(?!\w)", text)
     lower = {label.lower(): head for label, head in heads.items()}
-    return "".join(lower.get(piece.lower(), _spaced(escape(piece))) for piece in parts)
+    return "".join(lower.get(piece.lower(), spaced(escape(piece))) for piece in parts)
 
 
-def _spaced(tex: str) -> str:
+def spaced(tex: str) -> str:
     """Return LaTeX with thin spaces between thousands, and dimensions in mathematics."""
     tex = re.sub(r"(?<=\d) (?=\d{3}\b)", r"\\,", tex)
     tex = re.sub(r"\bd = (\d+)", r"$d = \1$", tex)
@@ -452,7 +455,7 @@ def _below(table: Table, notes: _Notes, said: Callable[[str], str]) -> list[str]
     if code and not any(STALE in line.marks + "".join(cell.marks for cell in line.cells) for line in table.lines):
         lines.append(f"Code: otbench, commit {', '.join(code)}.")
     out = [_with_heads(said(" ".join(lines)), table)] if lines else []
-    return out + [rf"\textsuperscript{{{letter(index)}}}\,{_spaced(text)}" for index, text in enumerate(notes.texts)]
+    return out + [rf"\textsuperscript{{{letter(index)}}}\,{spaced(text)}" for index, text in enumerate(notes.texts)]
 
 
 # ----------------------------------------------------------------------------------------------------------- the rest
@@ -471,13 +474,13 @@ def definitions(tables: Iterable[Table], command: str) -> str:
     return "\n".join([*lines, r"\end{description}"]) + "\n" if len(lines) > 2 else ""
 
 
-def document(names: Sequence[str], command: str, *, front: Mapping[str, bool]) -> str:
+def document(names: Sequence[str], command: str, *, alone: int = 0) -> str:
     """Return a document of its own that inputs the fragments `names`.
 
     Args:
         names: of files, without ending.
         command: the command that makes it again.
-        front: names of files that stand before the tables, each with whether a new page begins after it.
+        alone: how many of the first ones have pages of their own.
     """
     lines = [
         f"% Made by otbench; made again by: {comment(command)}",
@@ -489,10 +492,8 @@ def document(names: Sequence[str], command: str, *, front: Mapping[str, bool]) -
         r"\setlength{\belowcaptionskip}{6pt}",
         r"\begin{document}",
     ]
-    for name, page in front.items():
-        lines += [rf"\input{{{name}}}", *([r"\clearpage"] if page else [])]
     for index, name in enumerate(names, 1):
         lines.append(rf"\input{{{name}}}")
-        if index % _FLOATS == 0:
+        if index <= alone or (index - alone) % _FLOATS == 0:
             lines.append(r"\clearpage")
     return "\n".join([*lines, r"\bibliographystyle{plain}", r"\bibliography{otbench}", r"\end{document}"]) + "\n"

@@ -256,15 +256,22 @@ def test_fragments_need_two_packages_and_names_from_hell_break_none(tmp_path: Pa
     assert packages == {"fontenc", "geometry", "booktabs,siunitx"}
 
 
+def test_the_summary_is_a_page_with_the_names_of_papers(files: dict[str, str]) -> None:
+    text = files["summary.tex"]
+    assert r"\label{tab:summary}" in text
+    assert "1: ImplicitOT" in text
+    assert "fixedpoint" not in text
+    assert text.count(r"\begin{table}") == 1
+    assert r"\input{summary}" in files["report.tex"]
+
+
 @compiles
 def test_all_formulas_are_taken(tmp_path: Path) -> None:
     lines = [
         rf"\item[{found.head.replace('{map}', 'T')}] \[ {found.formula or 'x'} \]" for found in notations().values()
     ]
     body = "\n".join([r"\begin{description}", *lines, r"\end{description}"])
-    text = (
-        document([], "x", front={}).replace(r"\bibliographystyle{plain}", body).replace(r"\bibliography{otbench}", "")
-    )
+    text = document([], "x").replace(r"\bibliographystyle{plain}", body).replace(r"\bibliography{otbench}", "")
     assert compile_latex({"report.tex": text}).startswith(b"%PDF")
     assert definitions(made(small()), "x").count(r"\item") == 1  # both directions are one
 
