@@ -145,7 +145,7 @@ def _cell(cell: Cell) -> str:
     if cell.half:
         text += rf" {{\footnotesize$\pm$\,{_number(cell.half)}}}"
     text += _raised(cell)
-    return {1: rf"\textbf{{{text}}}", 2: rf"\underline{{{text}}}"}.get(cell.rank, text)
+    return rf"\textbf{{{text}}}" if cell.rank else text
 
 
 def _number(text: str) -> str:
@@ -166,7 +166,7 @@ def _raised(part: Line | Cell) -> str:
 
 
 def _notes(table: Table) -> list[str]:
-    lines = table.legend("bold", "underlined")
+    lines = table.legend("bold")
     if table.seeds:
         interval = any(cell.half for line in table.lines for cell in line.cells)
         lines.append(f"{table.seeds}; ±: 95 % t-interval of the mean." if interval else f"{table.seeds}.")

@@ -86,7 +86,7 @@ def parsed(html: str) -> tuple[list[str], list[tuple[str, str]]]:
 # ------------------------------------------------------------------------------------------------------------- content
 
 
-def test_accuracy_by_dimension_has_published_beside_measured_best_and_second_marks_and_failures() -> None:
+def test_accuracy_by_dimension_has_published_beside_measured_best_marks_and_failures() -> None:
     slugs = Slugs()
     (family,) = families(made(small()), slugs)
     assert family.sizes == [2, 8, 32]
@@ -97,7 +97,7 @@ def test_accuracy_by_dimension_has_published_beside_measured_best_and_second_mar
     assert labels[labels.index(("fixedpoint", 1)) + 1] == ("ImplicitOT", 1)
     assert labels[labels.index(("ncf", 1)) + 1] == ("NCF", 1)
     ranks = {line.row.label: [cell.rank for cell in line.cells] for line in forward.lines if line.row.kind == "solver"}
-    assert ranks == {"fixedpoint": [1, 1, 1], "ncf": [2, 2, 2], "a_plugin": [0, 0, 0]}
+    assert ranks == {"fixedpoint": [1, 1, 1], "ncf": [0, 0, 0], "a_plugin": [0, 0, 0]}
     plugin = next(line for line in forward.lines if line.row.label == "a_plugin")
     assert [cell.marks for cell in plugin.cells] == ["!v", "!v", "!v"]
     (note,) = plugin.cells[2].notes
@@ -110,9 +110,11 @@ def test_nobody_is_best_where_doing_nothing_is_as_good() -> None:
     info = [{"name": "far", "label": "far", "primary": True}, {"name": "p", "label": "p", "higher_is_better": True}]
     info[1]["primary"] = True
     rows = {"identity": (5.0, 0.002), "ncf": (1.0, 0.002), "fixedpoint": (2.0, 0.001)}
+    rest: dict[str, object] = {"start": {}, "curve": [], "published": None}
     records = [
-        record(name, 8, 0, 0.1, metrics={"far": far, "p": p}, metric_info=info, start={}, curve=[], published=None)
+        record(name, 8, seed, 0.1, metrics={"far": far * (1 + seed / 50), "p": p}, metric_info=info, **rest)
         for name, (far, p) in rows.items()
+        for seed in range(3)
     ]
     slugs = Slugs()
     (family,) = families(made(records), slugs)
@@ -120,18 +122,21 @@ def test_nobody_is_best_where_doing_nothing_is_as_good() -> None:
     ranks = {line.row.label: [cell.rank for cell in line.cells] for line in accuracy.lines}
     assert {label: rank[:2] for label, rank in ranks.items()} == {
         "identity": [0, 0],
-        "fixedpoint": [2, 0],
+        "fixedpoint": [0, 0],
         "ncf": [1, 0],
     }
-    assert "Not ranked, as doing nothing is as good there: p." in accuracy.legend("bold", "italic")
+    assert "Not ranked, as doing nothing is as good there: p." in accuracy.legend("bold")
 
 
 def test_times_of_a_loaded_machine_are_not_ranked() -> None:
     spent = {"fixedpoint": 6.0, "ncf": 12.8, "mm": 12.8}
     records = [
-        record(name, dim, 0, value, times={"train_s": 12.8, "train_cpu_s": spent[name], "step_ms": value})
+        record(
+            name, dim, s, value * (1 + s / 50), times={"train_s": 12.8, "train_cpu_s": spent[name], "step_ms": value}
+        )
         for dim in (2, 8)
         for name, value in (("fixedpoint", 0.01), ("ncf", 0.02), ("mm", 0.03))
+        for s in range(3)
     ]
     records += [record("identity", dim, 0, 50.0, curve=[]) for dim in (2, 8)]
     slugs = Slugs()
@@ -140,7 +145,7 @@ def test_times_of_a_loaded_machine_are_not_ranked() -> None:
     efficiency = by_title["efficiency"]
     step = [column.key for column in efficiency.columns].index("step_ms")
     ranks = {line.row.label: line.cells[step].rank for line in efficiency.lines if line.row.kind == "solver"}
-    assert ranks == {"ncf": 1, "mm": 2, "fixedpoint": 0}
+    assert ranks == {"ncf": 1, "mm": 0, "fixedpoint": 0}
     for title, table in by_title.items():
         ranks = {line.row.label: line.cells[0].rank for line in table.lines}
         if "training time" in title:
