@@ -18,8 +18,11 @@ from statistics import mean, stdev
 import pytest
 from scipy.stats import t as student
 
+from otbench.harness.tuning import preset_values
+from otbench.plugins.registry import Registry
 from otbench.records.record import Record, Status
 from otbench.records.store import Store
+from otbench.records.study import read_study, study_path
 from otbench.records.verified import Outcome, read_verified
 from otbench.report.rows import published_table
 
@@ -426,6 +429,53 @@ def test_curved_maps(label: str) -> None:
             assert run.spec.time_limit == 570
             assert (run.spec.steps, run.environment["threads"]) == (None, 1)
         assert shows(cell, run.metrics["uvp_fwd"], run.metrics["uvp_bwd"]), dim
+
+
+# Tuning
+
+
+TUNING = ROOT / "results" / "tuning"
+STUDIES = tables(TUNING / "README.md", "Tuning studies")[0][1]
+ACCEPTED = tables(TUNING / "README.md", "Acceptance")[0][1]
+
+
+@pytest.mark.parametrize("label", STUDIES)
+def test_tuning_studies(label: str) -> None:
+    before, best, values, outcome = STUDIES[label]
+    study = read_study(study_path(TUNING, name(label)))
+    assert study is not None
+    assert study.proposal is not None
+    assert len(study.trials) == 8
+    won = study.trials[study.proposal.trial]
+    assert (shows(before, study.trials[0].score), shows(best, won.score)) == (True, True)
+    first = study.trials[0].values
+    assert values == f"`{','.join(f'{key}={value}' for key, value in won.values.items() if value != first[key])}`"
+    registry = Registry()
+    now = preset_values(registry.load(registry.find(name(label), "solver")))
+    small = study.trials[0].score / won.score < 1.05
+    assert (outcome == "kept: gain below 5 %") == small
+    assert now == (won.values if outcome == "as proposed" else first)
+
+
+def test_every_study_is_listed() -> None:
+    assert {f"`{path.stem}`" for path in TUNING.glob("*.json")} == set(STUDIES)
+
+
+@pytest.mark.parametrize("label", ACCEPTED)
+def test_acceptance(label: str) -> None:
+    rows = [record for record in Store(TUNING / "acceptance").all() if record.spec.solver == name(label)]
+    seed = int(label.rpartition("seed ")[2]) if "seed" in label else 100
+    if "," in label:
+        study = read_study(study_path(TUNING, name(label)))
+        assert study is not None
+        assert study.proposal is not None
+        values = study.trials[study.proposal.trial if "proposed" in label else 0].values
+        rows = [r for r in rows if all(r.spec.solver_config[key] == value for key, value in values.items())]
+    found = {r.spec.task: r.metrics for r in rows if r.spec.seed == seed}
+    gaussian, forward, backward = ACCEPTED[label]
+    assert shows(gaussian, *([found["gaussian"]["uvp_fwd"]] if gaussian else []))
+    assert shows(forward, 1000 * found["uci"]["mmd_fwd"])
+    assert shows(backward, 1000 * found["uci"]["mmd_bwd"])
 
 
 # Verified records
