@@ -193,7 +193,7 @@ def test_a_dimension_said_twice_or_for_a_task_without_one(
 def test_a_device_that_is_not_there(
     command: str, device: str, refused: Callable[..., str], toy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("otbench.harness.plan._gpus", lambda: ())
+    monkeypatch.setattr("otbench.harness.plan.gpus", lambda: ())
     words = {"run": TOY, "dry-run": (*TOY, "--dry-run"), "check": ("check", "toyshift")}[command]
     message = refused(*words, "--plugin", toy, "--device", device, names=f"--device {device}")
     assert "--device cpu" in message
@@ -202,7 +202,7 @@ def test_a_device_that_is_not_there(
 def test_a_device_beyond_those_there_are(
     refused: Callable[..., str], toy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("otbench.harness.plan._gpus", lambda: ("Card",))
+    monkeypatch.setattr("otbench.harness.plan.gpus", lambda: ("Card",))
     refused(*TOY, "--plugin", toy, "--device", "cuda:1", names="this machine has 1 GPU(s)")
 
 
