@@ -296,7 +296,7 @@ def complete_part(members: Sequence[set[str]]) -> tuple[list[str], list[int]]:
             rest = [one for one in rest if not kept <= one]
             if not rest:
                 break
-            kept &= max(rest, key=lambda one: (len(kept & one), sorted(one)))
+            kept &= max(rest, key=lambda one: len(kept & one))
     return best
 
 
