@@ -96,11 +96,14 @@ def execute_in_queue(
             shared=shared,
         ),
         cards,
-        forget=force and until_step is None,
     )
     known = parent.take_over({run.id for run in plan.runs})
     left = todo(plan, store, force=force, keep_maps=keep_maps, repeat=repeat, in_order=in_order)  # what ended till now
-    interrupted = parent.run([[run for run in group if run.id not in known] for group in left.groups])
+    groups = [fresh for group in left.groups if (fresh := [run for run in group if run.id not in known])]
+    if force and until_step is None:
+        for run in (run for group in groups for run in group):
+            store.forget(run.id)
+    interrupted = parent.run(groups)
     records = [r for run in plan.runs if (r := left.have.get(run.id) or parent.records.get(run.id)) is not None]
     return Outcome(records, interrupted, tuple(sorted({flight.batch.name for flight in parent.flights})))
 
@@ -111,6 +114,7 @@ class _Flight:
 
     batch: Batch
     place: int
+    seen: bool = False  # whether this call knows it from before it was over
     over_since: float | None = None  # when it was first seen to be over
     shown: str = ""  # the run that the user knows to be going
     reason: str = ""  # why it waits, as the user knows
@@ -138,7 +142,6 @@ class _Parent:
     deadline: float | None
     blank: Batch
     cards: tuple[str, ...] | None
-    forget: bool
     flights: list[_Flight] = field(default_factory=list)
     records: dict[str, Record] = field(default_factory=dict)
 
@@ -150,7 +153,7 @@ class _Parent:
 
     def run(self, groups: list[list[Planned]]) -> bool:
         """Do all groups, and what was taken over; return True if interrupted."""
-        self.waiting = [_Waiting(runs) for runs in groups if runs]
+        self.waiting = [_Waiting(runs) for runs in groups]
         with sigterm_as_interrupt():
             try:
                 while self.waiting or self.flights:
@@ -198,15 +201,13 @@ class _Parent:
             threads = self.waiting[0].runs[0].spec.threads
             alike = [one for one in self.waiting if one.runs[0].spec.threads == threads][:ARRAY]
             self._submit(alike, threads)
-            self.waiting = [one for one in self.waiting if one not in alike]
+            taken = set(map(id, alike))
+            self.waiting = [one for one in self.waiting if id(one) not in taken]
             if self.limit is not None:
                 return
 
     def _submit(self, jobs: list[_Waiting], threads: int) -> None:
         runs = [run for one in jobs for run in one.runs]
-        if self.forget:
-            for run in runs:
-                self.store.forget(run.id)
         batch = self.blank.model_copy(
             update={
                 "name": f"otbench-{secrets.token_hex(4)}",
@@ -236,7 +237,7 @@ class _Parent:
             raise
         batch.submitted = True
         self.batches.write(batch)
-        self.flights += [_Flight(batch, place) for place in range(len(jobs))]
+        self.flights += [_Flight(batch, place, seen=True) for place in range(len(jobs))]
         self.moved = perf_counter()
         self.tell(f"{len(jobs)} job{'' if len(jobs) == 1 else 's'} handed in as {batch.name}")
 
@@ -274,7 +275,7 @@ class _Parent:
     def _follow(self, flight: _Flight, jobs: Jobs) -> None:
         job = jobs.get((flight.batch.name, flight.place))
         if job is not None and job.live:
-            flight.over_since = None
+            flight.seen, flight.over_since = True, None
             self._show(flight, job)
             return
         if flight.over_since is None:
@@ -305,7 +306,9 @@ class _Parent:
         """Settle what a job that is over has left open."""
         note, lost = self.batches.note(flight.batch, flight.place), flight.batch.lost[flight.place]
         if note is not None and note.what == "cannot write":
-            raise StoreError(plain_lines(note.message))
+            if flight.seen:
+                raise StoreError(plain_lines(note.message))
+            note = note.model_copy(update={"what": "again"})  # an earlier call said so; now there may be room
         moved = note is not None and bool(note.mark) and note.mark != mark(self.store, flight.runs)
         found = verdict(job, note, moved=moved)
         left = [run for run in flight.runs if run.id not in self.records]

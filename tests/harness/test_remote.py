@@ -389,6 +389,9 @@ def test_a_node_that_cannot_write_ends_it_and_a_refused_array_leaves_nothing(pla
     queue = MadeUp(Store(tmp_path), does("FAILED", what="cannot write", message="cannot write 'x': no space"))
     with pytest.raises(StoreError, match="no space"):
         run(plan, queue)
+    queue.happens = finishes
+    outcome, _ = run(plan, queue)  # there is room again
+    assert [record.status for record in outcome.records] == [Status.OK] * len(plan.runs)
 
     class Refusing(MadeUp):
         def submit(self, *args: object, **options: object) -> None:

@@ -60,16 +60,30 @@ class Node:
     def fail(self) -> None:
         """Have the node die under its jobs: no process hears of it first. It comes back, as after a reboot."""
         _kill(self.folder / "slurmd.pid", signal.SIGKILL)
-        for path in Path("/proc").glob("[0-9]*/environ"):
-            with contextlib.suppress(OSError, ProcessLookupError):
-                words = path.read_bytes().split(b"\0")
-                if f"SLURM_CONF={self.folder / 'slurm.conf'}".encode() in words and any(
-                    word.startswith(b"SLURM_JOB_ID=") for word in words
-                ):
-                    os.kill(int(path.parent.name), signal.SIGKILL)
+        for processes in (self._keepers, self._of_jobs):  # keepers first: they would tell that a job has ended
+            for pid in processes():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         self.ask("scontrol", "update", f"nodename={socket.gethostname()}", "state=down", "reason=died")
         _start("slurmd", environment=self.environment)
-        self.ask("scontrol", "update", f"nodename={socket.gethostname()}", "state=resume")
+        _wait_until_idle(self)
+
+    def _keepers(self) -> Iterator[int]:
+        """Yield the processes of SLURM that look after jobs on this node."""
+        for path in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                name, folder = path.joinpath("exe").readlink().name, path.joinpath("cwd").readlink()
+                if name.startswith("slurmstepd") and folder == self.folder:
+                    yield int(path.name)
+
+    def _of_jobs(self) -> Iterator[int]:
+        """Yield the processes of jobs."""
+        here = f"SLURM_CONF={self.environment['SLURM_CONF']}".encode()
+        for path in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                words = path.joinpath("environ").read_bytes().split(b"\0")
+                if here in words and any(word.startswith(b"SLURM_JOB_ID=") for word in words):
+                    yield int(path.name)
 
 
 @contextlib.contextmanager
