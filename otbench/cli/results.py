@@ -256,9 +256,9 @@ def compare(options: argparse.Namespace) -> int:
         if (path := outputs[option]) is not None:
             write_output(path, text(outcome).encode())
     if rounds is not None:
-        write_output(rounds, trackers.pytest_benchmark(outcome, now).encode())
+        write_output(rounds, trackers.pytest_benchmark(outcome, now or before).encode())
     if folder is not None:
-        for name, content in trackers.asv(outcome, now, folder).items():
+        for name, content in trackers.asv(outcome, now or before, folder).items():
             write_output(folder / name, content.encode())
     if (path := outputs["suspects"]) is not None:
         write_output(path, ",".join(outcome.suspects).encode())
