@@ -16,6 +16,7 @@ from otbench.files import known_formats
 from otbench.names import listed, plain
 from otbench.records.record import Record
 from otbench.report.files import Folder, Slugs
+from otbench.report.pooled import pooled
 from otbench.report.rows import sections
 from otbench.report.summary.summary import Summary, summarise
 from otbench.report.tables import Family, Table, families, tables
@@ -78,7 +79,12 @@ def build(
     if "latex" in formats or "pdf" in formats:
         _latex(made, folder, formats, command)
     pictures = [name for name in _PICTURES if name in formats]
-    drawn = _figures(members, folder, pictures, "html" in formats, folders)
+    paged: list[Family] = []
+    if "html" in formats:
+        from otbench.report.page import image, ordered, page
+
+        paged = ordered(families(pooled(found), Slugs()))
+    drawn = _figures(members if pictures else [], paged, folder, pictures, folders)
     overall = _overall(summary, folder, pictures, "html" in formats)
     if "markdown" in formats:
         from otbench.report.markdown import markdown
@@ -89,19 +95,16 @@ def build(
         folder.write("tables.md", markdown(made, command, shown))
         folder.write("summary.md", document(summary, command, [name for name in shown if "/summary--" in name]))
     if "html" in formats:
-        from otbench.report.page import page
         from otbench.report.summary.html import fragment
 
-        title = ", ".join(dict.fromkeys(section.task for section in found))
         text = page(
-            made,
+            paged,
             drawn,
-            title=plain(title, 80),
+            title=plain(", ".join(dict.fromkeys(section.task for section in found)), 80),
             command=command,
             folders=folders,
             target=out,
-            slugs=slugs,
-            summary=fragment(summary, overall),
+            summary=fragment(summary, {one.name: image(one) for one in overall}),
         )
         folder.write("index.html", "".join(text))
     return folder
@@ -162,27 +165,37 @@ def compile_latex(sources: dict[str, str], main: str = "report.tex") -> bytes:
 
 
 def _figures(
-    members: Sequence[Family], folder: Folder, pictures: Sequence[str], on_page: bool, folders: Sequence[Path]
+    members: Sequence[Family],
+    paged: Sequence[Family],
+    folder: Folder,
+    pictures: Sequence[str],
+    folders: Sequence[Path],
 ) -> dict[str, list[Drawing]]:
-    """Write the figures; return those of the page by family."""
-    wanted = [*pictures, "svg"] if on_page else list(pictures)
+    """Write the figures of `members`; return those of `paged`, the families of the page, by their slugs.
+
+    A family that is among both, with the same sections, is drawn once.
+    """
     drawn: dict[str, list[Drawing]] = {}
-    if not wanted:
+    if not members and not paged:
         return drawn
     from otbench.report.figures import curves, dimension
     from otbench.report.figures.gallery import Gallery, pictures_of
 
     gallery = Gallery(folders)
-    for family in members[:_DRAWN]:
+    on_page = {tuple(map(id, family.sections)): family.slug for family in paged[:_DRAWN]}
+    in_files = {tuple(map(id, family.sections)): family for family in members[:_DRAWN]}
+    others = {key: family for family in paged[:_DRAWN] if (key := tuple(map(id, family.sections))) not in in_files}
+    for key, family in (in_files | others).items():
+        wanted = [*(pictures if key in in_files else ()), *(("svg",) if key in on_page else ())]
         makers = (curves.drawings(family, wanted), dimension.drawings(family, wanted))
         for drawing in itertools.chain(*makers, pictures_of(family, gallery, wanted)):
-            for name in pictures:
+            for name in pictures if key in in_files else ():
                 folder.write(f"figures/{drawing.name}.{name}", drawing.data[name])
-            if on_page:
-                drawn.setdefault(family.slug, []).append(drawing)
-    if len(members) > _DRAWN:
+            if key in on_page:
+                drawn.setdefault(on_page[key], []).append(drawing)
+    if (most := max(len(members), len(paged))) > _DRAWN:
         folder.notes.append(
-            f"figures of the first {_DRAWN} of {len(members)} groups of instances only; choose others with --task,"
+            f"figures of the first {_DRAWN} of {most} groups of instances only; choose others with --task,"
             " --preset or --solvers"
         )
     folder.notes += gallery.notes

@@ -452,7 +452,8 @@ def test_hostile_records_break_nothing(bad_store: Path, cli: Cli, tmp_path: Path
         root = ElementTree.fromstring(path.read_text())  # well-formed
         assert not [node for node in root.iter() if node.tag.rpartition("}")[2] in ("script", "foreignObject", "image")]
     tags, attributes = parsed((target / "index.html").read_text())
-    assert (tags.count("script"), tags.count("style")) == (1, 1)
+    assert (tags.count("script"), tags.count("style")) == (2, 1)
+    assert ("type", "application/octet-stream") in attributes  # one of the two is data, which nobody runs
     assert not set(tags) & {"iframe", "object", "embed", "form", "base", "svg"}
     assert not [name for name, _ in attributes if name.startswith("on") or name in ("style", "srcset", "srcdoc")]
     # no file of this store has the name that its record gives itself, so that there is nothing to link to
