@@ -486,7 +486,7 @@ def test_hostile_records_break_out_of_nothing(hell: list[Record]) -> None:
     tags = _Tags()
     tags.feed(fragment(summary))
     assert tags.seen <= TAGS
-    assert tags.attributes <= {"id", "class", "scope", "open"}
+    assert tags.attributes <= {"id", "class", "scope", "open", "tabindex", "role", "aria-label"}
     text = document(summary, "otbench summary")
     assert "<script" not in text
     assert "<img" not in text
