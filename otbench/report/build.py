@@ -83,7 +83,7 @@ def build(
     pictures = [name for name in _PICTURES if name in formats]
     paged: list[Family] = []
     if "html" in formats:
-        from otbench.report.page import ordered, page
+        from otbench.report.page import image, ordered, page
 
         paged = ordered(families(pooled(found), Slugs()))
     drawn = _figures(members if pictures else [], paged, folder, pictures, folders)
@@ -106,7 +106,7 @@ def build(
             command=command,
             folders=folders,
             target=out,
-            summary=fragment(summary, overall),
+            summary=fragment(summary, {one.name: image(one) for one in overall}),
         )
         folder.write("index.html", "".join(text))
     return folder

@@ -16,8 +16,9 @@ from functools import cached_property
 from otbench.names import few
 from otbench.records.record import Record, Status
 from otbench.report.rows import LOADED, Number, Row, Section, number, sections
+from otbench.report.tables import FLOORS
 from otbench.reporting import Metric
-from otbench.statistics.paired import Block, ranking
+from otbench.statistics.paired import ranking
 
 CPU_SECONDS, SECONDS = "CPU s", "s"
 SMOKE = "smoke"
@@ -299,12 +300,12 @@ def _ranks(contest: Contest, sound: Sequence[Entry]) -> list[int | None]:
     have none.
     """
     metric = contest.metric
-    values = {entry.label: _by_seed(entry.row, metric.name) for entry in sound}
-    linear = next((row for row in contest.yardsticks if row.label == "linear"), None)
-    floor = _by_seed(linear, metric.name) if linear is not None and contest.section.task == "gaussian" else None
+    values = {entry.label: entry.row.blocks[metric.name] for entry in sound}
+    floor = next((row for row in contest.yardsticks if row.label == FLOORS.get(contest.section.task)), None)
+    below = None if floor is None else floor.blocks.get(metric.name)
     ranks: dict[str, int] = {}
     while values:
-        found = ranking(values, higher_is_better=metric.higher_is_better, percent=metric.unit == "%", floor=floor)
+        found = ranking(values, higher_is_better=metric.higher_is_better, percent=metric.unit == "%", floor=below)
         if not found.not_worse:
             break
         ranks |= dict.fromkeys(found.not_worse, len(ranks) + 1)
@@ -313,11 +314,6 @@ def _ranks(contest: Contest, sound: Sequence[Entry]) -> list[int | None]:
             ranks |= dict.fromkeys(values, len(ranks) + 1)
             break
     return [ranks.get(entry.label) for entry in sound]
-
-
-def _by_seed(row: Row, metric: str) -> dict[Block, float]:
-    """Return the values of a row by seed."""
-    return {("", r.spec.seed): r.metrics[metric] for r in row.good if metric in r.metrics}
 
 
 def _on_front(entries: Sequence[Entry], sign: int) -> list[Entry]:

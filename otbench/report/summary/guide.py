@@ -203,18 +203,16 @@ def _sentences(need: Need, scope: Scope) -> Iterator[str]:
 
 
 def _firsts(scope: Scope) -> Iterator[str]:
-    """Say how often the first solver by mean rank is the best, and which ones share its rank, by tests over seeds."""
+    """Say which solvers have a lower rank than the first one, by tests over seeds, and on how many instances."""
     best, short = scope.solvers[0], short_names(scope.solvers)
-    tested = [{e.label: e.rank for e in contest.ranked if e.label in short} for contest in scope.counted]
-    tested = [ranks for ranks in tested if len(ranks) > 1]
+    tested = [{e.label: e.rank or 0 for e in contest.ranked if e.label in short} for contest in scope.counted]
+    tested = [ranks for ranks in tested if best in ranks and len(ranks) > 1]
     if scope.score is not ERROR or not tested:
         return
-    worse = {name: sum(ranks.get(name, 1) > ranks.get(best, math.inf) for ranks in tested) for name in short}
+    worse = {name: sum(ranks.get(name, 0) > ranks[best] for ranks in tested) for name in short}
     shown = ", ".join(f"`{short[name]}` on {count}" for name, count in worse.items() if count)
-    yield (
-        f"Of {_count(len(tested), 'instance')} with several seeds, others are shown to be worse than `{short[best]}`:"
-        f" {shown or 'none'}."
-    )
+    where = _count(len(tested), "instance")
+    yield f"Of {where} with several seeds, tests over seeds rank below `{short[best]}`: {shown or 'none'}."
 
 
 def _training(scope: Scope) -> Iterator[str]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from importlib import resources
-from typing import TYPE_CHECKING
 
 from otbench.report.summary.summary import RULE, Summary
 from otbench.report.summary.text import (
@@ -21,20 +20,15 @@ from otbench.report.summary.text import (
     sources,
 )
 
-if TYPE_CHECKING:
-    from otbench.report.figures.canvas import Drawing
 
-
-def fragment(summary: Summary, drawings: Sequence[Drawing] = ()) -> str:
+def fragment(summary: Summary, images: Mapping[str, Mapping[str, object]] = {}) -> str:
     """Return a section with the guide, the contests and the statistics over instances; all texts are escaped.
 
     Args:
         summary: what to write.
-        drawings: figures of its scopes, with SVG data, as `otbench.report.figures.overall` makes them.
+        images: figures of its scopes by their names, as `otbench.report.page.image` makes them.
     """
     from jinja2 import Environment, StrictUndefined
-
-    from otbench.report.page import image
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = resources.files("otbench.report").joinpath("summary.html.j2").read_text(encoding="utf-8")
@@ -52,5 +46,5 @@ def fragment(summary: Summary, drawings: Sequence[Drawing] = ()) -> str:
         scope_heads=scope_heads,
         scope_cells=scope_cells,
         scope_remarks=scope_remarks,
-        images=lambda number: [image(one) for one in drawings if one.name.startswith(f"summary--{number}-")],
+        images=lambda number: [one for name, one in images.items() if name.startswith(f"summary--{number}-")],
     )

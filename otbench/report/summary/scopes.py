@@ -248,7 +248,7 @@ class Scope:
         """By solver the geometric means over instances of training time and error; without those that have none."""
         if not self._part or not np.all(self.costs > 0):
             return {}
-        seconds = {label: [] for label in self._solvers}
+        seconds: dict[str, list[float]] = {label: [] for label in self._solvers}
         for contest in self.counted:
             for entry in contest.entries:
                 if entry.label in seconds and entry.train is not None and entry.train.mean > 0:
