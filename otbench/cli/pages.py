@@ -10,7 +10,7 @@ import inspect
 import pkgutil
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,7 +83,7 @@ def _page(facts: Facts, registration: Registration, code: str) -> str:
     return "\n".join(parts)
 
 
-def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """Return a table without columns that are empty throughout."""
     full = [k for k in range(len(heads)) if any(row[k] for row in rows)]
     lines = [tuple(heads[k] for k in full), ("---",) * len(full), *(tuple(_cell(row[k]) for k in full) for row in rows)]

@@ -12,7 +12,6 @@ import pytest
 import torch
 from rich.console import Console
 
-from otbench.picture import Picture
 from otbench.plugins.check_task import check_task
 from otbench.plugins.registry import Registry
 from otbench.problem import Batch, PoolMeasure, Problem
@@ -139,7 +138,7 @@ def test_what_is_wrong_is_named(changes: dict[str, object], finding: str) -> Non
 
 def test_pictures_and_paths_are_looked_at() -> None:
     def change(made: Any, seed: int) -> None:
-        made.pictures = lambda outputs: [Picture("way", "way", "x", {}), "a word"]
+        made.pictures = lambda outputs: ["a word"]
 
     assert "sequence of otbench.task.Picture" in run(template(**built(change)))[1]
     change_way = built(lambda made, seed: setattr(made, "waypoints", lambda: torch.zeros(2, 5, 2)))
@@ -168,4 +167,4 @@ def test_a_task_made_from_the_template_is_solved_by_what_is_exact_there(cli: Cli
         for line in out.splitlines()
         if line.strip().startswith(("emd", "linear", "identity"))
     }
-    assert rows["emd"] < 0.1 * rows["linear"] < rows["identity"]
+    assert rows["emd"] < 0.5 * rows["linear"] < 0.5 * rows["identity"]
