@@ -84,11 +84,10 @@ def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert main(["compare", folder, "--solver", "fixedpoint", "--solver", "fixedpoint[lr=1e-5]"]) == 1
     text = capsys.readouterr().out
     assert "fixedpoint[lr=1e-5] IS WORSE than fixedpoint: 2 worse" in text
-    assert (
-        main(["compare", folder, "--solver", "mm", "--solver", "fixedpoint", "--json", str(tmp_path / "b.json")]) == 0
-    )
+    file = tmp_path / "b.json"
+    assert main(["compare", folder, "--solver", "mm", "--solver", "fixedpoint", "--json", str(file)]) == 0
     assert "fixedpoint is not shown to be worse than mm" in capsys.readouterr().out
-    assert json.loads((tmp_path / "b.json").read_text())
+    assert json.loads(file.read_text())
     for words, said in (
         ([folder], "two folders, BASE and NEW, or one folder and --solver twice"),
         ([folder, "--solver", "mm"], "--solver twice"),
