@@ -15,8 +15,9 @@ from otbench.harness.plan import Request, make_plan
 from otbench.harness.remote import execute_in_queue
 from otbench.harness.slurm import Slurm
 from otbench.plugins.registry import Registry
-from otbench.records.record import Record
 from otbench.records.store import Store
+
+from ..helpers.lasting import lasting
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -70,18 +71,13 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("otbench.harness.remote.LEAST_POLL", 0.2)
 
 
-def kept(record: Record) -> dict[str, object]:
-    """Return what must not depend on where a run was done."""
-    same = record.model_dump(exclude={"times", "account", "memory", "environment", "created", "curve", "counts"})
-    return same | {"curve": [(p.step, p.digest, p.metrics) for p in record.curve], "steps": record.counts.steps}
-
-
+@pytest.mark.slow
 def test_a_job_leaves_the_record_that_a_run_here_leaves(cluster: None, cli: Cli, toy: str, tmp_path: Path) -> None:
     plan = make_plan(Request("toyshift", "toy", preset="smoke", device="cpu", threads=1), Registry([Path(toy)]))
     plan = replace(plan, runs=tuple(run for run in plan.runs if run.spec.kind == "solver"))
     (there,) = execute_in_queue(plan, Store(tmp_path / "there"), Slurm(), shared=False).records
     (here,) = execute(plan, Store(tmp_path / "here")).records
-    assert kept(there) == kept(here)
+    assert lasting(there) == lasting(here)
     assert not (tmp_path / "there" / "slurm").exists()
     words = ("--plugin", toy, "--task", "toy", "--solvers", "toyshift", "--preset", "smoke", "--threads", 1)
     code, said, _ = cli(*words, "--dry-run", "--executor", "slurm", "--out", tmp_path / "there")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,14 +14,16 @@ from otbench.errors import StoreError, UsageError
 from otbench.harness import remote
 from otbench.harness.batch import Batch, Batches, Note, mark, note_path, read_batch
 from otbench.harness.cards import card_file, find_cards
-from otbench.harness.execute import Outcome
-from otbench.harness.node import unfit
+from otbench.harness.execute import Outcome, execute
+from otbench.harness.node import Node, unfit
 from otbench.harness.plan import Plan, Request, make_plan
 from otbench.harness.slurm import Job, Jobs, SilentQueueError
 from otbench.harness.verdict import LOSSES, Verdict, verdict
 from otbench.plugins.registry import Registry
 from otbench.records.record import Record, Status
 from otbench.records.store import Store
+
+from ..helpers.lasting import lasting
 
 TOY = Path(__file__).resolve().parents[1] / "helpers" / "plugins" / "toy.py"
 
@@ -150,6 +153,21 @@ def test_runs_go_into_one_array_and_closed_form_rows_share_jobs(plan: Plan, tmp_
     again, _ = run(plan, queue)
     assert again.records == outcome.records
     assert len(queue.submitted) == 1
+
+
+def test_a_job_leaves_the_record_that_a_run_here_leaves(plan: Plan, tmp_path: Path) -> None:
+    one = replace(plan, runs=plan.runs[:1])
+
+    def happens(queue: MadeUp, name: str, place: int) -> None:
+        before = signal.getsignal(signal.SIGUSR2)
+        assert Node(queue.store.folder / "slurm" / f"{name}.json", place).work() == 0  # as the node's process does
+        signal.signal(signal.SIGUSR2, before)
+
+    (there,) = run(one, MadeUp(Store(tmp_path / "there"), happens), shared=False)[0].records
+    (here,) = execute(one, Store(tmp_path / "here")).records
+    assert there.status is Status.OK
+    assert lasting(there) == lasting(here)
+    assert not (tmp_path / "there" / "slurm").exists()
 
 
 def test_a_limit_holds_for_all_jobs_and_threads_do_not_mix(plan: Plan, tmp_path: Path) -> None:
