@@ -127,7 +127,7 @@ def _contest(contest: Contest) -> Iterator[str]:
 
 def _scope(scope: Scope) -> Iterator[str]:
     yield from (f"## Over {len(scope.counted)} instances: {markdown_escape(scope.title)}", "")
-    yield from (markdown_escape(f"{scope.terms.words}. {instances(scope)}."), "")
+    yield from (markdown_escape(f"{scope.terms}. {instances(scope)}."), "")
     columns = scope_heads(scope)
     lines = [list(map(markdown_escape, scope_cells(scope, label))) for label in scope.solvers]
     yield from _table(columns, lines, right=len(columns) - 1)
