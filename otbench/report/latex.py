@@ -174,11 +174,12 @@ class _Column:
         ]
         if not found:
             return "c" + (r"@{\,}>{\scriptsize}l" if self.beside else "")
-        whole = max(len(sign + digits) for sign, digits, _ in (number.groups() for number in found))
+        whole = max(len(number[2]) for number in found)
+        sign = "-" if any(number[1] for number in found) else ""  # wider than a digit
         places = max(len(number[3] or "") for number in found)
         words = max((_length(text) for text, _ in self.cells if text.startswith("{")), default=0)
         whole = max(whole, words - places)  # words are centred in the room of the numbers
-        return f"S[table-format={whole}.{places}]" + (r"@{\,}>{\scriptsize}l" if self.beside else "")
+        return f"S[table-format={sign}{whole}.{places}]" + (r"@{\,}>{\scriptsize}l" if self.beside else "")
 
     def width(self, letter: float) -> float:
         """Points that the column takes, for letters so wide."""
@@ -446,7 +447,7 @@ def spaced(tex: str) -> str:
 
 
 def _below(table: Table, notes: _Notes, said: Callable[[str], str]) -> list[str]:
-    lines = [text for text in table.legend("Bold") if LEGEND[STALE] not in text or text[:1] == STALE]
+    lines = [text for text in table.legend("bold") if LEGEND[STALE] not in text or text[:1] == STALE]
     if table.seeds:
         interval = any(cell.half for line in table.lines for cell in line.cells)
         lines.append(f"Mean, {table.seeds}; ±: 95 % t-interval of the mean." if interval else f"Mean, {table.seeds}.")

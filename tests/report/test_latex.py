@@ -76,7 +76,7 @@ def wide() -> list[dict[str, object]]:
             seed,
             0.1,
             label=label,
-            metrics={name: 10.0**-place * (1 + seed) for place, name in enumerate(names)},
+            metrics={name: (-10.0) ** -place * (1 + seed) for place, name in enumerate(names)},
             metric_info=infos,
             start={},
             curve=[],
