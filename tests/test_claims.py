@@ -422,13 +422,36 @@ def test_curved_maps(label: str) -> None:
             rows = published_table("w2bench")
             assert shows(cell, *rows[(rows["method"] == "ENOT") & (rows["dim"] == dim)]["value"]), dim
             continue
+        if cell == "-":
+            continue
         (run,) = (r for r in records("w2bench") if r.spec.solver == name(label) and r.spec.task_config["dim"] == dim)
         assert run.spec.seed == 0
         assert run.spec.task_config["pool"] == "fresh"
-        if label == "`enot`":
-            assert run.spec.time_limit == 570
-            assert (run.spec.steps, run.environment["threads"]) == (None, 1)
+        if run.spec.kind == "solver":
+            assert run.spec.cpu_limit == (300 if dim < 16 else 570)
+            assert (run.spec.steps, run.spec.time_limit, run.environment["threads"]) == (None, None, 1)
         assert shows(cell, run.metrics["uvp_fwd"], run.metrics["uvp_bwd"]), dim
+
+
+def test_sizes_of_networks_on_curved_maps() -> None:
+    at_16 = {r.spec.solver: r.counts.parameters for r in records("w2bench") if r.spec.task_config["dim"] == 16}
+    said = [f"{at_16[solver]:,}".replace(",", " ") for solver in ("enot", "fixedpoint")]
+    assert says(README, f"`enot` has {said[0]} parameters in its two potentials, `fixedpoint` {said[1]} in one")
+
+
+W2BENCH = REFERENCE / "w2bench" / "README.md"
+AGAINST = tables(W2BENCH, "Reference runs of the task `w2bench`")[0][1]
+METHODS = {"enot": "ENOT", "w2gn": "W2GN", "mmr": "MM:R", "w2ot": "w2ot, MLP, objective, L-BFGS", "mmv1": "MMv1"}
+
+
+@pytest.mark.parametrize("label", AGAINST)
+def test_curved_maps_against_published_numbers(label: str) -> None:
+    rows = published_table("w2bench")
+    for dim, ours, theirs in zip((2, 4), AGAINST[label][::2], AGAINST[label][1::2], strict=True):
+        (run,) = (r for r in records("w2bench") if r.spec.solver == name(label) and r.spec.task_config["dim"] == dim)
+        assert shows(ours, run.metrics["uvp_fwd"])
+        its = rows[(rows["method"] == METHODS[name(label)]) & (rows["dim"] == dim) & (rows["metric"] == "uvp_fwd")]
+        assert shows(theirs, its["value"].iloc[0])
 
 
 # Tuning
