@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,13 @@ def add_commands(add: AddCommand) -> None:
     parser.add_argument("--out", metavar="DIR", required=True, help="where metrics.csv, metrics.parquet go")
     parser = add("compare", compare, "say what is better or worse in the records of NEW than in those of BASE")
     parser.add_argument("base", metavar="BASE", help="folder with the records to compare with")
-    parser.add_argument("new", metavar="NEW", help="folder with the records to judge")
+    parser.add_argument("new", metavar="NEW", nargs="?", help="folder with the records to judge")
+    parser.add_argument(
+        "--solver",
+        metavar="NAME",
+        action="append",
+        help="twice, with one folder: is the second solver worse than the first? as typed, `ncf[lr=1e-3]`",
+    )
     parser.add_argument("--all", action="store_true", help="show what is the same, too")
     parser.add_argument("--metrics", metavar="LIST", help="metrics to judge (default: the primary ones of each task)")
     parser.add_argument(
@@ -53,6 +60,9 @@ def add_commands(add: AddCommand) -> None:
         "--gate-time", metavar="K", type=float, help="fail on time, too: beyond K times its own noise (try 3)"
     )
     parser.add_argument("--require-all", action="store_true", help="fail (code 3) unless all of BASE was measured")
+    parser.add_argument(
+        "--suspects", metavar="FILE", help="write what is worse or suspicious, as --solvers takes it, to run more seeds"
+    )
     parser.add_argument("--markdown", metavar="FILE", help="write it for a pull request")
     parser.add_argument("--junit", metavar="FILE", help="write JUnit XML")
     parser.add_argument("--json", metavar="FILE", help="write NEW's numbers for github-action-benchmark")
@@ -174,31 +184,46 @@ def report(options: argparse.Namespace) -> int:
 
 
 def compare(options: argparse.Namespace) -> int:
-    """Say what is better or worse in one folder than in another."""
+    """Say what is better or worse in one folder than in another, or one solver than another in one folder."""
     from otbench.compare import writers
+    from otbench.compare.between import between
     from otbench.compare.compare import compare
     from otbench.compare.verdict import Rules
     from otbench.harness.selection import check_number
     from otbench.records.store import read_all, write_output
+    from otbench.statistics.paired import ALPHA
 
-    base, new = typed_path(options.base, "BASE"), typed_path(options.new, "NEW")
-    outputs = {name: _typed(getattr(options, name), f"--{name}") for name in ("markdown", "junit", "json")}
-    if base.resolve() == new.resolve():
-        raise UsageError(f"BASE and NEW are the same folder, {base}")
+    base, new = typed_path(options.base, "BASE"), _typed(options.new, "NEW")
+    outputs = {name: _typed(getattr(options, name), f"--{name}") for name in ("markdown", "junit", "json", "suspects")}
+    solvers = options.solver or []
+    if new is None and len(solvers) != 2:
+        raise UsageError(
+            "compare takes two folders, BASE and NEW, or one folder and --solver twice: BASE's, then NEW's"
+        )
+    if new is not None and solvers:
+        raise UsageError("--solver compares two solvers in one folder; leave NEW out")
+    if new is not None and base.resolve() == new.resolve():
+        raise UsageError(f"BASE and NEW are the same folder, {base}; to compare two solvers in it, use --solver twice")
     for option, value, most in (("--gate-time", options.gate_time, 1e6), ("--tolerance", options.tolerance, 100.0)):
         check_number(option, value, 0, most)
     before, notes = read_all([base])
-    now, more = read_all([new])
+    now, more = read_all([new]) if new is not None else ([], [])
     warn([*notes, *more])
     metrics = None if options.metrics is None else _metric_names(options.metrics, [*before, *now])
     rules = Rules(
         tolerance=options.tolerance, gate_time=options.gate_time, metrics=metrics, require_all=options.require_all
     )
-    outcome = compare(before, now, rules)
+    outcome = (
+        compare(before, now, rules)
+        if new is not None
+        else between(before, solvers[0], solvers[1], replace(rules, alpha=ALPHA))
+    )
     writers.print_comparison(console(), outcome, everything=options.all)
     for option, text in (("markdown", writers.markdown), ("junit", writers.junit), ("json", writers.benchmark_json)):
         if (path := outputs[option]) is not None:
             write_output(path, text(outcome).encode())
+    if (path := outputs["suspects"]) is not None:
+        write_output(path, ",".join(outcome.suspects).encode())
     if outcome.regressed:
         return EXIT_FAILED_ROWS
     return 0 if outcome.compared else EXIT_NOTHING_COMPARED

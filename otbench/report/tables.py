@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from otbench.names import few, plain
+from otbench.records.series import FLOORS
 from otbench.report.columns import BUDGETS, HARNESS, KEEPS_ROWS, READS_LABEL, Column, metric_column, written
 from otbench.report.files import Slugs, letter
 from otbench.report.reach import FRACTIONS, Goal, goals, reach, target
@@ -39,8 +40,6 @@ REACH_SAYS = (
     " logarithmic scales. s: wall clock. CPU s: processor. >: not by then, when the run ended."
 )
 """What stands under the tables of `reaches`."""
-FLOORS = {"gaussian": "linear"}
-"""By task, the baseline that is exact but for the pool it is given: the pool's own error, which all rows hold."""
 RANKED_SAYS = (
     "all rows that are not shown to be worse than the best one (paired t-tests on values of the same seed, or on means"
     " over seeds where there are several instances; Holm over all pairs of a column, 5 %); sanity rows and rows with"

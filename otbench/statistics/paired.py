@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 
 from otbench.statistics.scale import Scale, scale_for
-from otbench.statistics.spread import LEVEL, Spread, common, deviation, holm, mean, moderated
+from otbench.statistics.spread import Spread, common, deviation, drawn, holm, mean, mean_test
 
 Block = tuple[Hashable, int]
 """One instance and one seed: what a pair of runs shares."""
@@ -112,7 +112,7 @@ def difference(row: str, other: str, ours: Values, theirs: Values, size: float =
     if n < 2:
         return Difference(row, other, centre, None, 1.0, n, 0.0)
     spread = 0.0 if spread <= _EQUAL * size else spread
-    half, p = _student(centre, Spread(spread, n - 1), n)
+    half, p = mean_test(centre, Spread(spread, n - 1), n)
     return Difference(row, other, centre, half, p, n, spread)
 
 
@@ -135,7 +135,7 @@ def ranking(
         alpha: chance that any row is wrongly said to be worse.
     """
     kept = {name: {b: v for b, v in values.items() if math.isfinite(v)} for name, values in rows.items()}
-    kept = _adjusted(kept, floor or {})
+    kept = adjusted(kept, floor or {})
     everything = [value for values in kept.values() for value in values.values()]
     if not everything:
         return Ranking(left_out=frozenset(rows))
@@ -163,10 +163,11 @@ def ranking(
     )
 
 
-def _adjusted(rows: Mapping[str, Mapping[Block, float]], floor: Values) -> dict[str, dict[Block, float]]:
-    """Return `rows` with each pool's floor replaced by the mean floor of its instance, where all of that is known.
+def adjusted(rows: Mapping[str, Mapping[Block, float]], floor: Values) -> dict[str, dict[Block, float]]:
+    """Return `rows` with each pool's floor replaced by the mean floor of its instance.
 
-    The mean is over the seeds of an instance alone: the floors of two instances differ by more than noise.
+    They are returned as they are unless `floor` has a finite value for each of their blocks. The mean is over the seeds
+    of an instance alone: the floors of two instances differ by more than noise.
     """
     blocks = {block for values in rows.values() for block in values}
     if not blocks or not all(math.isfinite(floor.get(block, math.nan)) for block in blocks):
@@ -186,25 +187,9 @@ def _moderated_p(pairs: Sequence[Difference]) -> list[float]:
     others = common([Spread(pair.spread, pair.n - 1) for pair in pairs], PAIRS_TO_LEARN_FROM)
     result = []
     for pair in pairs:
-        spread = Spread(pair.spread, pair.n - 1)
-        if others is not None and pair.n > 2:
-            drawn = moderated(spread, Spread(others.size, min(others.freedom, spread.freedom)))
-            spread = Spread(max(drawn.size, pair.spread), drawn.freedom)
-        result.append(_student(pair.mean, spread, pair.n)[1] if pair.mean else 1.0)
+        spread = drawn(Spread(pair.spread, pair.n - 1), others if pair.n > 2 else None)
+        result.append(mean_test(pair.mean, spread, pair.n)[1])
     return result
-
-
-def _student(centre: float, spread: Spread, n: int) -> tuple[float, float]:
-    """Return the half width of the 95 % t-interval of a mean of `n`, and the two-sided p-value that it is not 0."""
-    from scipy.special import stdtr, stdtrit
-
-    error = spread.size / math.sqrt(n)
-    if not math.isfinite(error):
-        return math.inf, 1.0
-    if error == 0:  # the same difference in every unit, to the last bits
-        return 0.0, 0.0 if centre else 1.0
-    half = float(stdtrit(spread.freedom, (1 + LEVEL) / 2)) * error
-    return half, 2 * float(stdtr(spread.freedom, -abs(centre) / error))
 
 
 def _lowest(names: frozenset[str], pairs: Sequence[Difference]) -> str | None:

@@ -61,21 +61,32 @@ def moderated(own: Spread, others: Spread) -> Spread:
     return Spread(math.sqrt(variance / freedom), freedom)
 
 
-def difference_test(difference: float, spread: Spread, n: int) -> tuple[float, float]:
-    """Test the mean of `n` paired differences of two values that both have `spread`.
+def drawn(own: Spread, others: Spread | None) -> Spread:
+    """Return `own` moderated by `others`, which count for no more than it and never make it smaller.
 
-    What a pair shares (the training pool) is counted as noise, which errs on the side of no alarm.
+    So a row or a series with more noise than its neighbours is not taken for one of them.
+    """
+    if others is None:
+        return own
+    both = moderated(own, Spread(others.size, min(others.freedom, own.freedom)))
+    return Spread(max(both.size, own.size), both.freedom)
+
+
+def mean_test(centre: float, spread: Spread, n: int, level: float = LEVEL) -> tuple[float, float]:
+    """Test whether a mean of `n` numbers of `spread` is 0.
 
     Returns:
-        Half width of the 95 % interval, and the two-sided p-value.
+        Half width of its interval at `level`, and the two-sided p-value.
     """
     from scipy.special import stdtr, stdtrit
 
-    error = spread.size * math.sqrt(2 / n)
-    half = float(stdtrit(spread.freedom, (1 + LEVEL) / 2)) * error
-    if not math.isfinite(error) or error == 0:
-        return half, 1.0
-    return half, 2 * float(stdtr(spread.freedom, -abs(difference) / error))
+    error = spread.size / math.sqrt(n)
+    if not math.isfinite(error) or spread.freedom <= 0:
+        return math.inf, 1.0
+    if error == 0:  # the same number each time
+        return 0.0, 0.0 if centre else 1.0
+    half = float(stdtrit(spread.freedom, (1 + level) / 2)) * error
+    return half, 2 * float(stdtr(spread.freedom, -abs(centre) / error))
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from otbench.statistics.spread import Spread, common, deviation, difference_test, holm, mean, moderated
+from otbench.statistics.spread import Spread, common, deviation, drawn, holm, mean, mean_test, moderated
 
 
 def test_holm_is_as_printed_in_textbooks() -> None:
@@ -18,12 +18,22 @@ def test_holm_is_as_printed_in_textbooks() -> None:
 
 
 def test_the_test_is_students_when_nothing_is_known_of_others() -> None:
-    half, p = difference_test(1.2, Spread(0.5, 4.0), 3)
-    error = 0.5 * math.sqrt(2 / 3)
+    half, p = mean_test(1.2, Spread(0.5, 4.0), 3)
+    error = 0.5 * math.sqrt(1 / 3)
     assert half == pytest.approx(stats.t.ppf(0.975, 4) * error)
     assert p == pytest.approx(2 * stats.t.sf(1.2 / error, 4))
-    assert difference_test(1.0, Spread(math.inf, 4.0), 3)[1] == 1.0
-    assert difference_test(1.0, Spread(math.nan, 4.0), 3)[1] == 1.0
+    assert mean_test(1.0, Spread(math.inf, 4.0), 3)[1] == 1.0
+    assert mean_test(1.0, Spread(math.nan, 4.0), 3)[1] == 1.0
+    assert mean_test(1.0, Spread(0.0, 2.0), 3) == (0.0, 0.0)
+    assert mean_test(0.0, Spread(0.0, 2.0), 3) == (0.0, 1.0)
+    assert mean_test(9.0, Spread(0.1, 0.0), 1) == (math.inf, 1.0)
+
+
+def test_neighbours_count_for_no_more_than_a_spread_itself_and_never_make_it_smaller() -> None:
+    assert drawn(Spread(0.2, 2.0), None) == Spread(0.2, 2.0)
+    found = drawn(Spread(0.2, 2.0), Spread(0.4, 4.0))
+    assert (found.size, found.freedom) == (pytest.approx(math.sqrt((0.04 + 0.16) / 2)), 4.0)
+    assert drawn(Spread(0.4, 2.0), Spread(0.2, 1.0)) == Spread(0.4, 3.0)
 
 
 def test_common_finds_the_parameters_that_numbers_were_drawn_with() -> None:
