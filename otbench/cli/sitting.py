@@ -79,7 +79,7 @@ class Sitting:
         made, store = campaign_of(plans), Store(self.out)
         if timing:
             return self._time(made, store, dry_run=dry_run)
-        self._say_progress(made, store)
+        self._say_progress(made, store, registry if dry_run else None)
         if dry_run:
             return 0
         store.prepare()
@@ -126,16 +126,19 @@ class Sitting:
         self.left_behind = self.executor.left_behind(outcome)
         return outcome.interrupted
 
-    def _say_progress(self, made: Campaign, store: Store) -> None:
-        """Print what is done, what is left and what it will cost."""
+    def _say_progress(self, made: Campaign, store: Store, registry: Registry | None = None) -> None:
+        """Print what is done, what is left and what it will cost, less what solvers of `registry` refuse."""
         from rich.text import Text
 
-        from otbench.cli.estimate import estimates, makespan, recorded
+        from otbench.cli.estimate import estimates, makespan, recorded, refusals
         from otbench.harness.campaign import is_left, records_of
 
         have = records_of(made.runs, store)
         cost = estimates(made.runs, recorded([store.folder, results_folder().parent / "reference"]))
         table = plain_table("part", "seeds", "runs", "done", "failed", "left", "hours")
+        if registry is not None:
+            asked = [run for run in made.runs if run.id not in cost and is_left(run, have.get(run.id))]
+            cost |= dict.fromkeys(refusals(asked, registry, self.requests[0].data_dir), (0.0, True))
         costs: list[float] = []
         unknown, counts = 0, Counter[str]()
         for part in made.parts:
