@@ -15,8 +15,8 @@ from functools import cached_property
 
 from otbench.names import few
 from otbench.records.record import Record, Status
+from otbench.records.series import FLOORS
 from otbench.report.rows import LOADED, Number, Row, Section, number, sections
-from otbench.report.tables import FLOORS
 from otbench.reporting import Metric
 from otbench.statistics.paired import ranking
 
@@ -48,8 +48,8 @@ class Terms:
     @property
     def kind(self) -> Terms:
         """What is the same for terms that differ in how long a limit of time is alone."""
-        limits = (None if limit is None else 0.0 for limit in (self.time_limit, self.cpu_limit))
-        return replace(self, **dict(zip(("time_limit", "cpu_limit"), limits, strict=True)))
+        seconds, processor = (None if limit is None else 0.0 for limit in (self.time_limit, self.cpu_limit))
+        return replace(self, time_limit=seconds, cpu_limit=processor)
 
     @property
     def budget(self) -> str:
