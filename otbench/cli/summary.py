@@ -42,7 +42,11 @@ def summary(options: argparse.Namespace) -> int:
     from otbench.records.store import read_all, write_output
     from otbench.report.summary.summary import summarise
 
-    files = {name: typed_path(typed, f"--{name}") for name in ("markdown", "json") if (typed := getattr(options, name))}
+    files = {
+        name: typed_path(typed, f"--{name}")
+        for name in ("markdown", "json")
+        if (typed := getattr(options, name)) is not None
+    }
     folders = _folders(options)
     records, notes = read_all(folders)
     warn(notes)

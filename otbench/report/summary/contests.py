@@ -48,8 +48,8 @@ class Terms:
     @property
     def kind(self) -> Terms:
         """What is the same for terms that differ in how long a limit of time is alone."""
-        wall, processor = (None if limit is None else 0.0 for limit in (self.time_limit, self.cpu_limit))
-        return replace(self, time_limit=wall, cpu_limit=processor)
+        seconds, processor = (None if limit is None else 0.0 for limit in (self.time_limit, self.cpu_limit))
+        return replace(self, time_limit=seconds, cpu_limit=processor)
 
     @property
     def budget(self) -> str:

@@ -76,7 +76,10 @@ def short(summary: Summary) -> str:
     if summary.compared:
         out += _table(
             ["task and size", "by rank: error (seconds of training)", "beside, not ranked"],
-            [[_where(contest), marked(line_of(contest)), marked(beside(contest, 2))] for contest in summary.compared],
+            [
+                [_where(contest), marked(line_of(contest)), marked(beside(contest, brief=True))]
+                for contest in summary.compared
+            ],
         )
         out += ["", *_paragraphs([f"{RULE} Without a rank: one seed, in the order of errors."])]
     return "\n".join(out).rstrip() + "\n"

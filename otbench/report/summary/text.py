@@ -7,13 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from otbench.report.columns import Column, metric_column, shown, written
-from otbench.report.rows import Number
+from otbench.report.rows import IDENTITY, Number
 from otbench.report.summary.contests import Contest, Entry, short_names, twin
 from otbench.report.summary.scopes import ALPHA, Scope
 from otbench.report.summary.summary import Summary
 
-YARDSTICKS = ("linear", "identity", "constant", "copies")
-"""Rows that are no solvers, in the order of their naming; others follow."""
 WITHIN = 2.0
 """Ratio to the best at which tables read performance profiles."""
 _ALONE = 12
@@ -74,14 +72,17 @@ def _cell(value: Number | None, column: Column) -> str:
     return "-" if value is None else written(replace(value, half=None), column)[0]
 
 
-def beside(contest: Contest, most: int | None = None) -> str:
-    """Return the yardsticks with their scores, `most` of them at most."""
-    column = metric_column(contest.metric)
-    have = {
-        row.label: row.numbers[contest.metric.name] for row in contest.yardsticks if contest.metric.name in row.numbers
-    }
-    order = sorted(have, key=lambda label: (YARDSTICKS.index(label) if label in YARDSTICKS else len(YARDSTICKS), label))
-    return ", ".join(f"`{label}` {_cell(have[label], column)}" for label in order[:most])
+def beside(contest: Contest, *, brief: bool = False) -> str:
+    """Return the yardsticks with their scores, the best first; `brief`: the best one with a map, and doing nothing."""
+    column, name = metric_column(contest.metric), contest.metric.name
+    rows = sorted(
+        (row for row in contest.yardsticks if name in row.numbers),
+        key=lambda row: (contest.sign * row.numbers[name].mean, row.label),
+    )
+    if brief:
+        best = next((row for row in rows if "infer_fwd_ms" in row.numbers), None)
+        rows = [row for row in rows if row is best or row.label == IDENTITY]
+    return ", ".join(f"`{row.label}` {_cell(row.numbers[name], column)}" for row in rows)
 
 
 def alone(summary: Summary) -> list[str]:
