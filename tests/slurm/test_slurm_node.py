@@ -75,6 +75,8 @@ class Parent:
             stderr=subprocess.STDOUT,
             text=True,
             env=os.environ | {"TOY_STARTED": str(self.started), "OMP_NUM_THREADS": "1"},
+            # where the tests themselves run in the background, Ctrl-C is ignored, and children inherit that
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def run(self, *more: str) -> tuple[int, str]:
