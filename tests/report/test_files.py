@@ -241,7 +241,7 @@ def test_the_same_records_give_the_same_bytes(
 
 def test_formats_are_those_asked_for(store: Path, cli: Cli, tmp_path: Path) -> None:
     assert cli("report", store, "--out", tmp_path, "--format", " CSV , markdown")[0] == 0
-    assert set(tree(tmp_path)) == {"numbers.csv", "tables.md"}
+    assert set(tree(tmp_path)) == {"numbers.csv", "tables.md", "summary.md"}
     assert parse_formats("html,latex") == ["latex", "html"]
     assert parse_formats(",".join(FORMATS)) == list(FORMATS)
 
