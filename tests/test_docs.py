@@ -125,7 +125,7 @@ def test_the_citation_file_has_what_its_format_asks_for() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_shown_commands_have_no_unknown_words(name: str) -> None:
     parser, commands = parsers("otbench")
-    text = (ROOT / name).read_text(encoding="utf-8")
+    text = (ROOT / name).read_text(encoding="utf-8").replace("\\\n", "")
     for line in re.findall(r"^ {4,}python bench\.py ([^#\n]*)", text, re.MULTILINE):
         words = shlex.split(line)
         if words[0] not in commands:

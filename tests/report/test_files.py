@@ -345,7 +345,7 @@ def test_all_that_comes_with_the_program_has_a_style() -> None:
 def test_figures_embed_their_fonts_and_hold_no_date(whole: tuple[dict[str, bytes], str, str]) -> None:
     figures = {name: data for name, data in whole[0].items() if name.startswith("figures/")}
     pdfs = [data for name, data in figures.items() if name.endswith(".pdf")]
-    assert len(pdfs) == 5
+    assert len(pdfs) == 8
     for data in pdfs:
         assert b"/FontFile2" in data  # TrueType, fonttype 42
         assert b"/Type3" not in data
