@@ -33,6 +33,8 @@ from otbench.report.summary.terminal import print_lines, print_summary
 
 from ..helpers.report_records import hostile, record, small, spec, write
 
+PATIENT = settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+"""A machine under load takes its time."""
 UVP = [
     {"name": "uvp_fwd", "label": "UVP fwd", "unit": "%", "primary": True},
     {"name": "uvp_bwd", "label": "UVP bwd", "unit": "%", "primary": True},
@@ -185,7 +187,7 @@ points = st.dictionaries(st.text("abcdef", min_size=1, max_size=2), st.tuples(st
 
 
 @given(points)
-@settings(suppress_health_check=[HealthCheck.too_slow])
+@PATIENT
 def test_the_front_is_what_nothing_beats(at: dict[str, tuple[int, int]]) -> None:
     front = pareto_front(at)
 
@@ -204,6 +206,7 @@ def test_settings_are_left_out_of_a_name_where_it_is_clear_without() -> None:
 
 
 @given(st.lists(st.sets(st.sampled_from("abcde")), max_size=7))
+@PATIENT
 def test_the_complete_part_is_complete(members: list[set[str]]) -> None:
     names, places = complete_part(members)
     assert all(set(names) <= members[place] for place in places)
@@ -254,6 +257,7 @@ costs = arrays(float, st.tuples(st.integers(1, 6), st.integers(2, 5)), elements=
 
 
 @given(costs, st.floats(0.1, 10))
+@PATIENT
 def test_a_profile_is_a_distribution_and_knows_no_units(table: np.ndarray, factor: float) -> None:
     names = [str(index) for index in range(table.shape[1])]
     found = profile(names, table)
