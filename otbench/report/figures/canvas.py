@@ -149,7 +149,8 @@ def _panels(figure: Figure) -> Iterator[Panel]:
                 ]
                 lines.setdefault(str(line.get_label()), []).extend(found)
         if lines:
-            yield Panel(*(" ".join(text.split()) for text in (axis.get_xlabel(), axis.get_ylabel())), lines)
+            x, y = (" ".join(text.split()) for text in (axis.get_xlabel(), axis.get_ylabel()))
+            yield Panel(x, y, lines)
 
 
 def _said(panel: Panel) -> str:

@@ -113,8 +113,8 @@ def _time_to_target(family: Family, drawing: Drawing) -> Figure | None:
         draw(axis, reached, log_y=log_scale([*reached, *missed]))
         for line in missed:
             shown = np.array([(x, y) for x, y in line.points if drawable(y)]).reshape(-1, 2)
-            crosses = axis.plot(*shown.T, linestyle="none", marker="x", color=line.look.colour, markersize=7)
-            crosses[0].set_label(safe_text(f"{line.name}, not reached by the end", 200))
+            (artist,) = axis.plot(*shown.T, linestyle="none", marker="x", color=line.look.colour, markersize=7)
+            artist.set_label(safe_text(f"{line.name}, not reached by the end", 200))
         if axis.get_yscale() == "log":
             ticks(axis.yaxis, axis.get_ylim())  # again, with the crosses
         _dimension_axis(axis, family)

@@ -46,18 +46,36 @@ class Terms:
         return self.time_limit is not None or self.cpu_limit is not None
 
     @property
+    def kind(self) -> Terms:
+        """What is the same for terms that differ in how long a limit of time is alone."""
+        limits = (None if limit is None else 0.0 for limit in (self.time_limit, self.cpu_limit))
+        return replace(self, **dict(zip(("time_limit", "cpu_limit"), limits, strict=True)))
+
+    @property
     def budget(self) -> str:
         """How long solvers trained, in words."""
-        limits = [] if self.time_limit is None else [f"{self.time_limit:g} s"]
-        limits += [] if self.cpu_limit is None else [f"{self.cpu_limit:g} processor s"]
-        return f"{' and '.join(limits)} each" if limits else "each solver's own length"
+        return _budget([self])
 
     @property
     def words(self) -> str:
         """All terms in words; what is the same everywhere is left out."""
-        parts = [f"preset {self.preset}", self.device, "" if self.dtype == "float32" else self.dtype]
-        parts += ["centred points" if self.standardise else "", self.budget]
-        return ", ".join(filter(None, parts))
+        return words_of([self])
+
+
+def words_of(several: Sequence[Terms]) -> str:
+    """Return terms of one kind in words, with all of their limits; what is the same everywhere is left out."""
+    terms = several[0]
+    parts = [f"preset {terms.preset}", terms.device, "" if terms.dtype == "float32" else terms.dtype]
+    parts += ["centred points" if terms.standardise else "", _budget(several)]
+    return ", ".join(filter(None, parts))
+
+
+def _budget(several: Sequence[Terms]) -> str:
+    seconds = sorted({terms.time_limit for terms in several if terms.time_limit is not None})
+    processor = sorted({terms.cpu_limit for terms in several if terms.cpu_limit is not None})
+    limits = [" or ".join(f"{limit:g}" for limit in seconds) + " s"] if seconds else []
+    limits += [" or ".join(f"{limit:g}" for limit in processor) + " processor s"] if processor else []
+    return f"{' and '.join(limits)} each" if limits else "each solver's own length"
 
 
 @dataclass(frozen=True)

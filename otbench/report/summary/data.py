@@ -82,7 +82,7 @@ def _entry(entry: Entry) -> dict[str, object]:
 def _scope(scope: Scope) -> dict[str, object]:
     return {
         "title": scope.title,
-        "terms": scope.terms.words,
+        "terms": scope.terms,
         "instances": [contest.title for contest in scope.counted],
         "mean_ranks": {label: scope.mean_ranks[label] for label in scope.solvers},
         "friedman_p": scope.friedman,

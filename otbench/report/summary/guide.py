@@ -15,8 +15,8 @@ from statistics import median
 from otbench.names import few
 from otbench.report.columns import metric_column, written
 from otbench.report.rows import COPIES, Number
-from otbench.report.summary.contests import SMOKE, Contest, Entry, Terms, short_names, twin
-from otbench.report.summary.scopes import ERROR, LEAST_INSTANCES, WORSE_OF_BOTH, Scope, Score, of_metric, scored
+from otbench.report.summary.contests import SMOKE, Contest, Entry, short_names, twin
+from otbench.report.summary.scopes import ERROR, LEAST_INSTANCES, WORSE_OF_BOTH, Scope, Score, of_metric, pooled, scored
 
 _MANY, _FEW = 10_000, 2_000
 _SHOWN = 3
@@ -119,26 +119,26 @@ def guide(contests: Sequence[Contest]) -> list[Advice]:
 
 
 def _answers(need: Need, contests: Sequence[Contest]) -> Iterator[Advice]:
-    by_task: dict[str, dict[Terms, list[Contest]]] = {}
+    by_task: dict[str, list[Contest]] = {}
     for contest in contests:
         if scored(contest, need.score):
-            by_task.setdefault(contest.section.task, {}).setdefault(contest.terms, []).append(contest)
+            by_task.setdefault(contest.section.task, []).append(contest)
     if not by_task:
         yield Advice(need.words, "", "no records", part=need.part)
-    for task, by_terms in by_task.items():
-        yield _answer(need, task, max(by_terms.values(), key=lambda members: _weight(need, members)))
+    for task, members in by_task.items():
+        yield _answer(need, task, max(pooled(members), key=lambda some: _weight(need, some)))
 
 
 def _weight(need: Need, contests: Sequence[Contest]) -> tuple[int, str, int, int]:
     """Return by what one of several terms is chosen: enough instances, then the newest records, then the most."""
-    scope = Scope("", contests[0].terms, list(contests), need.score)
+    scope = Scope("", list(contests), need.score)
     newest = max(r.created for contest in contests for entry in contest.entries for r in entry.row.records)
     return min(len(scope.counted), LEAST_INSTANCES), newest, len(scope.counted), len(scope.solvers)
 
 
 def _answer(need: Need, task: str, contests: Sequence[Contest]) -> Advice:
-    scope = Scope(task, contests[0].terms, list(contests), need.score)
-    detail = f"{task}, {_dimensions(scope.counted or contests)}{scope.terms.words}"
+    scope = Scope(task, list(contests), need.score)
+    detail = f"{task}, {_dimensions(scope.counted or contests)}{scope.terms}"
     if not scope.enough:
         answer = "too few records of this size alone; all sizes are above" if need.part else "too few records"
         why = " ".join(_too_few(need, contests))
@@ -160,7 +160,8 @@ def _answer(need: Need, task: str, contests: Sequence[Contest]) -> Advice:
 
 def _too_few(need: Need, contests: Sequence[Contest]) -> Iterator[str]:
     several = [contest for contest in contests if len(scored(contest, need.score)) > 1]
-    yield f"{_count(len(several), 'instance')} with two solvers or more; {LEAST_INSTANCES} are asked for."
+    same = "" if len(several) < LEAST_INSTANCES else ", but no two were run on so many"
+    yield f"{_count(len(several), 'instance')} with two solvers or more{same}; {LEAST_INSTANCES} are asked for."
     alone = sorted({label for c in contests if c not in several for label in scored(c, need.score)})
     if alone and not several:
         yield f"Alone there: {', '.join(f'`{label}`' for label in alone[:_SHOWN])}."
@@ -217,8 +218,8 @@ def _firsts(scope: Scope) -> Iterator[str]:
 
 def _training(scope: Scope) -> Iterator[str]:
     """Say how long the first solver trains, and which one is the quickest, where each has a length of its own."""
-    terms, clocks = scope.contests[0].terms, {contest.clock for contest in scope.counted}
-    if len(clocks) > 1 or terms.limited:
+    clocks = {contest.clock for contest in scope.counted}
+    if len(clocks) > 1 or scope.limited:
         return
     times = {label: found for label in scope.solvers if (found := _median_time(scope, label)) is not None}
     best, short = scope.solvers[0], short_names(scope.solvers)

@@ -101,13 +101,13 @@ def _guide(summary: Summary, *, reasons: bool = True) -> Iterator[str]:
     for advice in told:
         need = "" if advice.need == before else f"**{markdown_escape(advice.need)}**"
         last = marked(advice.text) if reasons else str(advice.instances)
-        lines.append([need, markdown_escape(advice.detail), marked(advice.answer), last])
+        lines.append([need, marked(advice.answer), markdown_escape(advice.detail), last])
         before = advice.need
     untold = dict.fromkeys(advice.need for advice in summary.guide if advice not in told)
     if untold:
         needs = "; ".join(f"**{markdown_escape(need)}**" for need in untold)
-        lines.append([needs, "", "too few records of one size alone; see all sizes above", ""])
-    heads = ["you have, or want", "measured on", "take", "why" if reasons else "instances"]
+        lines.append([needs, "too few records of one size alone; see all sizes above", "", ""])
+    heads = ["you have, or want", "take", "measured on", "why" if reasons else "instances"]
     yield from _table(heads, lines, right=int(not reasons))
 
 
@@ -127,7 +127,7 @@ def _contest(contest: Contest) -> Iterator[str]:
 
 def _scope(scope: Scope) -> Iterator[str]:
     yield from (f"## Over {len(scope.counted)} instances: {markdown_escape(scope.title)}", "")
-    yield from (markdown_escape(f"{scope.terms.words}. {instances(scope)}."), "")
+    yield from (markdown_escape(f"{scope.terms}. {instances(scope)}."), "")
     columns = scope_heads(scope)
     lines = [list(map(markdown_escape, scope_cells(scope, label))) for label in scope.solvers]
     yield from _table(columns, lines, right=len(columns) - 1)

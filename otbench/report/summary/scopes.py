@@ -19,7 +19,7 @@ import numpy as np
 from otbench.names import few
 from otbench.report.reach import CLOCKS, FRACTIONS, Goal, reach
 from otbench.report.rows import COPIES, IDENTITY
-from otbench.report.summary.contests import CPU_SECONDS, SMOKE, Contest, Entry, Terms, pareto_front, twin
+from otbench.report.summary.contests import CPU_SECONDS, SMOKE, Contest, Entry, Terms, pareto_front, twin, words_of
 from otbench.reporting import Metric
 
 ALPHA = 0.05
@@ -94,19 +94,20 @@ class Scope:
 
     Attributes:
         title: which instances.
-        terms: what rows have in common beside the instance.
-        contests: one for each instance, all of them with two solvers or more that have a score.
+        contests: one for each instance, under terms of one kind: solvers of one instance had the same limit of time, if
+            any, and that of another instance may be longer. Kept are those with two solvers or more that have a score.
         score: what entries are judged by.
         remarks: what was left out, and why.
     """
 
     title: str
-    terms: Terms
     contests: list[Contest]
     score: Score = ERROR
     remarks: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.terms = words_of([contest.terms for contest in self.contests])
+        """What rows have in common beside the instance, in words."""
         self.contests = [c for c in self.contests if len(scored(c, self.score)) > 1]
         self._solvers, self._part = complete_part([set(scored(c, self.score)) for c in self.contests])
         everyone = {label for contest in self.contests for label in scored(contest, self.score)}
@@ -276,7 +277,8 @@ def complete_part(members: Sequence[set[str]]) -> tuple[list[str], list[int]]:
     """Return solvers and instances such that each of the former was run on each of the latter, as many pairs as found.
 
     From the solvers of each instance on, instances are added one at a time, the one that keeps most of them first. Of
-    all parts on the way the one with the most pairs counts, of equal ones that with the most instances.
+    all parts on the way those with `LEAST_INSTANCES` come before smaller ones; of these the one with the most pairs
+    counts, of equal ones that with the most instances.
 
     Args:
         members: the solvers of each instance.
@@ -286,17 +288,18 @@ def complete_part(members: Sequence[set[str]]) -> tuple[list[str], list[int]]:
     """
     kinds = sorted({tuple(sorted(one)) for one in members})
     best: tuple[list[str], list[int]] = ([], [])
-    worth = (0, 0)
+    worth = (0, 0, 0)
     for first in kinds:
         kept, rest = set(first), [set(kind) for kind in kinds]
         while len(kept) > 1:
             places = [place for place, one in enumerate(members) if kept <= one]
-            if (len(kept) * len(places), len(places)) > worth:
-                best, worth = (sorted(kept), places), (len(kept) * len(places), len(places))
+            value = (min(len(places), LEAST_INSTANCES), len(kept) * len(places), len(places))
+            if places and value > worth:
+                best, worth = (sorted(kept), places), value
             rest = [one for one in rest if not kept <= one]
             if not rest:
                 break
-            kept &= max(rest, key=lambda one: (len(kept & one), sorted(one)))
+            kept &= max(rest, key=lambda one: len(kept & one))
     return best
 
 
@@ -360,22 +363,37 @@ def profile(names: Sequence[str], costs: np.ndarray) -> Profile:
     return found
 
 
+def pooled(contests: Iterable[Contest]) -> list[list[Contest]]:
+    """Return contests that may be judged together: under terms of one kind, and one for each instance.
+
+    Of several limits of time on one instance the longest counts.
+    """
+    groups: dict[Terms, dict[tuple[str, str], Contest]] = {}
+    for contest in contests:
+        found = groups.setdefault(contest.terms.kind, {})
+        instance = (contest.section.task, repr(sorted(contest.section.config.items())))
+        if instance not in found or _limit(found[instance]) < _limit(contest):
+            found[instance] = contest
+    return [list(found.values()) for found in groups.values()]
+
+
+def _limit(contest: Contest) -> tuple[float, float]:
+    return contest.terms.cpu_limit or 0.0, contest.terms.time_limit or 0.0
+
+
 def scopes(contests: Iterable[Contest]) -> list[Scope]:
     """Return a scope for each task and terms with two instances or more, and one for all tasks where there are several.
 
     Contests of one solver say nothing here. Rows under the preset `smoke` are not pooled: it shows that a solver runs.
     """
-    by_terms: dict[object, dict[str, list[Contest]]] = {}
-    for contest in contests:
-        if contest.terms.preset != SMOKE:
-            by_terms.setdefault(contest.terms, {}).setdefault(contest.section.task, []).append(contest)
     made = []
-    for tasks in by_terms.values():
-        for task, members in tasks.items():
-            made.append(Scope(task, members[0].terms, members))
-        if len(tasks) > 1:
-            members = [contest for some in tasks.values() for contest in some]
-            made.append(Scope("all tasks", members[0].terms, members))
+    for members in pooled(contest for contest in contests if contest.terms.preset != SMOKE):
+        by_task: dict[str, list[Contest]] = {}
+        for contest in members:
+            by_task.setdefault(contest.section.task, []).append(contest)
+        made += [Scope(task, some) for task, some in by_task.items()]
+        if len(by_task) > 1:
+            made.append(Scope("all tasks", members))
     return [scope for scope in made if len(scope.counted) > 1 and _adds(scope, made)]
 
 

@@ -92,9 +92,7 @@ def _print_contest(out: Console, contest: Contest) -> None:
 def _print_scope(out: Console, scope: Scope) -> None:
     out.print()
     count = len(scope.counted)
-    out.print(
-        _text(f"Over {count} instances: {scope.title}", "bold").append(f"  ({scope.terms.words})", style="not bold")
-    )
+    out.print(_text(f"Over {count} instances: {scope.title}", "bold").append(f"  ({scope.terms})", style="not bold"))
     out.print(_text(instances(scope), "dim"))
     out.print(_grid(scope_heads(scope), [scope_cells(scope, label) for label in scope.solvers], left=0))
     for remark in scope_remarks(scope):
