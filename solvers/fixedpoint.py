@@ -143,7 +143,7 @@ class FixedPointConfig(Config):
         "smoke": {"steps": 30, "batch_size": 256},
         "quick": {"steps": 600, "batch_size": 1024},
         "full": {
-            "steps": 20_000,
+            "steps": 26_000,
             "optimiser": "soap",
             "lr": 5e-3,
             "weight_decay": 0.6,

@@ -64,7 +64,7 @@ class MMv1Config(PairedConfig):
         "smoke": {"steps": 30, "batch_size": 256, "pretraining": 200},
         "quick": {"steps": 600},
         "full": {
-            "steps": 15_000,
+            "steps": 11_000,
             "optimiser": "soap",
             "lr": 1e-2,
             "steps_per_batch": 8,

@@ -95,7 +95,7 @@ class W2OTConfig(Config):
     presets={
         "smoke": {"steps": 60, "batch_size": 256},
         "quick": {"steps": 1500},
-        "full": {"steps": 15_000},
+        "full": {"steps": 29_000},
         "paper": {
             "steps": 250_001,
             "optimiser": "adam",

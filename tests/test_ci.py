@@ -12,14 +12,20 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def run(checkout: Path, *, runs: int = 0, compares: int = 0) -> tuple[int, str, list[str]]:
+def run(checkout: Path, *, runs: int = 0, compares: int = 0, suspects: str = "") -> tuple[int, str, list[str]]:
     """Run the script in a bare checkout; `runs` and `compares` are the exit codes of the two commands."""
     (checkout / ".ci").mkdir()
     (checkout / "results" / "reference" / "ci").mkdir(parents=True, exist_ok=True)
     shutil.copy(ROOT / ".ci" / "compare", checkout / ".ci" / "compare")
     program = checkout / "python"
     program.write_text(
-        f'#!/bin/bash\necho "$*" >> "{checkout}/calls"\n[[ "$2" == compare ]] && exit {compares}\nexit {runs}\n'
+        f"""#!/bin/bash
+echo "$*" >> "{checkout}/calls"
+mkdir -p .tox/regressions
+[[ "$*" == *--suspects* ]] && echo -n "{suspects}" > .tox/regressions/suspects
+[[ "$2" == compare ]] && exit {compares}
+exit {runs}
+"""
     )
     os.chmod(program, 0o755)
     done = subprocess.run(
@@ -36,7 +42,7 @@ def test_an_empty_baseline_is_said_and_passes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("runs", "compares", "code", "calls"), [(0, 0, 0, 2), (1, 1, 1, 2), (1, 0, 0, 2), (0, 3, 3, 2), (2, 0, 2, 1)]
+    ("runs", "compares", "code", "calls"), [(0, 0, 0, 3), (1, 1, 1, 3), (1, 0, 0, 3), (0, 3, 3, 3), (2, 0, 2, 1)]
 )
 def test_the_comparison_decides(tmp_path: Path, runs: int, compares: int, code: int, calls: int) -> None:
     (tmp_path / "results" / "reference" / "ci").mkdir(parents=True)
@@ -44,6 +50,18 @@ def test_the_comparison_decides(tmp_path: Path, runs: int, compares: int, code: 
     ended, _, called = run(tmp_path, runs=runs, compares=compares)
     assert ended == code
     assert len(called) == calls
-    assert "--solvers all --task gaussian --dim 2 --preset smoke" in called[0]
-    if calls == 2:
-        assert called[1].startswith("bench.py compare results/reference/ci .tox/regressions/records --require-all")
+    assert "--solvers all --task gaussian --dim 2 --preset smoke --seeds 0-2" in called[0]
+    if calls == 3:
+        assert called[1].startswith("bench.py compare results/reference/ci .tox/regressions/records --suspects")
+        assert called[2].startswith("bench.py compare results/reference/ci .tox/regressions/records --require-all")
+
+
+def test_suspects_get_the_other_seeds_before_the_verdict(tmp_path: Path) -> None:
+    (tmp_path / "results" / "reference" / "ci").mkdir(parents=True)
+    (tmp_path / "results" / "reference" / "ci" / "a.json").write_text("{}")
+    code, text, called = run(tmp_path, compares=1, suspects="ncf,mm")
+    assert code == 1
+    assert "two more seeds of ncf,mm" in text
+    assert len(called) == 4
+    assert "--solvers ncf,mm --task gaussian --dim 2 --preset smoke --seeds 3-4" in called[2]
+    assert "--require-all" in called[3]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +19,7 @@ from otbench.cli.common import (
     warn,
 )
 from otbench.cli.console import console, say
-from otbench.errors import UsageError
+from otbench.errors import OtbenchError, UsageError
 from otbench.files import results_folder, typed_path
 from otbench.names import hint, listed
 
@@ -43,7 +45,13 @@ def add_commands(add: AddCommand) -> None:
     parser.add_argument("--out", metavar="DIR", required=True, help="where metrics.csv, metrics.parquet go")
     parser = add("compare", compare, "say what is better or worse in the records of NEW than in those of BASE")
     parser.add_argument("base", metavar="BASE", help="folder with the records to compare with")
-    parser.add_argument("new", metavar="NEW", help="folder with the records to judge")
+    parser.add_argument("new", metavar="NEW", nargs="?", help="folder with the records to judge")
+    parser.add_argument(
+        "--solver",
+        metavar="NAME",
+        action="append",
+        help="twice, with one folder: is the second solver worse than the first? as typed, `ncf[lr=1e-3]`",
+    )
     parser.add_argument("--all", action="store_true", help="show what is the same, too")
     parser.add_argument("--metrics", metavar="LIST", help="metrics to judge (default: the primary ones of each task)")
     parser.add_argument(
@@ -53,9 +61,14 @@ def add_commands(add: AddCommand) -> None:
         "--gate-time", metavar="K", type=float, help="fail on time, too: beyond K times its own noise (try 3)"
     )
     parser.add_argument("--require-all", action="store_true", help="fail (code 3) unless all of BASE was measured")
+    parser.add_argument(
+        "--suspects", metavar="FILE", help="write what is worse or suspicious, as --solvers takes it, to run more seeds"
+    )
     parser.add_argument("--markdown", metavar="FILE", help="write it for a pull request")
     parser.add_argument("--junit", metavar="FILE", help="write JUnit XML")
     parser.add_argument("--json", metavar="FILE", help="write NEW's numbers for github-action-benchmark")
+    parser.add_argument("--pytest-benchmark", metavar="FILE", help="write NEW's numbers as pytest-benchmark does")
+    parser.add_argument("--asv", metavar="DIR", help="add NEW's numbers to the results folder of asv")
     parser = add("accept", accept, "make the records of NEW the ones that `compare` is given as BASE")
     parser.add_argument("new", metavar="NEW", help="folder with records, all of them ok or skipped")
     parser.add_argument("--into", metavar="DIR", help="the baseline (default: results/reference/ci)")
@@ -90,8 +103,19 @@ def table(options: argparse.Namespace) -> int:
         records = [record for record in records if record.id not in standing.stale]
         if not records:
             raise UsageError("none of these records is by the code of this checkout; leave out --current to see all")
+    _print_lines(records)
     print_records(records, standing)
     return 0
+
+
+def _print_lines(records: Sequence[Record]) -> None:
+    """Print solvers by rank, one line for each instance, where tables of several follow."""
+    from otbench.report.summary.summary import summarise
+    from otbench.report.summary.terminal import print_lines
+
+    summary = summarise(records)
+    if len(summary.compared) > 1:
+        print_lines(console(), summary)
 
 
 def _selected(options: argparse.Namespace) -> tuple[list[Record], Standing]:
@@ -101,15 +125,30 @@ def _selected(options: argparse.Namespace) -> tuple[list[Record], Standing]:
 
     records, folders = _recorded(options)
     stands = standing(records, registry_of(options), read_verified(folders))
-    where = ", ".join(str(folder) for folder in folders)
+    return chosen(options, records, ", ".join(str(folder) for folder in folders)), stands
+
+
+def chosen(options: argparse.Namespace, records: Sequence[Record], where: str) -> list[Record]:
+    """Return those of `records`, which lie in `where`, that --solvers, --task and --preset ask for: at least one."""
+    kept = list(records)
     for option, field in (("solvers", "solver"), ("task", "task"), ("preset", "preset")):
         if (typed := getattr(options, option)) is not None:
-            have = sorted({str(getattr(record.spec, field)) for record in records})
+            have = sorted({str(getattr(record.spec, field)) for record in kept})
             names = _known_names(option, typed, have, f"no such records in {where}")
-            records = [record for record in records if getattr(record.spec, field) in names]
-    if not records:
+            kept = [record for record in kept if getattr(record.spec, field) in names]
+    if not kept:
         raise UsageError(f"no records in {where}; make some with: {program_name()} --solvers ... --task ...")
-    return records, stands
+    if (typed := getattr(options, "metrics", None)) is not None:
+        metrics = _metric_names(typed, kept)
+        kept = [_showing(record, metrics) for record in kept]
+    return kept
+
+
+def _showing(record: Record, metrics: Sequence[str]) -> Record:
+    """Return `record` as if its task had named these metrics as the ones to show, in this order."""
+    places = {name: place for place, name in enumerate(metrics)}
+    infos = sorted(record.metric_info, key=lambda info: places.get(info.name, len(places)))
+    return record.model_copy(update={"metric_info": [replace(info, primary=info.name in places) for info in infos]})
 
 
 def _recorded(options: argparse.Namespace) -> tuple[list[Record], list[Path]]:
@@ -149,40 +188,80 @@ def report(options: argparse.Namespace) -> int:
     for name in ("solvers", "task", "preset"):  # formats and place do not change what a table holds
         if (typed := getattr(options, name)) is not None:
             words += [f"--{name}", typed]
+    if options.metrics is not None:
+        words += ["--metrics", options.metrics]
     records, standing = _selected(options)
-    made = build(records, out, formats, command=shlex.join(words), folders=_folders(options), **_words(standing))
+    made = build(
+        records,
+        out,
+        formats,
+        command=shlex.join(words),
+        folders=_folders(options),
+        references=_references(options, records) if {"latex", "pdf"} & set(formats) else {},
+        **_words(standing),
+    )
     warn(made.notes)
     page = "; open index.html in a browser" if "index.html" in made.written else ""
     say(f"{len(made.written)} files in {out}{page}")
     return 0
 
 
+def _references(options: argparse.Namespace, records: Sequence[Record]) -> dict[str, str]:
+    """Return what the solvers and baselines of `records` cite, by name; those that are not here are left out."""
+    registry, found = registry_of(options), {}
+    for name in sorted({record.spec.solver for record in records}):
+        with contextlib.suppress(OtbenchError):
+            found[name] = registry.load(registry.find(name, "solver", "baseline")).reference
+    return found
+
+
 def compare(options: argparse.Namespace) -> int:
-    """Say what is better or worse in one folder than in another."""
-    from otbench.compare import writers
+    """Say what is better or worse in one folder than in another, or one solver than another in one folder."""
+    from otbench.compare import trackers, writers
+    from otbench.compare.between import between
     from otbench.compare.compare import compare
     from otbench.compare.verdict import Rules
     from otbench.harness.selection import check_number
     from otbench.records.store import read_all, write_output
+    from otbench.statistics.paired import ALPHA
 
-    base, new = typed_path(options.base, "BASE"), typed_path(options.new, "NEW")
-    outputs = {name: _typed(getattr(options, name), f"--{name}") for name in ("markdown", "junit", "json")}
-    if base.resolve() == new.resolve():
-        raise UsageError(f"BASE and NEW are the same folder, {base}")
+    base, new = typed_path(options.base, "BASE"), _typed(options.new, "NEW")
+    outputs = {name: _typed(getattr(options, name), f"--{name}") for name in ("markdown", "junit", "json", "suspects")}
+    rounds, folder = _typed(options.pytest_benchmark, "--pytest-benchmark"), _typed(options.asv, "--asv")
+    solvers = options.solver or []
+    if new is None and len(solvers) != 2:
+        raise UsageError(
+            "compare takes two folders, BASE and NEW, or one folder and --solver twice: BASE's, then NEW's"
+        )
+    if new is not None and solvers:
+        raise UsageError("--solver compares two solvers in one folder; leave NEW out")
+    if new is not None and base.resolve() == new.resolve():
+        raise UsageError(f"BASE and NEW are the same folder, {base}; to compare two solvers in it, use --solver twice")
     for option, value, most in (("--gate-time", options.gate_time, 1e6), ("--tolerance", options.tolerance, 100.0)):
         check_number(option, value, 0, most)
     before, notes = read_all([base])
-    now, more = read_all([new])
+    now, more = read_all([new]) if new is not None else ([], [])
     warn([*notes, *more])
     metrics = None if options.metrics is None else _metric_names(options.metrics, [*before, *now])
     rules = Rules(
         tolerance=options.tolerance, gate_time=options.gate_time, metrics=metrics, require_all=options.require_all
     )
-    outcome = compare(before, now, rules)
+    outcome = (
+        compare(before, now, rules)
+        if new is not None
+        else between(before, solvers[0], solvers[1], replace(rules, alpha=ALPHA))
+    )
     writers.print_comparison(console(), outcome, everything=options.all)
     for option, text in (("markdown", writers.markdown), ("junit", writers.junit), ("json", writers.benchmark_json)):
         if (path := outputs[option]) is not None:
             write_output(path, text(outcome).encode())
+    if rounds is not None:
+        write_output(rounds, trackers.pytest_benchmark(outcome, now or before).encode())
+    if folder is not None:
+        for name, content in trackers.asv(outcome, now or before, folder).items():
+            write_output(folder / name, content.encode())
+    if (path := outputs["suspects"]) is not None:
+        write_output(path, ",".join(outcome.suspects).encode())
     if outcome.regressed:
         return EXIT_FAILED_ROWS
     return 0 if outcome.compared else EXIT_NOTHING_COMPARED
@@ -227,3 +306,4 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folders", nargs="*", metavar="FOLDER", help="folders with records (default: results/local)")
     for name, text in (("solvers", "only these solvers"), ("task", "only this task"), ("preset", "only this preset")):
         parser.add_argument(f"--{name}", metavar=name.upper(), help=text)
+    parser.add_argument("--metrics", metavar="LIST", help="metrics to show (default: the primary ones of each task)")

@@ -24,9 +24,9 @@ class Accepted:
 def accept(new: Store, into: Store, *, prune: bool = False) -> Accepted:
     """Put the records of `new` into `into`, each in the place of the same series and seed.
 
-    Accuracy curves and pictures are left out: nobody compares them, and a baseline is committed. Files keep their
-    names, never those that a record claims for itself. New records are written before old ones go, so that an
-    interruption loses nothing. Files that are no records stay.
+    Accuracy curves and pictures are left out, and so are runs that a solver declined: nobody compares them, and a
+    baseline is committed. Files keep their names, never those that a record claims for itself. New records are written
+    before old ones go, so that an interruption loses nothing. Files that are no records stay.
 
     Args:
         new: where the records are.
@@ -34,7 +34,7 @@ def accept(new: Store, into: Store, *, prune: bool = False) -> Accepted:
         prune: remove records of runs that `new` does not have.
 
     Raises:
-        UsageError: `new` is the baseline itself, is empty, or holds a run that failed.
+        UsageError: `new` is the baseline itself, is empty, or holds a run that failed or none that ended.
         StoreError: a folder cannot be read or written.
     """
     if new.folder.resolve() == into.folder.resolve():
@@ -48,8 +48,10 @@ def accept(new: Store, into: Store, *, prune: bool = False) -> Accepted:
         what = f"{first.label or first.spec.solver}, seed {first.spec.seed}: {first.status}"
         raise UsageError(f"{new.folder}: {len(failed)} of {len(found)} runs failed ({what}); a baseline must be sound")
     paths = {id(record): path for path, record in found}
-    series = newest((record for _, record in found), series_of)
+    series = newest((record for _, record in found if record.status is Status.OK), series_of)
     kept = {paths[id(record)].name: record for runs in series.values() for record in runs.values()}
+    if not kept:
+        raise UsageError(f"{new.folder}: all {len(found)} runs were declined by their solvers; nothing to accept")
     old = into.files() if into.folder.is_dir() else []
     into.prepare()
     for name, record in kept.items():

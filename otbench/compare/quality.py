@@ -1,21 +1,23 @@
 """Quality of NEW against BASE: scales, what a series' own seeds say, and the test over all numbers together.
 
-Quality is compared on a scale on which the noise of good and bad solvers is about the same, see `_scale`; its noise is
-the spread over BASE's seeds, moderated by that of the other series (`otbench.compare.statistics`), and p-values are
-corrected by Holm's method over all numbers that differ at all.
+Quality is compared on a scale on which good and bad solvers have about the same noise (`otbench.statistics.scale`).
+That noise is learnt twice: from the paired differences, which are small where NEW repeats BASE's draws, and from the
+spread over BASE's seeds, for the case that it does not. P-values are corrected by Holm's method over all numbers that
+differ by more than the tolerance on any seed.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from otbench.compare.statistics import Spread, common, deviation, difference_test, exp, holm, mean, moderated
 from otbench.compare.verdict import Aspect, Comparison, Rules, Verdict, verdict_of
 from otbench.records.record import Record, Status
 from otbench.records.series import Runs, Series
 from otbench.reporting import Metric
+from otbench.statistics.scale import Scale, scale_for
+from otbench.statistics.spread import ASSUMED, LEVEL, Spread, common, deviation, drawn, holm, mean, mean_test, moderated
 
 LEARNT = math.log(1.25)
 """A solver learns if on every seed it ends at 4/5 of where it began, or better.
@@ -26,6 +28,8 @@ with three seeds would hide all but the largest ones.
 """
 UNLEARNT = 0.1
 UNLEARNT_P = 0.05
+SUSPICIOUS_P = 0.2
+"""A number that is worse with a p-value below this, not corrected, is suspicious: one in ten changed ones by chance."""
 NO_SPREAD = 1e-6
 """A number that varies less than this over seeds has no noise; then the tolerance alone decides."""
 _UNKNOWN = "?"
@@ -38,7 +42,7 @@ class Pending:
 
     Attributes:
         row: what is known, with `change` and interval missing.
-        differences: by seed, of `_Scale.to`; larger is worse.
+        differences: by seed, of `Scale.to`; larger is worse.
         spread: of the scaled values over BASE's seeds (NEW's where BASE has one; no freedom where that has one, too).
         scale: how to come back.
         size: 1 on logarithmic scales, else the mean size of BASE's values, with which tolerance and spread scale.
@@ -48,7 +52,7 @@ class Pending:
     row: Comparison
     differences: tuple[float, ...]
     spread: Spread
-    scale: _Scale
+    scale: Scale
     size: float
     unlearnt: bool
 
@@ -56,43 +60,6 @@ class Pending:
     def exact(self) -> bool:
         """Whether the number is the same over seeds: a closed form, which has no noise."""
         return self.spread.freedom > 0 and self.spread.size <= NO_SPREAD * self.size
-
-
-@dataclass(frozen=True)
-class _Scale:
-    """A monotone scale on which larger is worse."""
-
-    logarithmic: bool
-    bound: float | None = None
-    sign: float = 1.0
-
-    def to(self, value: float) -> float:
-        """Return `value` on the scale."""
-        kept = value if self.bound is None else self.bound - value
-        return self.sign * (math.log(kept) if self.logarithmic else kept)
-
-    def change(self, difference: float) -> float:
-        """Return a difference on the scale as a ratio or difference of values (of gaps to the bound)."""
-        return exp(self.sign * difference) if self.logarithmic else self.sign * difference
-
-    def back(self, value: float) -> float:
-        """Return the value that stands at `value` on the scale."""
-        kept = self.change(value)
-        return kept if self.bound is None else self.bound - kept
-
-
-def _scale(info: Metric, values: Sequence[float]) -> _Scale:
-    """Return the scale for `values`: logarithms where it can be, so that a change is a ratio.
-
-    Positive metrics where lower is better (UVP, distances) by their logarithm. Where higher is better, the logarithm of
-    what is missing to the best value (1, or 100 in %): an accuracy that falls from 99 to 98 % has twice the errors.
-    """
-    if not info.higher_is_better:
-        return _Scale(logarithmic=min(values) > 0)
-    bound = 100.0 if info.unit == "%" else 1.0
-    if max(values) < bound and bound - max(values) > 1e-12:
-        return _Scale(logarithmic=True, bound=bound)
-    return _Scale(logarithmic=min(values) > 0 and max(values) > bound, sign=-1.0)
 
 
 def compare_quality(
@@ -154,7 +121,7 @@ def _quality(series: Series, info: Metric, base: Runs, new: Runs, seeds: Sequenc
 def _prepared(row: Comparison, info: Metric, base: Runs, new: Runs, seeds: Sequence[int]) -> Pending:
     """Scale the values of `seeds` and take the spread over all good seeds of a side, BASE's first."""
     bases, news = _finite(info.name, base), _finite(info.name, new)
-    scale = _scale(info, [*bases, *news])
+    scale = scale_for([*bases, *news], higher_is_better=info.higher_is_better, percent=info.unit == "%")
     before = [scale.to(base[seed].metrics[info.name]) for seed in seeds]
     now = [scale.to(new[seed].metrics[info.name]) for seed in seeds]
     differences = tuple(after - first for first, after in zip(before, now, strict=True))
@@ -176,7 +143,7 @@ def _prepared(row: Comparison, info: Metric, base: Runs, new: Runs, seeds: Seque
     return Pending(row, differences, Spread(deviation(scaled), len(scaled) - 1), scale, size, unlearnt)
 
 
-def _unlearnt(name: str, scale: _Scale, base: Runs, new: Runs, seeds: Sequence[int]) -> bool:
+def _unlearnt(name: str, scale: Scale, base: Runs, new: Runs, seeds: Sequence[int]) -> bool:
     """Say whether every run of BASE got well away from where it began, and every run of NEW stayed there."""
 
     def way(record: Record) -> float:
@@ -197,35 +164,73 @@ def _finite(name: str, runs: Runs) -> list[float]:
 
 def judged(pending: Sequence[Pending], rules: Rules) -> list[Comparison]:
     """Give every pending metric its interval, p-value and verdict."""
-    others = {
-        kind: common([p.spread for p in pending if p.row.series.kind == kind and p.scale.logarithmic and not p.exact])
-        for kind in ("solver", "baseline")  # apart, because closed forms vary less than training does
-    }
     rows: list[Comparison] = []
-    tested: list[tuple[float, float, Pending, Comparison]] = []
+    waiting: list[Pending] = []
     for item in pending:
         difference, zero = mean(item.differences), item.scale.change(0.0)
         row = replace(item.row, change=item.scale.change(difference))
         if not any(item.differences):
             rows.append(replace(row, low=zero, high=zero, reason="equal to the last bit"))
-            continue
-        if item.exact:
-            verdict = _verdict(item, difference, rules)
+        elif item.exact:
+            verdict = verdict_of(difference, _tolerance(item, rules))
             rows.append(replace(row, low=row.change, high=row.change, verdict=verdict, reason="no noise over seeds"))
-            continue
-        prior = others[item.row.series.kind]
-        spread = moderated(item.spread, Spread(prior.size * item.size, prior.freedom))
-        half, p = difference_test(difference, spread, len(item.differences))
-        low, high = sorted((item.scale.change(difference - half), item.scale.change(difference + half)))
-        tested.append((p, difference, item, replace(row, low=low, high=high)))
-    for adjusted, (p, difference, item, row) in zip(holm([entry[0] for entry in tested]), tested, strict=True):
-        verdict = _verdict(item, difference, rules) if adjusted < rules.alpha else Verdict.SAME
-        if item.unlearnt and p < UNLEARNT_P:
-            row, verdict = replace(row, reason="it learnt in BASE and does not in NEW"), Verdict.WORSE
-        rows.append(replace(row, verdict=verdict, p=adjusted))
+        elif max(map(abs, item.differences)) <= _tolerance(item, rules):
+            low, high = sorted(item.scale.change(end) for end in (min(item.differences), max(item.differences)))
+            rows.append(replace(row, low=low, high=high, reason="within the tolerance on every seed"))
+        else:
+            waiting.append(item)
+    seeds, pairs = _learnt(pending, lambda item: item.spread), _learnt(waiting, _paired)
+    tested = [_tested(item, seeds[item.row.series.kind] or ASSUMED, pairs[item.row.series.kind]) for item in waiting]
+    for adjusted, (p, row), item in zip(holm([p for p, _ in tested]), tested, waiting, strict=True):
+        difference = mean(item.differences)
+        beyond = verdict_of(difference, _tolerance(item, rules))
+        verdict, reason = Verdict.SAME, ""
+        if adjusted < rules.alpha:
+            verdict = beyond
+        elif item.unlearnt and p < UNLEARNT_P:
+            verdict, reason = Verdict.WORSE, "it learnt in BASE and does not in NEW"
+        elif beyond is Verdict.WORSE and p < SUSPICIOUS_P:
+            verdict, reason = Verdict.SUSPICIOUS, "perhaps worse, perhaps chance: more seeds would tell"
+        rows.append(replace(row, verdict=verdict, reason=reason, p=adjusted))
     return rows
 
 
-def _verdict(item: Pending, difference: float, rules: Rules) -> Verdict:
-    tolerance = math.log1p(rules.tolerance) if item.scale.logarithmic else rules.tolerance * item.size
-    return verdict_of(difference, tolerance)
+def _learnt(items: Sequence[Pending], spread: Callable[[Pending], Spread]) -> dict[str, Spread | None]:
+    """Return what the items of each kind say of each other's `spread`; closed forms vary less than training does."""
+    return {
+        kind: common([spread(i) for i in items if i.row.series.kind == kind and i.scale.logarithmic and not i.exact])
+        for kind in ("solver", "baseline")
+    }
+
+
+def _paired(item: Pending) -> Spread:
+    """Return the spread of the paired differences; of two it is not known."""
+    freedom = len(item.differences) - 1
+    return Spread(deviation(item.differences), freedom if freedom > 1 else 0)
+
+
+def _tested(item: Pending, seeds: Spread, pairs: Spread | None) -> tuple[float, Comparison]:
+    """Return the p-value of an item before correction, and its row with the interval.
+
+    Both tests hold: if NEW is a new draw of the noise, a difference has at most twice the variance over seeds, whatever
+    the pair shares; and its own spread counts whatever NEW is. So the better one is taken, at twice its p-value. One or
+    two differences have no spread to speak of; then the first test is alone.
+
+    Args:
+        item: what to test.
+        seeds: what the spreads over seeds of the other series say.
+        pairs: what the spreads of their paired differences say; None = nothing.
+    """
+    n, difference, size = len(item.differences), mean(item.differences), item.size
+    over = moderated(item.spread, Spread(seeds.size * size, seeds.freedom))
+    own = drawn(_paired(item), None if pairs is None else Spread(pairs.size * size, pairs.freedom))
+    spreads = [Spread(over.size * math.sqrt(2), over.freedom), *([own] if n > 2 else [])]
+    level = 1 - (1 - LEVEL) / len(spreads)
+    results = [mean_test(difference, spread, n, level) for spread in spreads]
+    half, p = min(results, key=lambda result: result[1])
+    low, high = sorted((item.scale.change(difference - half), item.scale.change(difference + half)))
+    return min(1.0, len(spreads) * p), replace(item.row, change=item.scale.change(difference), low=low, high=high)
+
+
+def _tolerance(item: Pending, rules: Rules) -> float:
+    return math.log1p(rules.tolerance) if item.scale.logarithmic else rules.tolerance * item.size

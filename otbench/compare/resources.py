@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from otbench.compare.statistics import deviation, exp, mean
 from otbench.compare.verdict import Aspect, Comparison, Rules, Verdict, verdict_of
 from otbench.records.record import Record
 from otbench.records.series import Runs, Series, real
+from otbench.statistics.spread import deviation, exp, mean
 
 MEMORY_FLOOR = {"cpu": 128e6, "cuda": 16e6}
 """Bytes: less is never called a change of memory. The resident set of equal runs differs by tens of MB; a GPU's

@@ -12,6 +12,7 @@ class Verdict(StrEnum):
     """What a comparison says."""
 
     WORSE = "worse"
+    SUSPICIOUS = "suspicious"
     BETTER = "better"
     SAME = "same"
     NOT_COMPARABLE = "not comparable"
@@ -111,12 +112,20 @@ class Comparisons:
     Attributes:
         rows: in the order of verdicts, then of series.
         rules: by which they were judged.
+        between: labels of the two solvers that are BASE and NEW; None where BASE and NEW are two states of the code.
         notes: what else the reader should know: other versions, records that were passed over.
     """
 
     rows: tuple[Comparison, ...]
     rules: Rules
     notes: tuple[str, ...] = ()
+    between: tuple[str, str] | None = None
+
+    @property
+    def suspects(self) -> list[str]:
+        """Labels of solvers and baselines with a number that is worse or suspicious, each once."""
+        doubtful = (Verdict.WORSE, Verdict.SUSPICIOUS)
+        return list(dict.fromkeys(row.series.label for row in self.rows if row.gated and row.verdict in doubtful))
 
     def count(self, verdict: Verdict) -> int:
         """Return the number of rows with `verdict`."""
@@ -135,5 +144,5 @@ class Comparisons:
         """
         if self.rules.require_all and self.count(Verdict.NOTHING):
             return False
-        judged = (Verdict.WORSE, Verdict.BETTER, Verdict.SAME)
+        judged = (Verdict.WORSE, Verdict.SUSPICIOUS, Verdict.BETTER, Verdict.SAME)
         return self.regressed or any(row.aspect is Aspect.QUALITY and row.verdict in judged for row in self.rows)

@@ -21,6 +21,7 @@ from otbench.names import plain
 
 _STYLES = {
     Verdict.WORSE: "bold red",
+    Verdict.SUSPICIOUS: "yellow",
     Verdict.BETTER: "green",
     Verdict.SAME: "dim",
     Verdict.NOT_COMPARABLE: "yellow",
@@ -36,7 +37,11 @@ _MOST_REASONS = 50
 def verdict_line(compared: Comparisons) -> str:
     """Return the result in one line."""
     counts = ", ".join(f"{compared.count(verdict)} {verdict}" for verdict in Verdict if compared.count(verdict))
-    head = "REGRESSED" if compared.regressed else "no regression" if compared.compared else "COULD NOT COMPARE"
+    regressed, fine = "REGRESSED", "no regression"
+    if compared.between is not None:
+        first, second = map(plain, compared.between)
+        regressed, fine = f"{second} IS WORSE than {first}", f"{second} is not shown to be worse than {first}"
+    head = regressed if compared.regressed else fine if compared.compared else "COULD NOT COMPARE"
     return f"{head}: {counts or 'no runs at all'}"
 
 
@@ -45,8 +50,8 @@ def print_comparison(out: Console, compared: Comparisons, *, everything: bool = 
     rows = _shown(compared, everything)
     if rows:
         table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-        for head in _HEADS:
-            table.add_column(head, overflow="fold", justify="right" if head in _HEADS[4:] else "left")
+        for index, head in enumerate(_heads(compared)):
+            table.add_column(Text(head), overflow="fold", justify="right" if index >= 4 else "left")
         for row in rows:
             cells = [Text(cell) for cell in _cells(row)]
             cells[0].stylize(_STYLES[row.verdict] if row.gated else "dim")
@@ -63,14 +68,14 @@ def markdown(compared: Comparisons) -> str:
     """Return the comparison as GitHub Markdown: the result, what is not the same, and the rest folded away."""
     lines = [f"### otbench: {verdict_line(compared)}", ""]
     different = _shown(compared, everything=False)
-    lines += _markdown_table(different)
+    lines += _markdown_table(different, _heads(compared))
     reasons = [f"- {_code(reason)}: {_code(names)}" for reason, names in _reasons(different).items()]
     lines += [*reasons, ""] if reasons else []
     lines += [f"Note: {_code(note)}\n" for note in compared.notes]
     same = [row for row in compared.rows if row.verdict is Verdict.SAME and row.aspect is not Aspect.STATUS]
     if same:
         lines += [f"<details><summary>{len(same)} numbers are the same</summary>", ""]
-        lines += [*_markdown_table(same), "</details>", ""]
+        lines += [*_markdown_table(same, _heads(compared)), "</details>", ""]
     return "\n".join(lines)
 
 
@@ -111,13 +116,8 @@ def benchmark_json(compared: Comparisons) -> str:
     for row in sorted(compared.rows, key=lambda row: (row.series.order, row.aspect, row.metric)):
         if row.new is None or not math.isfinite(row.new):
             continue
-        run, name, value = row.series, row.label, row.new
-        if not row.smaller_is_better:
-            bound = 100.0 if row.unit == "%" else 1.0
-            if value <= bound:
-                name, value = f"{bound:g} - {name}", bound - value
-            elif value > 0:
-                name, value = f"1 / {name}", 1 / value
+        run = row.series
+        name, value = shrinking(row, row.new)
         entry: dict[str, str | float] = {
             "name": plain(f"{run.task} / {run.instance} / {run.preset} / {run.label} / {name}"),
             "unit": plain(row.unit) or "1",
@@ -127,6 +127,25 @@ def benchmark_json(compared: Comparisons) -> str:
             entry["range"] = f"± {row.spread:.3g}"
         entries.append(entry | {"extra": plain(_sentence(row))})
     return json.dumps(entries, indent=1, allow_nan=False) + "\n"
+
+
+def shrinking(row: Comparison, value: float) -> tuple[str, float]:
+    """Return the name and the value of something that is better where it is smaller.
+
+    Of a metric where higher is better, the distance to its best value (1, or 100 in %), or its reciprocal beyond it.
+    """
+    if row.smaller_is_better:
+        return row.label, value
+    bound = 100.0 if row.unit == "%" else 1.0
+    if value <= bound:
+        return f"{bound:g} - {row.label}", bound - value
+    return f"1 / {row.label}", 1 / value
+
+
+def _heads(compared: Comparisons) -> list[str]:
+    """Return the heads of the columns; where two solvers are compared, their names in place of BASE and NEW."""
+    names = dict(zip(("BASE", "NEW"), map(plain, compared.between or ("BASE", "NEW")), strict=True))
+    return [names.get(head, head) for head in _HEADS]
 
 
 def _shown(compared: Comparisons, everything: bool) -> list[Comparison]:
@@ -177,10 +196,13 @@ def _sentence(row: Comparison) -> str:
     return "; ".join([*parts, row.reason] if row.reason else parts)
 
 
-def _markdown_table(rows: Sequence[Comparison]) -> list[str]:
+def _markdown_table(rows: Sequence[Comparison], heads: Sequence[str]) -> list[str]:
     if not rows:
         return []
-    lines = ["| " + " | ".join(_HEADS) + " |", "|" + " --- |" * len(_HEADS)]
+    lines = [
+        "| " + " | ".join(head if head in _HEADS else _code(head) for head in heads) + " |",
+        "|" + " --- |" * len(heads),
+    ]
     for row in rows[:_MOST_ROWS]:
         verdict, *cells = _cells(row)
         shown = f"**{verdict}**" if row.regressed else verdict

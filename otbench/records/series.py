@@ -11,6 +11,8 @@ from otbench.config import Value
 from otbench.records.record import Record
 
 KeyT = TypeVar("KeyT")
+FLOORS = {"gaussian": "linear"}
+"""By task, the baseline that is exact but for the pool it is given: the pool's own error, which all rows hold."""
 Runs = Mapping[int, Record]
 """The runs of one series by seed."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Literal
 
-from otbench.report.rows import KEEPS, READS, Number
+from otbench.report.rows import KEEPS, READS, START, Number
 from otbench.reporting import Metric
 
 
@@ -65,8 +66,10 @@ HARNESS = (
     _harness("infer_bwd_ms", "S", "ms", ranked=True),
     _harness("memory", "peak", "MB", 1e-6, ranked=True),
     _harness("stored_bytes", "stored", "kB", 1e-3, ranked=True),
-    _harness("parameters", "parameters", ranked=True, brief=False),
+    _harness("parameters", "parameters", brief=False),
 )
+BUDGETS = ("steps", "samples", "directions")
+"""Columns that say what a run was given, not what it cost."""
 READS_LABEL = Column(READS, "reads label", interval=False, words=True)
 """Shown where one row of a section has maps that are given the class of the point that they move."""
 KEEPS_ROWS = _harness(KEEPS, "training rows kept")
@@ -81,38 +84,50 @@ EXPLAINED = (
 )
 
 
+_NO_RESULT = re.compile(r"p_value(_.*)?|.*_(low|high)")
+"""Names of metrics that are p-values or ends of an interval."""
+
+
+def ranked(metric: Metric) -> bool:
+    """Say whether a metric is a result, in which rows can be better or worse.
+
+    P-values, the ends of an interval and the score before training are none.
+    """
+    return metric.name != START and _NO_RESULT.fullmatch(metric.name) is None
+
+
 def metric_column(metric: Metric) -> Column:
     """Return the column of a metric."""
-    return Column(
-        metric.name, metric.label, metric.unit, best="high" if metric.higher_is_better else "low", metric=True
-    )
+    best: Literal["low", "high"] | None = "high" if metric.higher_is_better else "low"
+    return Column(metric.name, metric.label, metric.unit, best=best if ranked(metric) else None, metric=True)
 
 
-def shown(value: Number, scale: float = 1.0, *, interval: bool = True, most: int = 6) -> tuple[str, str]:
+def shown(value: Number, scale: float = 1.0, *, interval: bool = True, most: int = 6, more: int = 0) -> tuple[str, str]:
     """Return a mean and its interval as they are written; the latter is empty where there is none.
 
-    With an interval, both end at the interval's second digit; without, the mean has three digits. Never more than
-    `most` decimals, and never more than six digits of the mean because of a narrow interval.
+    Both end at the interval's second digit, which is what the seeds support. A mean without an interval, or whose
+    interval is not shown, has three digits at most. Never more than `most` decimals, and never more than six digits of
+    the mean because of a narrow interval. `more` decimals are added, for rows that pairs of runs tell apart.
     """
     mean = value.mean * scale
-    half = value.half * scale if interval and value.half is not None else None
+    half = None if value.half is None else value.half * scale
     if not math.isfinite(mean):
         return str(mean), ""
     magnitude = math.floor(math.log10(abs(mean))) if mean else 0
     if magnitude >= 9 or (mean and magnitude < -most and interval):
-        return f"{mean:.2e}", "" if half is None else f"{half:.1e}"
+        return f"{mean:.2e}", "" if half is None or not interval else f"{half:.1e}"
     if half is not None and half <= 1e-7 * abs(mean):  # the same number from every seed, but for its last bits
         half = 0.0
+    places = 0 if mean == int(mean) else 2 - magnitude
     if half:
-        places = min(1 - math.floor(math.log10(half)), max(5 - magnitude, 0))
-    else:
-        places = 0 if mean == int(mean) else 2 - magnitude
-    places = min(max(places, 0), most)
-    return f"{mean:.{places}f}", "" if half is None else f"{half:.{places}f}"
+        supported = 1 - math.floor(math.log10(half))
+        places = min(supported, max(5 - magnitude, 0)) if interval else min(supported, places)
+    places = min(max(places, 0) + more, most)
+    return f"{mean:.{places}f}", "" if half is None or not interval else f"{half:.{places}f}"
 
 
-def written(value: Number, column: Column) -> tuple[str, str]:
+def written(value: Number, column: Column, more: int = 0) -> tuple[str, str]:
     """Return what stands in a cell of `column`: mean and interval, or yes and no."""
     if column.words:
         return "yes" if value.mean > 0 else "no", ""
-    return shown(value, column.scale, interval=column.interval, most=column.most)
+    return shown(value, column.scale, interval=column.interval, most=column.most, more=more)

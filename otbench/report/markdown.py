@@ -57,7 +57,7 @@ def _markdown(table: Table, family: Family) -> list[str]:
     for line in table.lines:
         out.append("| " + " | ".join([_method(line), *map(_cell, line.cells)]) + " |")
     out.append("")
-    lines = [markdown_escape(text) for text in table.legend("bold", "italic")]
+    lines = [markdown_escape(text) for text in table.legend("bold")]
     if table.seeds:
         lines.append(markdown_escape(table.seeds) + ".")
     notes = [" ".join(lines)] if lines else []
@@ -74,7 +74,7 @@ def _method(line: Line) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    text = {1: f"**{cell.text}**", 2: f"*{cell.text}*"}.get(cell.rank, cell.text)
+    text = f"**{cell.text}**" if cell.rank else cell.text
     return text + _raised(cell)
 
 

@@ -23,6 +23,7 @@ from otbench.names import plain
 from otbench.records.record import Record, RunSpec, Status
 from otbench.records.series import newest, real, series_of
 from otbench.reporting import Metric
+from otbench.statistics.paired import Block
 
 COMPARABLE = ("full", "paper")
 """Presets whose rows may stand beside published numbers."""
@@ -80,6 +81,7 @@ class Row:
         label: the solver as typed.
         kind: baseline, solver or published.
         numbers: by column key; a missing one does not apply.
+        blocks: what `numbers` are means of, by column key: one value for each instance and seed.
         marks: signs of `LEGEND`.
         failures: "seed 1: diverged: ..." for runs that are not ok.
         source: where a published row is from.
@@ -94,6 +96,7 @@ class Row:
     kind: str
     solver: str = ""
     numbers: dict[str, Number] = field(default_factory=dict)
+    blocks: dict[str, dict[Block, float]] = field(default_factory=dict)
     marks: str = ""
     failures: list[str] = field(default_factory=list)
     source: str = ""
@@ -272,14 +275,13 @@ def _row(
         for record in records
         if record.status is not Status.OK
     ]
-    values: dict[str, list[float]] = {}
     first = next((metric.name for metric in metrics if metric.primary), "")
     for record in good:
         start = record.start.get(first) if kind == "solver" else None
         for key, value in {**_columns(record), START: start}.items():
             if value is not None:
-                values.setdefault(key, []).append(real(value))
-    row.numbers = {key: number(column) for key, column in values.items()}
+                row.blocks.setdefault(key, {})[block_of(record)] = real(value)
+    row.numbers = {key: number(list(values.values())) for key, values in row.blocks.items()}
     if kind == "solver":
         if any(_worse(r.metrics, identity, metric) for r in good for metric in metrics):
             row.marks += ABOVE_IDENTITY
@@ -290,6 +292,11 @@ def _row(
     if any(record.loaded for record in good):
         row.marks += LOADED
     return row
+
+
+def block_of(record: Record) -> Block:
+    """Return what `record` shares with the other runs of its instance and seed."""
+    return series_of(record).config, record.spec.seed
 
 
 def _worse(values: Mapping[str, float], bar: Mapping[str, float], metric: Metric) -> bool:
@@ -317,6 +324,13 @@ def _columns(record: Record) -> dict[str, float | None]:
         "parameters": counts.parameters,
         "directions": counts.directions,
     }
+
+
+def values_of(record: Record) -> dict[str, float]:
+    """Return what a run says for each column, in the units of records."""
+    first = next((metric.name for metric in record.metric_info if metric.primary), "")
+    values = {**_columns(record), START: record.start.get(first)}
+    return {key: real(value) for key, value in values.items() if value is not None}
 
 
 def number(values: Sequence[float]) -> Number:

@@ -13,11 +13,25 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from otbench.names import few, plain
-from otbench.report.columns import HARNESS, KEEPS_ROWS, READS_LABEL, Column, metric_column, written
+from otbench.records.series import FLOORS
+from otbench.report.columns import BUDGETS, HARNESS, KEEPS_ROWS, READS_LABEL, Column, metric_column, written
 from otbench.report.files import Slugs, letter
 from otbench.report.reach import FRACTIONS, Goal, goals, reach, target
-from otbench.report.rows import COPIES, COPIES_SAY, IDENTITY, LEGEND, LOADED, STALE, Number, Row, Section, number
+from otbench.report.rows import (
+    COPIES,
+    COPIES_SAY,
+    IDENTITY,
+    LEGEND,
+    LOADED,
+    STALE,
+    Number,
+    Row,
+    Section,
+    block_of,
+    number,
+)
 from otbench.reporting import Metric
+from otbench.statistics.paired import Ranking, Values, ranking
 
 SIZE = "dim"
 """The task parameter that tables and figures are drawn against; `--dim` sets it."""
@@ -26,7 +40,17 @@ REACH_SAYS = (
     " logarithmic scales. s: wall clock. CPU s: processor. >: not by then, when the run ended."
 )
 """What stands under the tables of `reaches`."""
-_EFFICIENCY = tuple(column for column in HARNESS if column.best is not None)
+RANKED_SAYS = (
+    "all rows that are not shown to be worse than the best one (paired t-tests on values of the same seed, or on means"
+    " over seeds where there are several instances; Holm over all pairs of a column, 5 %); sanity rows and rows with"
+    " failed runs are not ranked."
+)
+"""What emphasis means."""
+_EFFICIENCY = tuple(column for column in HARNESS if column.key not in BUDGETS)
+_MORE_DIGITS = 2
+"""Decimals that a number gets beyond what its own interval supports, where pairs of runs support them."""
+_PAIRED_SHOWN = 8
+"""Rows at most whose paired difference to the best one is spelt out."""
 _FAILURES_SHOWN = 3
 _CODE_SHOWN = 5
 """Commits named of one table at most."""
@@ -42,10 +66,11 @@ class Cell:
         mean: the number as written, or a word in its place ("diverged", "not reached"); empty: nothing to show.
         half: half width of the interval as written; may be empty.
         value: what the cell is sorted by; None is last.
-        rank: 1 best, 2 second, 0 neither.
+        rank: 1 where the row is ranked and not shown to be worse than the best one, else 0.
         marks: keys of `LEGEND`.
         notes: footnotes, as indices into the table's notes.
         row: what the number is made of; None for an empty cell.
+        blocks: the values that it is the mean of, by instance and seed, in the record's unit.
     """
 
     mean: str = ""
@@ -55,6 +80,7 @@ class Cell:
     marks: str = ""
     notes: tuple[int, ...] = ()
     row: Row | None = None
+    blocks: Values = field(default_factory=dict)
 
     @property
     def failed(self) -> bool:
@@ -107,6 +133,9 @@ class Table:
         sources: where published lines are from; `Line.source` counts from 1.
         seeds: "n = 3 seeds".
         unranked: labels of metrics in which doing nothing is as good as the best solver.
+        alone: labels of columns in which no two rows have two seeds in common: nothing can be shown there.
+        left_out: rows that are not ranked, as they have fewer than two seeds in common with the others.
+        pairs: what each row's paired difference to the best one is, in words.
         meanings: of the marks that stand in the table.
         remarks: sentences about the code and the optimisers that made the rows.
     """
@@ -120,6 +149,9 @@ class Table:
     sources: list[str] = field(default_factory=list)
     seeds: str = ""
     unranked: list[str] = field(default_factory=list)
+    alone: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    pairs: str = ""
     meanings: dict[str, str] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
 
@@ -137,11 +169,22 @@ class Table:
         """Return the footnote `text`, which is added unless it is there; nothing for an empty one."""
         return (_index(self.notes, text),) if text else ()
 
-    def legend(self, best: str, second: str) -> list[str]:
-        """Return what marks and emphasis mean, the latter in the words of the writer."""
+    def legend(self, best: str) -> list[str]:
+        """Return what marks and emphasis mean, the latter in the word of the writer, and what pairs of rows show."""
         text = [f"{mark} {meaning}." for mark, meaning in self.meanings.items()] + self.remarks
+        return text + self.ranks(best) + ([self.pairs] if self.pairs else [])
+
+    def ranks(self, best: str) -> list[str]:
+        """Return what emphasis means, in the word of the writer, and where nothing is emphasised."""
+        text = []
         if any(cell.rank for line in self.lines for cell in line.cells):
-            text.append(f"{best}: best solver, {second}: second; sanity rows and rows with failed runs are not ranked.")
+            text.append(f"{best[:1].upper()}{best[1:]}: {RANKED_SAYS}")
+        if self.alone:
+            where = "" if len(self.alone) == sum(column.best is not None for column in self.columns) else " in these"
+            said = "One seed shows no row to be better than another, so none is " + best + where
+            text.append(said + (f": {', '.join(self.alone)}." if where else "."))
+        if self.left_out:
+            text.append(f"Not ranked, with fewer than two seeds in common with others: {', '.join(self.left_out)}.")
         if self.unranked:
             text.append(f"Not ranked, as doing nothing is as good there: {', '.join(self.unranked)}.")
         return text
@@ -207,8 +250,7 @@ def tables(family: Family, slugs: Slugs) -> list[Table]:
     """Return the tables of a family for print: accuracy by dimension or in full, what targets took, efficiency."""
     made: list[Table] = []
     if family.sizes:
-        made += [_by_size(family, metric, slugs) for metric in family.metrics]
-        made += [table for part in FRACTIONS if (table := _targets(family, part, slugs)) is not None]
+        made += by_size(family, slugs)
     else:
         made += [accuracy(section, family.context, slugs) for section in family.sections if section.metrics]
     made += [table for section in family.sections for table in reaches(section, family.context, slugs)]
@@ -216,13 +258,20 @@ def tables(family: Family, slugs: Slugs) -> list[Table]:
     return made
 
 
+def by_size(family: Family, slugs: Slugs) -> list[Table]:
+    """Return the tables of a family by dimension: one for each metric, then the times to parts of identity's score."""
+    made = [_by_size(family, metric, slugs) for metric in family.metrics]
+    return made + [table for part in FRACTIONS if (table := _targets(family, part, slugs)) is not None]
+
+
 def accuracy(section: Section, context: str, slugs: Slugs, *, everything: bool = False) -> Table:
     """Return the table of a section: its metrics and the score at step 0, with `everything` the harness's columns."""
     columns = [metric_column(metric) for metric in section.shown]
+    harness = _of_budget(HARNESS, section)
     own = (READS_LABEL, KEEPS_ROWS)
     columns += [column for column in own if any(column.key in row.numbers for row in section.rows)]
     if everything:
-        columns += [column for column in HARNESS if any(column.key in row.numbers for row in section.rows)]
+        columns += [column for column in harness if any(column.key in row.numbers for row in section.rows)]
     title = "all columns" if everything else "accuracy"
     return _of_section(section, title, context, columns, section.rows, slugs)
 
@@ -230,7 +279,7 @@ def accuracy(section: Section, context: str, slugs: Slugs, *, everything: bool =
 def efficiency(section: Section, context: str, slugs: Slugs) -> Table | None:
     """Return step time, training time, inference both ways, memory, stored bytes and parameters; None for nothing."""
     rows = [row for row in section.rows if row.kind != "published"]
-    columns = [column for column in _EFFICIENCY if any(column.key in row.numbers for row in rows)]
+    columns = [column for column in _of_budget(_EFFICIENCY, section) if any(column.key in row.numbers for row in rows)]
     return _of_section(section, "efficiency", context, columns, rows, slugs) if columns else None
 
 
@@ -254,12 +303,18 @@ def _of_section(
             cells[0] = Cell(row.status, row=row)
         note = f"{row.label}, published: {row.note}" if row.note else _failures(row.label, row)
         table.add(row, group, cells, marks=row.marks, note=note)
-    return _finished(table)
+    return _finished(table, section.task, paired=columns[0].metric)
+
+
+def _of_budget(columns: Sequence[Column], section: Section) -> list[Column]:
+    """Return `columns`, of which the time of training is no result where a run was given its seconds."""
+    given = any(r.spec.time_limit is not None or r.spec.cpu_limit is not None for row in section.rows for r in row.good)
+    return [replace(column, best=None) if given and column.key == "train_s" else column for column in columns]
 
 
 def _by_size(family: Family, metric: Metric, slugs: Slugs) -> Table:
     column = metric_column(metric)
-    heads = [Column(metric.name, f"d = {size:g}", best=column.best) for size in family.sizes]
+    heads = [replace(column, label=f"d = {size:g}", unit="") for size in family.sizes]
     table = _of_family(family, f"{column.head} by dimension", heads, slugs, metric.label, "by-dimension")
     by_section = [{row.key: row for row in section.rows} for section in family.sections]
     rows = {key: row for section in by_section for key, row in section.items()}
@@ -272,7 +327,7 @@ def _by_size(family: Family, metric: Metric, slugs: Slugs) -> Table:
             made = _cell(here, column, here.numbers.get(metric.name), marks=here.marks, notes=notes) if here else Cell()
             cells.append(replace(made, mean=here.status) if here and here.status else made)
         table.add(row, group, cells, note=_published_note(row.label, found, family.sizes, metric.name))
-    return _finished(table)
+    return _finished(table, family.sections[0].task)
 
 
 def _targets(family: Family, part: float, slugs: Slugs) -> Table | None:
@@ -333,7 +388,8 @@ def _reach_cell(row: Row, goal: Goal, column: Column) -> Cell:
         return Cell(row.status, row=row)
     found = reach(row, goal)
     if found.number is not None:
-        return _cell(row, column, found.number)
+        blocks = {block_of(record): value for record, value in zip(row.good, found.values, strict=True)}
+        return replace(_cell(row, column, found.number), blocks=blocks)
     if found.values:
         return Cell(f"{len(found.values)} of {found.runs} seeds", row=row)
     if found.ends:
@@ -348,7 +404,8 @@ def _cell(row: Row, column: Column, value: Number | None, *, marks: str = "", no
     if row.kind == "published":
         return Cell(f"{value.mean:g}", value=value.mean, row=row)
     mean, half = written(value, column)
-    return Cell(mean, half, value.mean * column.scale, marks=marks, notes=notes, row=row)
+    blocks = row.blocks.get(column.key, {})
+    return Cell(mean, half, value.mean * column.scale, marks=marks, notes=notes, row=row, blocks=blocks)
 
 
 def _published_note(label: str, rows: Sequence[Row | None], sizes: Sequence[float], metric: str) -> str:
@@ -387,12 +444,21 @@ def _ordered(rows: Sequence[Row]) -> list[tuple[Row, int]]:
     return ordered + [(row, 2) for row in published if row.solver not in last]
 
 
-def _finished(table: Table) -> Table:
-    """Rank the cells of each column, explain marks, and say how many seeds."""
+def _finished(table: Table, task: str = "", *, paired: bool = False) -> Table:
+    """Rank the cells of each column, explain marks, and say how many seeds.
+
+    Args:
+        table: with all of its lines.
+        task: that of the metrics in it.
+        paired: whether to spell out the paired differences in its first ranked column.
+    """
     _explain(table)
     for index, column in enumerate(table.columns):
         if column.best is not None:
-            _rank(table, index, -1 if column.best == "high" else 1, against_nothing=column.metric)
+            found = _rank(table, index, FLOORS.get(task, "") if column.metric else "")
+            if found is not None and paired and not table.pairs:
+                table.pairs = _pairs(table, column, found)
+    table.left_out = list(dict.fromkeys(table.left_out))
     cells = [cell for line in table.lines for cell in line.cells if line.row.kind != "published"]
     counts = {len(cell.row.good) for cell in cells if cell.row is not None and cell.value is not None}
     if counts:
@@ -444,27 +510,83 @@ def _optimisers(rows: Iterable[Row]) -> str:
     return f"Optimisers: {said}." if said else ""
 
 
-def _rank(table: Table, index: int, sign: int, *, against_nothing: bool) -> None:
-    """Rank solvers, but not times under load, nor a metric in which doing nothing is as good as the best of them.
+def _rank(table: Table, index: int, floor: str) -> Ranking | None:
+    """Rank the solvers in a column by what their seeds show; None where nobody is ranked.
 
-    The latter are p-values and inverses.
+    Times under load take no part, nor does a metric in which doing nothing is as good as the best of the rows, as it is
+    in inverses.
+
+    Args:
+        table: whose cells get their rank.
+        index: of the column.
+        floor: label of the baseline that is exact but for its pool; empty where there is none.
     """
-    scores: dict[int, float] = {}
+    column = table.columns[index]
+    sign = -1 if column.best == "high" else 1
+    cells: dict[int, Cell] = {}
     for place, line in enumerate(table.lines):
         cell = line.cells[index]
-        spoilt = table.columns[index].timed and LOADED in line.marks + cell.marks
+        spoilt = column.timed and LOADED in line.marks + cell.marks
         sound = line.row.kind == "solver" and cell.row is not None and not cell.row.failures and not spoilt
         if sound and cell.value is not None and math.isfinite(cell.value):
-            scores[place] = sign * cell.value
-    if len(scores) < 2:
-        return
-    best, second = ([*sorted(set(scores.values())), math.inf])[:2]
+            cells[place] = cell
+    if len(cells) < 2:
+        return None
+    best = min(sign * cell.value for cell in cells.values() if cell.value is not None)
     idle = [line.cells[index].value for line in table.lines if line.row.key == ("baseline", IDENTITY, "")]
-    reach = best + _ROUNDING * abs(best)
-    if against_nothing and any(value is not None and sign * value <= reach for value in idle):
-        table.unranked.append(table.columns[index].label)
-        return
-    alone = list(scores.values()).count(best) == 1
-    for place, score in scores.items():
-        rank = 1 if score == best else 2 if score == second and alone else 0
-        table.lines[place].cells[index] = replace(table.lines[place].cells[index], rank=rank)
+    if column.metric and any(value is not None and sign * value <= best + _ROUNDING * abs(best) for value in idle):
+        table.unranked.append(column.label)
+        return None
+    below = next((line.cells[index].blocks for line in table.lines if line.row.key == ("baseline", floor, "")), None)
+    found = ranking(
+        {str(place): cell.blocks for place, cell in cells.items()},
+        higher_is_better=column.best == "high",
+        percent=column.unit == "%",
+        floor=below,
+    )
+    if not found.not_worse:
+        table.alone.append(column.label)
+        return None
+    table.left_out += [table.lines[int(place)].row.label for place in sorted(found.left_out, key=int)]
+    for place, cell in _told_apart(cells, {int(place) for place in found.not_worse}, column).items():
+        table.lines[place].cells[index] = cell
+    return found
+
+
+def _told_apart(cells: Mapping[int, Cell], best: set[int], column: Column) -> dict[int, Cell]:
+    """Return `cells` with the rank of those in `best`, and no two of equal print of which one has it.
+
+    Such cells get up to `_MORE_DIGITS` more. If these do not tell them apart either, all of them have the rank.
+    """
+    result = {place: replace(cell, rank=1 if place in best else 0) for place, cell in cells.items()}
+    for text in {cells[place].mean for place in best}:
+        group = [place for place, cell in cells.items() if cell.mean == text]
+        if best.issuperset(group):
+            continue
+        for more in range(1, _MORE_DIGITS + 1):
+            texts = {place: written(number(list(cells[place].blocks.values())), column, more) for place in group}
+            if not {texts[k][0] for k in group if k in best} & {texts[k][0] for k in group if k not in best}:
+                result |= {k: replace(result[k], mean=texts[k][0], half=texts[k][1]) for k in group}
+                break
+        else:
+            result |= {k: replace(result[k], rank=1) for k in group}
+    return result
+
+
+def _pairs(table: Table, column: Column, found: Ranking) -> str:
+    """Return the paired differences to the best row of a column in words; empty where there is none."""
+    if found.best is None or found.scale is None or not found.differences:
+        return ""
+    scale = found.scale
+    first = table.lines[int(found.best)].row.label
+    parts = []
+    for pair in found.differences[:_PAIRED_SHOWN]:
+        ends = sorted(scale.change(pair.mean + half) for half in (-(pair.half or 0.0), pair.half or 0.0))
+        low, high = ends if scale.logarithmic else [value * column.scale for value in ends]
+        middle = scale.change(pair.mean) * (1.0 if scale.logarithmic else column.scale)
+        head = f"x{middle:.3g}" if scale.logarithmic else f"{middle:+.2g}"
+        parts.append(f"{table.lines[int(pair.row)].row.label} {head} ({low:.3g} to {high:.3g})")
+    more = len(found.differences) - _PAIRED_SHOWN
+    what = "gap to the best value, " if scale.bound is not None else ""
+    rest = f"; and {more} more" if more > 0 else ""
+    return f"{column.label}, {what}paired with {first} (95 %, each by itself): {'; '.join(parts)}{rest}."

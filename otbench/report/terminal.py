@@ -91,7 +91,7 @@ def _cells(line: Line, table: Table, chosen: Sequence[int]) -> list[Text]:
     name = Text(line.row.label + (f" {line.marks}" if line.marks else ""))
     if line.row.status:
         return [name, Text(line.row.status, style="red")]
-    return [name, *(Text(line.cells[index].text) for index in chosen)]
+    return [name, *(Text(line.cells[index].text, "bold" if line.cells[index].rank else "") for index in chosen)]
 
 
 def _print_notes(out: Console, section: Section, table: Table) -> None:
@@ -99,6 +99,9 @@ def _print_notes(out: Console, section: Section, table: Table) -> None:
         out.print(Text(f"{mark}  {meaning}"))
     for remark in table.remarks:
         out.print(Text(remark))
+    for sentence in [*(table.ranks("bold") if out.is_terminal else []), table.pairs]:
+        if sentence:
+            out.print(Text(sentence, style="dim"))
     for row in section.rows:
         for failure in row.failures:
             out.print(Text(f"{row.label}: {failure}", style="red"))

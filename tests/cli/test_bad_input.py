@@ -42,7 +42,7 @@ def refused(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
     ("words", "names", "hint"),
     [
         (["lisst"], "'lisst'", "did you mean 'list'?"),
-        (["frobnicate"], "'frobnicate'", "commands: run, campaign, table, report, export, compare"),
+        (["frobnicate"], "'frobnicate'", "commands: run, campaign, summary, table, report, export, compare"),
         (["--solver", "ncf"], "'--solver'", "did you mean '--solvers'?"),
         (["run", "--stepz=3"], "'--stepz'", "did you mean '--steps'?"),
         (["table", "--tsak", "x"], "'--tsak'", "did you mean '--task'?"),
@@ -355,12 +355,11 @@ def test_a_name_out_of_a_broken_plugin(
     ("name", "names"),
     [
         ("toyshfit", "did you mean 'toyshift'?"),
-        ("zzzzzz", "unknown solver or baseline 'zzzzzz'"),
-        ("toy", "unknown solver or baseline 'toy'"),
+        ("zzzzzz", "unknown solver, baseline or task 'zzzzzz'"),
         ("nowhere.py", "nowhere.py: no such file"),
         ("silent.py", "silent.py: registers nothing"),
         ("broken.py", "broken.py:1: SyntaxError"),
-        ("task.py", "task.py: nothing to check"),
+        ("task.py", "task 'only' cannot be imported"),
     ],
 )
 def test_check_of_what_cannot_be_checked(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from otbench.compare.compare import compare
 from otbench.compare.verdict import Aspect, Comparison, Comparisons, Rules, Verdict
@@ -35,7 +36,7 @@ def record(value: float | None, *, seed: int = 0, solver: str = "one", **changes
         "hard_limit": 60.0,
     }
     for name in list(changes):
-        if name in spec or name == "dtype":
+        if name in spec or name in ("dtype", "cpu_limit"):
             spec[name] = changes.pop(name)
     values: dict[str, object] = {
         "id": f"{solver}-{seed}-{spec['device']}",
@@ -81,11 +82,12 @@ def test_a_clear_change_is_found_with_three_seeds_and_a_small_one_is_not() -> No
     assert worse.low is not None
     assert worse.low > 1
     assert quality(seeds(6.0, 7.0, 5.0), seeds(1.0, 1.2, 0.9)).verdict is Verdict.BETTER
-    assert quality(seeds(1.0, 1.2, 0.9), seeds(1.1, 1.3, 1.0)).verdict is Verdict.SAME
+    assert quality(seeds(1.0, 1.2, 0.9), seeds(1.3, 1.1, 1.0)).verdict is Verdict.SAME
 
 
 def test_one_seed_shows_only_a_factor() -> None:
-    assert quality([record(1.0)], [record(2.0)]).verdict is Verdict.SAME
+    assert quality([record(1.0)], [record(1.5)]).verdict is Verdict.SAME
+    assert quality([record(1.0)], [record(2.0)]).verdict is Verdict.SUSPICIOUS
     assert quality([record(1.0)], [record(50.0)]).verdict is Verdict.WORSE
 
 
@@ -94,7 +96,40 @@ def test_more_seeds_in_the_baseline_sharpen_a_check_with_few() -> None:
     row = quality(many, seeds(2.0))
     assert row.seeds == (0,)
     assert row.verdict is Verdict.WORSE
-    assert quality(many[:2], seeds(2.0)).verdict is Verdict.SAME
+    assert quality(many[:2], seeds(2.0)).verdict is Verdict.SUSPICIOUS
+
+
+def test_a_change_that_is_shown_by_itself_but_not_among_many_is_suspicious() -> None:
+    base = [r for k in range(30) for r in seeds(1.0, 1.4, 0.8, solver=f"s{k}")]
+    new = [r for k in range(1, 30) for r in seeds(1.4, 0.9, 0.9, solver=f"s{k}")]
+    outcome = compare(base, new + seeds(2.0, 3.5, 1.7, solver="s0"))
+    (row,) = [row for row in outcome.rows if row.verdict is Verdict.SUSPICIOUS]
+    assert row.series.solver == "s0"
+    assert row.reason == "perhaps worse, perhaps chance: more seeds would tell"
+    assert not outcome.regressed
+    assert outcome.compared
+    assert outcome.suspects == ["s0"]
+    assert compare(base, base).suspects == []
+
+
+def test_the_better_of_two_tests_counts_at_twice_its_p() -> None:
+    wide = (0.1, 1.0, 10.0, 0.5, 3.0)  # seeds differ a hundredfold, the pairs by almost the same factor
+    factors = (1.5, 1.6, 1.55, 1.45, 1.5)
+    row = quality(seeds(*wide), seeds(*(a * b for a, b in zip(wide, factors, strict=True))))
+    logs = np.log(factors)
+    assert row.verdict is Verdict.WORSE
+    assert row.p == pytest.approx(2 * stats.ttest_1samp(logs, 0).pvalue)
+    assert row.low == pytest.approx(math.exp(stats.ttest_1samp(logs, 0).confidence_interval(0.975).low))
+
+
+def test_numbers_within_the_tolerance_on_every_seed_are_no_tests() -> None:
+    base = [r for k in range(30) for r in seeds(1.0, 1.4, 0.8, solver=f"s{k}")]
+    new = [r for k in range(1, 30) for r in seeds(1.01, 1.38, 0.82, solver=f"s{k}")]
+    rows = compare(base, new + seeds(4.0, 6.0, 3.0, solver="s0")).rows
+    told = {row.series.solver: row for row in rows if row.aspect is Aspect.QUALITY}
+    assert told["s0"].verdict is Verdict.WORSE
+    assert {told[f"s{k}"].reason for k in range(1, 30)} == {"within the tolerance on every seed"}
+    assert {told[f"s{k}"].p for k in range(1, 30)} == {None}
 
 
 def test_pairs_are_made_by_seed() -> None:

@@ -317,6 +317,19 @@ def test_accept_replaces_the_same_runs_and_keeps_the_rest(tmp_path: Path) -> Non
     assert compare(into.all(), Store(new).all()).compared
 
 
+def test_accept_leaves_out_what_a_solver_declined(tmp_path: Path) -> None:
+    new, into = Store(tmp_path / "new"), Store(tmp_path / "into")
+    new.write(record(1.0).model_copy(update={"id": "a"}))
+    new.write(record(1.0, status=Status.SKIPPED, label="two").model_copy(update={"id": "b"}))
+    assert accept(new, into).written == 1
+    assert [one.id for one in into.all()] == ["a"]
+    none = Store(tmp_path / "none")
+    none.write(record(1.0, status=Status.SKIPPED).model_copy(update={"id": "b"}))
+    with pytest.raises(UsageError, match="all 1 runs were declined"):
+        accept(none, into, prune=True)
+    assert [one.id for one in into.all()] == ["a"]
+
+
 def test_accept_refuses_what_is_no_baseline(tmp_path: Path) -> None:
     store = Store(tmp_path / "a")
     store.prepare()
