@@ -70,7 +70,7 @@ def campaign(options: argparse.Namespace) -> int:
         _hand_over(options, file, path, out)
     deadline = None if seconds is None else begin + seconds
     shared = {name: value for name, value in whole.items() if name != "out"}
-    made = [executor_of(part | shared) for part in file.parts]
+    made = [executor_of(part | shared, dry_run=options.dry_run) for part in file.parts]
     requests = [request_of(values) for _, values in made]
     registry = registry_of(options)
     registry.load_plugins()

@@ -88,8 +88,12 @@ class Executor:
         ).replace(", ", ",")
 
 
-def executor_of(values: Mapping[str, object]) -> tuple[Executor, dict[str, object]]:
+def executor_of(values: Mapping[str, object], *, dry_run: bool) -> tuple[Executor, dict[str, object]]:
     """Return the executor that options by their names ask for, and the options that are left for a request.
+
+    Args:
+        values: options by their names.
+        dry_run: nothing will be handed in, so that a cluster need not be there.
 
     Raises:
         UsageError: there is no such executor, or it cannot be used from here.
@@ -105,7 +109,8 @@ def executor_of(values: Mapping[str, object]) -> tuple[Executor, dict[str, objec
     from otbench.harness.slurm import Slurm, sbatch_options
 
     queue = Slurm(sbatch_options("" if text is None else str(text)) if text else {})
-    queue.check()
+    if not dry_run:
+        queue.check()
     cores = queue.options.get("cpus-per-task")
     # As for one run at a time here, so that the same command without --executor finds the same records.
     left.setdefault("threads", min(4, int(cores) if cores else os.cpu_count() or 1))

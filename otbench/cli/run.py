@@ -106,7 +106,7 @@ def _request(options: argparse.Namespace) -> tuple[Request, Path, Executor]:
         if name not in values:
             raise UsageError(f"--{name} is missing; example: {program_name()} --solvers ncf,fixedpoint --task gaussian")
     out = typed_path(str(values.pop("out", results_folder())), "--out")
-    executor, values = executor_of(values)
+    executor, values = executor_of(values, dry_run=options.dry_run)
     return request_of(values), out, executor
 
 

@@ -106,6 +106,10 @@ def test_without_slurm(cli: Cli, toy: str, tmp_path: Path, monkeypatch: pytest.M
     code, out, err = cli("--plugin", toy, "--task", "toy", "--solvers", "toyshift", "--executor", "slurm")
     assert (code, out) == (2, "")
     assert err.startswith("otbench: --executor slurm: no sbatch, squeue, srun, scontrol on this machine")
+    words = ("--plugin", toy, "--task", "toy", "--solvers", "toyshift", "--executor", "slurm", "--dry-run")
+    code, out, err = cli(*words, "--out", tmp_path / "out")
+    assert (code, err) == (0, "")
+    assert "4 runs, 0 of them recorded" in out
 
 
 def test_a_gpu_is_taken_where_it_is_asked_for(cluster: None, cli: Cli, toy: str, tmp_path: Path) -> None:
