@@ -86,7 +86,7 @@ def _contests(contests: Sequence[Contest]) -> str:
 
 def _scopes(found: Summary) -> str:
     rows = []
-    for scope in found.scopes:
+    for scope in [*found.scopes, *found.equal_scopes]:
         ranks = sorted(scope.mean_ranks.items(), key=lambda item: (item[1], item[0]))
         words = ", ".join(f"{_solver(label)} {rank:.1f}" for label, rank in ranks)
         p = "--" if scope.friedman is None else f"{scope.friedman:.2g}"

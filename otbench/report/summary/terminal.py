@@ -20,6 +20,7 @@ from otbench.report.summary.text import (
     alone,
     beside,
     cells,
+    equal_title,
     heads,
     instances,
     line_of,
@@ -50,7 +51,7 @@ def print_summary(out: Console, summary: Summary) -> None:
         out.print(_text("One solver only, so nothing to compare", "bold"))
         for line in alone(summary):
             out.print(_text(line))
-    for scope in summary.scopes:
+    for scope in [*summary.scopes, *summary.equal_scopes]:
         _print_scope(out, scope)
 
 
@@ -80,6 +81,9 @@ def _print_contest(out: Console, contest: Contest) -> None:
     out.print(_text(contest.title, "bold").append(f"  ({contest.terms.words})", style="not bold"))
     columns = heads(contest)
     out.print(_grid(columns, [cells(contest, entry) for entry in contest.entries], left=1))
+    if contest.equal is not None:
+        out.print(_text(equal_title(contest.equal)))
+        out.print(_grid(heads(contest.equal), [cells(contest.equal, entry) for entry in contest.equal.entries], left=1))
     if yardsticks := beside(contest):
         out.print(_text(f"beside, not ranked: {yardsticks}"))
     for entry in contest.entries:
