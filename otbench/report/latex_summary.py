@@ -17,7 +17,8 @@ _NEEDS, _CONTESTS, _SCOPES = 12, 16, 8
 """Lines of each part: together they are a page."""
 _TYPED = r"\textsuperscript{$\dagger$}"
 """Stands behind a solver with other settings than its preset's."""
-_LONG = 90
+_LONG = 80
+"""Letters of an instance in words at most: two lines."""
 
 
 def summary(found: Summary, command: str, name: str = "summary") -> str:
@@ -39,7 +40,7 @@ def summary(found: Summary, command: str, name: str = "summary") -> str:
         r"\centering",
         rf"\caption{{Which solver when, from {found.records} runs.}}",
         rf"\label{{tab:{name}}}",
-        r"\footnotesize\setlength{\tabcolsep}{4pt}",
+        r"\scriptsize\setlength{\tabcolsep}{4pt}",
         "\n\\par\\medskip\n".join(part for part in parts if part),
         r"\par\smallskip",
         r"\begin{minipage}{\linewidth}\scriptsize",
@@ -59,13 +60,13 @@ def _guide(found: Summary) -> str:
     rows = [
         (
             escape(advice.need),
-            spaced(escape(advice.detail)),
+            spaced(escape(_named(advice.detail))),
             _typeset(advice.answer[:1].upper() + advice.answer[1:]) + ".",
         )
         for advice in found.guide
         if advice.solvers and not advice.part
     ]
-    form = r"p{0.19\linewidth}p{0.29\linewidth}p{0.46\linewidth}"
+    form = r"p{0.16\linewidth}p{0.37\linewidth}p{0.42\linewidth}"
     return _part(form, ("need", "measured on", "solver"), rows, _NEEDS)
 
 
@@ -77,10 +78,10 @@ def _contests(contests: Sequence[Contest]) -> str:
         head = (known.head if known else escape(column.label)) + (f" ({escape(column.unit)})" if column.unit else "")
         best = next((entry.error for entry in contest.entries if entry.error is not None), None)
         least = "--" if best is None else _number(best, contest)
-        title = contest.title[: _LONG - 1] + "…" if len(contest.title) > _LONG else contest.title
-        task, _, rest = title.partition(": ")
+        task, _, rest = contest.title.partition(";")[0].partition(": ")  # the rest tells which part of the data is here
+        rest = rest[: _LONG - 1] + "…" if len(rest) > _LONG else rest
         rows.append((spaced(escape(f"{display(task)}: {rest}")), head, least, _order(contest.entries)))
-    form = r"p{0.33\linewidth}lrp{0.37\linewidth}"
+    form = r"p{0.43\linewidth}lrp{0.31\linewidth}"
     return _part(form, ("instance", "metric", "first", "solvers by rank"), rows, _CONTESTS)
 
 
@@ -90,9 +91,15 @@ def _scopes(found: Summary) -> str:
         ranks = sorted(scope.mean_ranks.items(), key=lambda item: (item[1], item[0]))
         words = ", ".join(f"{_solver(label)} {rank:.1f}" for label, rank in ranks)
         p = "--" if scope.friedman is None else f"{scope.friedman:.2g}"
-        rows.append((escape(display(scope.title)), str(len(scope.instances)), p, words))
-    form = r"p{0.2\linewidth}rrp{0.56\linewidth}"
+        rows.append((escape(_named(scope.title)), str(len(scope.instances)), p, words))
+    form = r"p{0.22\linewidth}rrp{0.62\linewidth}"
     return _part(form, ("over instances of", "$n$", "$p$", "mean ranks ($p$: Friedman's test)"), rows, _SCOPES)
+
+
+def _named(text: str) -> str:
+    """Return a text that begins with a task, with the task's name in papers."""
+    task, comma, rest = text.partition(", ")
+    return display(task) + comma + rest
 
 
 def _part(form: str, heads: Sequence[str], rows: Sequence[Sequence[str]], most: int) -> str:

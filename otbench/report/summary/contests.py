@@ -87,7 +87,8 @@ def _budget(several: Sequence[Terms]) -> str:
         for name, unit in zip(names, ("s", "processor s"), strict=True):
             values = sorted({value for terms in several if (value := getattr(terms, name)) is not None})
             words = [f"{value:g}" for value in values]
-            found += [f"{' or '.join([', '.join(words[:-1]), *words[-1:]][not words[1:] :])} {unit}"] if words else []
+            words = [", ".join(words[:-1]), words[-1]] if len(words) > 1 else words
+            found += [f"{' or '.join(words)} {unit}"] if words else []
         return " and ".join(found)
 
     if cut := limits("cut_s", "cut_cpu_s"):

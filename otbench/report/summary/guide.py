@@ -139,7 +139,8 @@ def _answer(need: Need, task: str, contests: Sequence[Contest]) -> Advice:
     scope = Scope(task, list(contests), need.score)
     detail = f"{task}, {dimensions(scope.counted or contests)}{scope.terms}"
     if not scope.enough:
-        answer = "too few records" + (f" to advise; {least}" if (least := _least(need, scope.contests)) else "")
+        least = _least(need, scope.contests)
+        answer = f"{least}; too few records to advise" if least else "too few records"
         why = " ".join(_too_few(need, contests))
         return Advice(need.words, detail, answer, why, len(scope.contests), need.part)
     first = scope.groups[0]

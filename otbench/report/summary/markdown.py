@@ -105,7 +105,7 @@ def _in_short(summary: Summary, scope: Scope) -> list[str]:
     return [
         markdown_escape(f"{scope.title}: {len(scope.counted)} instances, {dimensions(scope.counted)}{scope.terms}"),
         marked(mean_ranks(scope)),
-        same if equal is None else marked(f"{mean_ranks(equal)}; {equal.terms.rpartition(', ')[2]}"),
+        same if equal is None else marked(f"{mean_ranks(equal)}; {equal.terms.partition('curves ')[2]}"),
     ]
 
 

@@ -121,7 +121,8 @@ def scope_heads(scope: Scope) -> list[str]:
     out += (
         [f"within {WITHIN:g}x of least time to {100 * scope.target:g} %"] if scope.target and scope.time_profile else []
     )
-    return out + (["error, geometric mean", f"training, geometric mean ({scope.clock})"] if scope.points else [])
+    out += ["error, geometric mean"] if scope.points else []
+    return out + ([f"training, geometric mean ({scope.clock})"] if scope.points and not scope.limited else [])
 
 
 def scope_cells(scope: Scope, label: str) -> list[str]:
@@ -136,7 +137,7 @@ def scope_cells(scope: Scope, label: str) -> list[str]:
         seconds, error = scope.points.get(label, (None, None))
         values = (error, seconds)
         written_ = [plain_number(None if value is None else Number(value, None, 1)) for value in values]
-        out += [written_[0], written_[1] + (" *" if label in scope.front else "")]
+        out += written_[:1] if scope.limited else [written_[0], written_[1] + (" *" if label in scope.front else "")]
     return out
 
 
