@@ -17,8 +17,11 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import pytest
+import torch
 from scipy.stats import t as student
 
+from otbench.config import build_config
+from otbench.datasets.eot import EOT, EOTConfig
 from otbench.harness.tuning import preset_values
 from otbench.plugins.registry import Registry
 from otbench.records.record import Record, Status
@@ -588,7 +591,26 @@ def test_open_cells_of_the_gaussian_pairs_are_open(label: str) -> None:
             assert not (record.spec.solver in solvers and record.spec.preset == "full" and there), record.id
 
 
+def test_which_records_have_digests_of_all_code() -> None:
+    for folder in ("", "uci", "mnist", "w2bench"):
+        assert {"harness" in record.source for record in records(folder)} == {folder == "w2bench"}
+    assert says(RULES, "results/reference/README.md) but those of `w2bench` are such records.")
+
+
 # Sentences
+
+
+def test_the_floor_of_entropic_scores() -> None:
+    found = {}
+    for dim in (2, 16):
+        task = EOT(build_config(EOTConfig, {"dim": dim, "eps": 1.0}, owner="task eot"))
+        instance = task.build(seed=0, device=torch.device("cpu"), dtype=torch.float32)
+        (found[dim],) = instance.task_rows().values()
+    plain = " and ".join(f"{found[dim]['cbw2_uvp_plain']:.2f} %" for dim in found)
+    assert says(RULES, f"a plain `cBW2-UVP` of {plain} at d = 2 and 16 (pair 0, epsilon = 1)")
+    noise = max(abs(scores[name]) for scores in found.values() for name in ("cbw2_uvp", "bw2_uvp"))
+    assert noise < 0.02
+    assert says(RULES, "what noise is left, at most 0.02 % there.")
 
 
 def test_a_pool_moves_all_rows_alike() -> None:

@@ -211,7 +211,7 @@ def test_every_form_of_the_summary_has_both(tmp_path: Path) -> None:
     page, tables = ((tmp_path / name).read_text() for name in ("index.html", "tables.md"))
     assert page.count("At equal time, 8 CPU s of training each") >= 3
     assert tables.count("At equal time: 8 processor s of training") == 3
-    assert "gaussian, at equal time" in (tmp_path / "latex" / "summary.tex").read_text()
+    assert "Gaussian pairs, at equal time" in (tmp_path / "latex" / "summary.tex").read_text()
     assert len(list((tmp_path / "latex").glob("*-at-equal-time.tex"))) == 3
 
 
