@@ -19,7 +19,7 @@ _Column = tuple[str, float | str]
 _Content = tuple[list[_Column], list[tuple[str, ...]]]
 _NEEDS, _SCOPES = 12, 8
 """Rows of these parts at most."""
-_LINES = 62
+_LINES = 64
 """Lines of all rows together that fit the page, beside heads and notes; instances take what the other parts leave."""
 _LETTERS = 95
 """Letters of a whole line, with some to spare."""
@@ -52,12 +52,12 @@ def summary(found: Summary, command: str, name: str = "summary") -> str:
         r"\centering",
         rf"\caption{{Which solver when, from {found.records} runs.}}",
         rf"\label{{tab:{name}}}",
-        r"\scriptsize\setlength{\tabcolsep}{4pt}",
-        "\n\\par\\medskip\n".join(part for part in parts if part),
+        r"\scriptsize\setlength{\tabcolsep}{4pt}\renewcommand{\arraystretch}{0.95}",
+        "\n\\par\\smallskip\n".join(part for part in parts if part),
         r"\par\smallskip",
         r"\begin{minipage}{\linewidth}\scriptsize",
     ]
-    notes = [escape(RULE), "In parentheses: not ranked, as one seed shows nothing; in the order of the error."]
+    notes = [escape(RULE), "In parentheses: not ranked, in the order of the error."]
     if any(_TYPED in part for part in parts):
         notes.append(rf"{_TYPED} with settings of its own.")
     open_needs = dict.fromkeys(advice.need for advice in found.guide if not advice.solvers and not advice.part)
