@@ -16,7 +16,7 @@ from otbench.report.summary.text import runs
 
 _Column = tuple[str, float | str]
 """The head of a column, and its share of the line; l or r for one that is as wide as what stands in it."""
-_Content = tuple[list[_Column], list[tuple[str, ...]]]
+_Content = tuple[Sequence[_Column], Sequence[Sequence[str]]]
 _NEEDS, _SCOPES = 12, 8
 """Rows of these parts at most."""
 _LINES = 64
@@ -102,7 +102,12 @@ def _scopes(found: Summary) -> _Content:
         words = ", ".join(f"{_solver(label)} {rank:.1f}" for label, rank in ranks)
         p = "--" if scope.friedman is None else f"{scope.friedman:.2g}"
         rows.append((escape(_named(scope.title)), str(len(scope.instances)), p, words))
-    heads = [("over instances of", 0.22), ("$n$", "r"), ("$p$", "r"), ("mean ranks ($p$: Friedman's test)", 0.62)]
+    heads: list[_Column] = [
+        ("over instances of", 0.22),
+        ("$n$", "r"),
+        ("$p$", "r"),
+        ("mean ranks ($p$: Friedman's test)", 0.62),
+    ]
     return heads, rows
 
 

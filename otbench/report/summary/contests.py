@@ -59,8 +59,9 @@ class Terms:
     @property
     def kind(self) -> Terms:
         """What is the same for terms that differ in how long a limit of time is alone."""
-        names = ("time_limit", "cpu_limit", "cut_s", "cut_cpu_s")
-        return replace(self, **{name: 0.0 for name in names if getattr(self, name) is not None})
+        found = (self.time_limit, self.cpu_limit, self.cut_s, self.cut_cpu_s)
+        wall, processor, cut, cut_cpu = (None if one is None else 0.0 for one in found)
+        return replace(self, time_limit=wall, cpu_limit=processor, cut_s=cut, cut_cpu_s=cut_cpu)
 
     @property
     def budget(self) -> str:
@@ -263,8 +264,9 @@ def _contest(section: Section, terms: Terms) -> Contest:
         contest.entries = _on_front(contest.entries, contest.sign)
     contest.remarks += _circumstances(contest)
     if not terms.limited and (found := at_equal_time(replace(section, rows=[*rows, *contest.yardsticks]))) is not None:
-        at = {"cut_cpu_s" if found.clock == CPU_SECONDS else "cut_s": found.seconds}
-        equal = _contest(found.section, replace(terms, **at))
+        by_processor = found.clock == CPU_SECONDS
+        at = (None, found.seconds) if by_processor else (found.seconds, None)
+        equal = _contest(found.section, replace(terms, cut_s=at[0], cut_cpu_s=at[1]))
         contest.equal = equal if equal.metric.name == metric.name else None
     return contest
 

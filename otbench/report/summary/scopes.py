@@ -17,9 +17,10 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from otbench.names import few
+from otbench.report.equal import CPU_SECONDS
 from otbench.report.reach import CLOCKS, FRACTIONS, Goal, reach
 from otbench.report.rows import COPIES, IDENTITY
-from otbench.report.summary.contests import CPU_SECONDS, SMOKE, Contest, Entry, Terms, pareto_front, twin, words_of
+from otbench.report.summary.contests import SMOKE, Contest, Entry, Terms, pareto_front, twin, words_of
 from otbench.reporting import Metric
 
 ALPHA = 0.05
