@@ -538,6 +538,15 @@ def test_how_the_runs_of_each_page_were_made() -> None:
     assert {r.spec.task_config["pool"] for r in on_pairs} == {"100000"}
     assert {(r.spec.preset, r.spec.time_limit) for r in kind("uci")} == {("quick", 300.0)}
     assert {r.spec.preset for r in [*kind("mnist"), *kind("w2bench")]} == {"full"}
+    facts = [record.facts for folder in ("", "uci", "mnist") for record in kind(folder)]
+    assert {fact["test_points"] for fact in facts if "test_points" in fact} == {16384}
+    assert {fact["test_source"] for fact in facts if "test_source" in fact} == {10_000}
+    assert {fact["source_vae_epoch"] for fact in facts if "source_vae_epoch" in fact} == {40.0}
+    assert {fact["scored_points_at_most"] for fact in facts if "scored_points_at_most" in fact} == {32_768}
+    assert says(README, "scored on the same 16 384 test points as every row.")
+    assert says(UCI, "not of the 32 768 that were scored")
+    assert says(MNIST, "all 10 000 test images")
+    assert says(MNIST, "40 epochs)")
     own_length = {(r.spec.solver, r.counts.steps) for r in kind("mnist") if r.spec.time_limit is None}
     assert own_length == {("ncf", 6000)}
     limits = {(r.spec.task_config["space"], r.spec.time_limit) for r in kind("mnist") if r.spec.time_limit}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -228,3 +229,16 @@ def test_a_table_at_equal_time_has_time_samples_and_optimiser() -> None:
     print_sections(Console(file=out, width=100), [section])
     assert "At equal time: 8 processor s of training" in out.getvalue()
     assert "read off the curves" in out.getvalue()
+
+
+def test_a_narrow_terminal_has_the_columns_below_each_other() -> None:
+    def lines(width: int) -> list[str]:
+        out = io.StringIO()
+        print_summary(Console(file=out, width=width), summarise(field_of((8,))))
+        return out.getvalue().splitlines()
+
+    narrow, wide = lines(72), lines(140)
+    assert max(map(len, narrow)) <= 72
+    assert sum("optimiser" in line and "maps" in line for line in wide) == 1
+    assert not any("optimiser" in line and "maps" in line for line in narrow)
+    assert sum(bool(re.search(r"\d +quick ", line)) for line in narrow) == 3  # as tuned in two parts, at equal time
