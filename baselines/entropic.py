@@ -32,8 +32,8 @@ Releases 0.5.1, 0.5.2 and 0.6.0 of OTT interpolate from X, instead of X_k, when 
 Deviation from the paper: points are centred first, so that the mean cost does not depend on where the sides lie.
 
 Both methods map to weighted means of training points: variances come out too small, and no image leaves the convex
-hull of the points. On soft-max pairs (`lse-mid`, pair and seed 100, pools of 1000; UVP forward, backward in %) the map
-ends at 0.9, 1.7 in d = 2 and 6.6, 34 in d = 16, ProgOT at 1.4, 2.5 and 13.5, 70.
+hull of the points. On soft-max pairs (`lse-mid`, pair and seed 100, pools of 1000; single runs, no records kept; UVP
+forward, backward in %) the map ended at 0.9, 1.7 in d = 2 and 6.6, 34 in d = 16, ProgOT at 1.4, 2.5 and 13.5, 70.
 
 With `output=draw` an image is one training point, drawn from the plan at x; ProgOT draws from its last plan.
 """

@@ -16,8 +16,8 @@ integrator. Where mu is N(0, I), the flow has densities, with the exact trace. T
   `otbench.ops.coupling` for the solvers and what they cost). The pairs, 2048 or more, are walked through in steps of
   `batch_size`, `pairing_passes` times, at new times t, and replaced.
 * `sinkhorn`: partners drawn from the entropic plan of these points, of strength `eps` for the cost |x - y|^2 / 2. A
-  plan of 256 points took 5 (eps = 10) to 430 ms (0.1, d = 64) of one core, and time grows as the square of their
-  number: give a smaller `pairing_batch`.
+  plan takes the longer the smaller eps is, and time grows as the square of their number: give a smaller
+  `pairing_batch`.
 
 `reflow=k` goes on with k further rounds of equal length on pairs (x_0, T(x_0)) of the flow that the round before left,
 from its weights, with a rate that rises and falls anew. With exact flows no round raises the transport cost, but what
@@ -31,9 +31,10 @@ dimension and the smaller n; only for n -> infinity is it exact, and longer trai
 integration, 4 `ode_steps` evaluations by RK4.
 
 The integrator was chosen on networks that had trained for 15 s of one core on convex[family=lse-mid,dim=8] and
-convex[family=ridge-mid,dim=32] (pair and seed 100, pairing_batch=1024, pairing_passes=4, other defaults). Mean squared
-error of T, in % of the variance, against dopri5 at 1e-9 in float64: at 20 evaluations 3e-7 and 5e-8 for RK4, 2e-6 and
-5e-5 for dopri5 (tolerance 1e-4), 2e-5 and 6e-5 for the midpoint rule; at the 40 of the default 1e-9 and 1e-10 for RK4.
+convex[family=ridge-mid,dim=32] (pair and seed 100, pairing_batch=1024, pairing_passes=4, other defaults; no records
+kept). Mean squared error of T, in % of the variance, against dopri5 at 1e-9 in float64: at 20 evaluations 3e-7 and
+5e-8 for RK4, 2e-6 and 5e-5 for dopri5 (tolerance 1e-4), 2e-5 and 6e-5 for the midpoint rule; at the 40 of the default
+1e-9 and 1e-10 for RK4.
 
 Deviations from the papers, all of them parameters unless said otherwise (`paper` sets them back):
     pairs: the released code of OT-CFM draws n pairs from the plan with replacement; here each point is in one pair.

@@ -28,10 +28,10 @@ In few dimensions the forward error falls slowly with the number of steps. It is
 of the map: on `w2bench[dim=4]`, after 10 000 steps in turn, the worst 1 % of the test points had 9 % of it. On
 `convex[family=lse-hard,dim=4,pair=100,pool=fresh]`, seed 100, 3000 steps, the defaults gave 0.156 / 0.115 % UVP forward
 / backward. lr=0.01 gave 0.135 / 0.119; three layers of 64 gave 0.218 / 0.155, and with these tau=0.999 gave 0.210 /
-0.160: width and rate count, tau hardly (no records kept).
+0.160: width and rate count, tau hardly (single runs, no records kept).
 
-The steps of `full` fit ten minutes of one core at d = 8 to 32. In more dimensions a step takes longer: give
-`--time-limit`, which the schedule follows.
+A step takes longer in more dimensions, and the steps of `full` are the same in all: give `--time-limit`, which the
+schedule follows.
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ Deviations from the paper and its code, all of them parameters (`paper` sets the
     data: batches without replacement over whole epochs, a new batch each step instead of every third.
     learning rate: short warm-up and cosine decay to zero; the paper has one constant rate, its code 1e-3 for d < 16 and
         1e-4 above (`paper`: 1e-3 for all, as the text says).
-    weight decay: falls to zero with the rate. Without it the network ends by fitting the noise of its finite pool (at
-        d = 8 with 100 000 points, the error doubles between 1500 and 6000 steps); held constant, it biases the map.
+    weight decay: falls to zero with the rate. Without it the network ends by fitting the noise of its finite pool;
+        held constant, it biases the map.
         Where both sides are fresh there is none.
     optimiser: SOAP in the preset `full`, Adam elsewhere.
     inner tolerance: in the preset `full` it falls with the rate, and a sample takes at most 8 iterations a step. One
@@ -40,12 +40,11 @@ Deviations from the paper and its code, all of them parameters (`paper` sets the
 Where the other side is fresh, the implicit map is solved from kept points of the potential's side, at most 4096. If
 that side is a pool, they are images of fresh points under the trained map itself, so that no training row is kept.
 
-Measured on one thread, seed 100, forward and backward UVP in %: `full` ends at 0.43 and 0.65 on
-`convex[family=lse-mid,dim=8]` after 12 processor seconds (621 steps), and with `lr=1e-2` on
+Single runs on one thread of a busy machine, seed 100, no records kept; forward and backward UVP in %: `full` ends at
+0.43 and 0.65 on `convex[family=lse-mid,dim=8]` after 12 processor seconds (621 steps), and with `lr=1e-2` on
 `w2bench[dim=16]` at 2.9 and 0.86 after 40 (1171 steps), with `side=target` besides at 5.0 and 1.2. With Adam and the
 defaults, lse-mid ends at 4.0 and 3.7 after 12. With SOAP but new batches each step and
-`tol_peak=1e-3,max_inner=50,lr=3e-3`, w2bench ends at 13.4 and 2.6 after 26 (357 steps). The machine was busy; an idle
-one takes more steps in the same time.
+`tol_peak=1e-3,max_inner=50,lr=3e-3`, w2bench ends at 13.4 and 2.6 after 26 (357 steps).
 
 On images `paper` is not the authors' setting: there they have another network, of width 512.
 The released code also clamps g to be convex (`convex=true`), under which no map with a Jacobian eigenvalue below 1 can

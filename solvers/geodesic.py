@@ -1,6 +1,6 @@
 r"""Geodesic: whole paths of mass against a critic, then the velocity along them; for any Lagrangian.
 
-Source: Chen and Liu, "Neural solver for Wasserstein geodesics and optimal transport dynamics" (arXiv 2602.22003). The
+Source: Liu and Chen, "Neural solver for Wasserstein geodesics and optimal transport dynamics" (arXiv 2602.22003). The
 dynamic problem is to move mu to nu along paths G(x, .), G(x, 0) = x, of least mean action. Phase 1 is its saddle
 problem with a critic f for the end of the paths,
 
@@ -29,8 +29,9 @@ Lagrangians are those of the problem's cost: |v|^2 / 2; sum_i |v_i|^p / p (`conv
 Failings: the two networks of phase 1 follow each other and the loss says little; nothing in phase 1 keeps paths from
 crossing, and where they do v is the mean of their velocities, so that S and T do not belong together.
 
-Single short runs with the values of preset quick, run seed 100, steps as given (UVP forward / backward, UVP of X_1/2,
-relative error of v at t = 1/2 along exact paths, in %; the first two on points that were not standardised):
+Single short runs with the values of preset quick, run seed 100, steps as given, no records kept (UVP forward /
+backward, UVP of X_1/2, relative error of v at t = 1/2 along exact paths, in %; the first two on points that were not
+standardised):
 
 * Gaussian pair 100, d = 8, 200 steps: 0.039 / 0.053, 0.010, 11. With `omega=1`, d = 2, 600 steps: 0.015 / 0.011, 0.003,
   3.1.

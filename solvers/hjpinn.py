@@ -8,9 +8,9 @@ The ablation of Park, Liu, Zhou, Osher, "Neural Hamilton-Jacobi Characteristic F
 and all else is NCF's, deviations and parameters included (`otbench.solvers.ncf`). The residual alone does not single
 out the viscosity solution, whose characteristics do not cross. (`formula` has no part in it.)
 
-In the paper's tables HJ-PINN is behind NCF (forward UVP at d = 8: 0.163 and 0.086 %). Ours are alike, and that is our
-recipe, as far as single short runs can tell. Gaussian pair 100 at d = 8, run seed 100, equal points, batches and steps,
-UVP forward / backward in %:
+In the paper's Table 2 HJ-PINN is behind NCF (forward UVP at d = 8: 0.163 and 0.086 %). In our records of the released
+pairs neither is shown to be better, and that is our recipe, as far as single short runs can tell, of which no records
+are kept. Gaussian pair 100 at d = 8, run seed 100, equal points, batches and steps, UVP forward / backward in %:
 
 * values of preset quick, 400 steps: `ncf` 0.063 / 0.123, `hjpinn` 0.051 / 0.062 with SOAP; 0.188 / 0.120 and
   0.187 / 0.128 with Adam. So the optimiser does not make the difference.

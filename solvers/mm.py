@@ -28,11 +28,9 @@ Deviations from the released code, all of them parameters (`paper` sets them bac
         than the map can follow: on `convex[family=ridge-mid,dim=32]` the mean |grad psi(H(y)) - y|^2 of MM:R was 0.94
         instead of 0.12 after 20 processor seconds (seed 100, batch 1024, lr=3e-3), and on `w2bench[dim=16]` 1.67
         instead of 0.63 after 30, with a forward UVP of 9.8 % instead of 4.9 %. A slow potential has its price: on
-        `convex[family=lse-mid,dim=8]` the factor 0.1 ends at 2.2 % after 25 seconds, equal rates at 0.22 %.
+        `convex[family=lse-mid,dim=8]` the factor 0.1 ends at 2.2 % after 25 seconds, equal rates at 0.22 % (single
+        runs, no records kept).
     data: batches walk through the pool in shuffled epochs.
-
-Under `full` MM:R ends at 3.6 % forward and 6.0 % backward on `w2bench[dim=16]` after 40 processor seconds (1172 steps,
-seed 100, one thread of a busy machine).
 """
 
 from __future__ import annotations

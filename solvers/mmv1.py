@@ -22,8 +22,8 @@ Deviations from the released code, all of them parameters (`paper` sets them bac
         the ground truth, which no solver here can see.
     data: batches walk through the pool in shuffled epochs.
 
-Where its error comes from, measured on `w2bench[dim=2]` (one thread of a busy machine, seed 100, 15 processor seconds,
-forward and backward UVP in %; published: 0.2 forward after 20 001 steps). With Adam, `lr=3e-3` and exact inner solves
+Where its error comes from, by single runs on `w2bench[dim=2]` (one thread of a busy machine, seed 100, 15 processor
+seconds, no records kept; forward and backward UVP in %). With Adam, `lr=3e-3` and exact inner solves
 395 steps end at 1.9 and 2.3: most of the time goes into the inner solves of two trainings. With the same settings SOAP
 alone ends at 3.0 and 2.8, as its steps cost more. With inexact solves on batches that serve 8 steps, 609 steps of Adam
 end at 1.7 and 1.9, and 531 of SOAP at `lr=1e-2`, which is `full`, at 0.87 and 0.74.

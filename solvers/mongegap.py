@@ -16,9 +16,9 @@ eps_2 of the mean cost, both from one pair of batches before training.
 A step solves three Sinkhorn problems: images to target, images to images, points to images. The last, of the smallest
 eps, starts from the dual potential of the step before, evaluated at the new batches by one more pass (`warm`): on
 `lse-mid` (pair and seed 100, batch 256), after 140 steps, it takes 6 passes instead of 30 in d = 2, 8 instead of 15 in
-d = 8. The others start from zero: there it saved none. The plan of the target with itself moves nothing, so it is left
-out, and the loss can be negative. `passes` in the record is how often a step went over all pairs of two batches. There
-is no map back: it would be a second run with the sides exchanged.
+d = 8 (no records kept). The others start from zero: there it saved none. The plan of the target with itself moves
+nothing, so it is left out, and the loss can be negative. `passes` in the record is how often a step went over all pairs
+of two batches. There is no map back: it would be a second run with the sides exchanged.
 
 Failing: the divergence of two batches of n points is noisy, and more so in many dimensions.
 
@@ -27,7 +27,8 @@ Deviations from the benchmark runs and OTT's tutorial (`paper` sets them back, a
     optimiser: SOAP instead of Adam; short warm-up and cosine decay; averages of the iterates.
     network: three layers of max(2d, 64), SiLU.
     tolerance: 0.05. On a soft-max pair in d = 8 (`lse-mid`, pair and seed 100; 30 processor seconds, batch 1024, rate
-        3e-3) this makes 15 passes a step where 0.01 makes 46, and ends at 2.1 % UVP instead of 7.1.
+        3e-3) this makes 15 passes a step where 0.01 makes 46, and ends at 2.1 % UVP instead of 7.1 (single runs, no
+        records kept).
 
 `paper` has network, rate, length, batch and strengths of OTT's tutorial (lambda = 0.1, as it has for squared
 distances), which has no term for the curl. Of the published runs on the Wasserstein-2 benchmark, by the authors of

@@ -36,10 +36,10 @@ Deviations from the paper, all parameters of this file:
   That network is wider (`class_width`), as it holds one map for each class.
 * L_MMD is the U-statistic, in all presets: the paper does not say which, and V is biased by O(1/n).
 
-Why the backward map can stay behind, from single short runs of preset quick (steps as given, run seed 100; UVP forward
-/ backward and mean |S(T(x)) - x|^2, in %). The energy distance does not see a map with a reflected axis, L_HJ alone
-does, and the two maps are gradients of one network at different times: one may be reflected and the other not. We saw
-that only where the measures lie far apart.
+Why the backward map can stay behind, from single short runs of preset quick (steps as given, run seed 100, no records
+kept; UVP forward / backward and mean |S(T(x)) - x|^2, in %). The energy distance does not see a map with a reflected
+axis, L_HJ alone does, and the two maps are gradients of one network at different times: one may be reflected and the
+other not. We saw that only where the measures lie far apart.
 
 * Two Gaussians in d = 12, covariances with eigenvalues in [1/4, 4], means 6 apart, the target's at the origin, 800
   steps, `formula=start`: 5.9 / 23.9, 25. On average S has slope -0.50 along one axis, and the exact least slope is

@@ -19,17 +19,15 @@ So the potential is evaluated once, at both batches.
 Deviations from the released code, all of them parameters (`paper` sets them back):
     networks: free softplus networks, with |x|^2/2 built in (`strong_convexity=1`), that need no pre-training, instead
         of CELU networks that are clamped to be convex after each step (`convex=true`, with little strong convexity). On
-        a soft-max pair in d = 8 (12 processor seconds) the clamp costs a factor of 10 to 30 in the error.
-    batch: 256 points instead of 1024. In equal time that is better, as steps count for more than points: 0.063 /
-        0.156 % UVP forward / backward instead of 0.086 / 0.210 on `convex[family=lse-mid,dim=8,pair=100]`, seed 100,
-        20 processor seconds, lr=0.02, on a busy machine (no record kept).
+        a soft-max pair in d = 8 (12 processor seconds) the clamp cost a factor of 10 to 30 in the error (single runs,
+        no records kept).
+    batch: 256 points instead of 1024, as steps counted for more than points: 0.063 / 0.156 % UVP forward / backward
+        instead of 0.086 / 0.210 on `convex[family=lse-mid,dim=8,pair=100]`, seed 100, 20 processor seconds, lr=0.02, on
+        a busy machine (single runs, no records kept).
     optimiser: SOAP instead of Adam, at a higher rate; short warm-up and cosine decay, instead of a constant rate.
     maps: from a weighted average of the iterates. The released code keeps the checkpoint with the lowest error against
         the ground truth, which no solver here can see.
     data: batches walk through the pool in shuffled epochs.
-
-The benchmark's authors publish 0.7 % forward at d = 4. Here 45 processor seconds on a busy core gave 0.65 % forward and
-0.20 % backward (`w2bench[dim=4]`, seed 0, 5403 steps, lr=0.02, batch_size=256, otherwise the defaults; no record kept).
 
 `paper` is the setting of the benchmark; the first paper has another one on Gaussians (widths, rates, betas, 5001
 iterations, lambda = min(d, 50) / d).

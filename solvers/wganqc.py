@@ -16,9 +16,9 @@ This is the authors' K = 1, with the factors of their regulariser multiplied out
 loss of its own, the two batches exchanged. Maps: gradients of the potentials.
 
 The target is that of a pair of small samples, not of the measures: with few points in many dimensions r and f over-fit
-each batch, and the map is biased, from about d = 8 on so much that the identity is better. The program has many
-solutions, and the authors take the one that their solver ends at; here it is the centre of them all
-(`otbench.ops.dual_lp`), which does not depend on the solver.
+each batch, and the map is biased; the published ones on Gaussian pairs are worse than the identity from d = 4 on
+(results/published/gaussian.csv). The program has many solutions, and the authors take the one that their solver ends
+at; here it is the centre of them all (`otbench.ops.dual_lp`), which does not depend on the solver.
 
 One program serves both directions: exchanging the batches changes its solution to r' = -f, f' = -r and transposes the
 plan. The authors solve it twice.

@@ -6,18 +6,22 @@ of a table must agree with its formula to half a unit of the last digit that is 
 
 from __future__ import annotations
 
+import ast
 import math
 import re
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 from functools import cache
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from statistics import mean, stdev
 
 import pytest
+import torch
 from scipy.stats import t as student
 
+from otbench.config import build_config
+from otbench.datasets.eot import EOT, EOTConfig
 from otbench.harness.tuning import preset_values
 from otbench.plugins.registry import Registry
 from otbench.records.record import Record, Status
@@ -511,3 +515,293 @@ def test_the_sample_that_was_run_again() -> None:
     assert equal + within == len(found)
     sentence = f"Of {len(found)} records, {equal} came out bit-equal and {within} within the spread of reruns"
     assert says(REFERENCE / "README.md", f"{sentence}, up to step {until}")
+
+
+# How the runs of a table were made
+
+
+def kind(folder: str) -> list[Record]:
+    """Return the runs of solvers in a folder."""
+    return [record for record in records(folder) if record.spec.kind == "solver"]
+
+
+def test_how_the_runs_of_each_page_were_made() -> None:
+    for folder in ("", "uci", "mnist", "w2bench"):
+        assert all(record.spec.device == "cpu" and record.spec.threads == 1 for record in kind(folder)), folder
+        assert {record.spec.standardise for record in kind(folder)} == {folder == "w2bench"}
+        cpu = {str(record.environment["cpu"]) for record in kind(folder)}
+        assert all(("AMD EPYC" if folder == "w2bench" else "Xeon") in name for name in cpu), (folder, cpu)
+    assert says(README, "But for those on curved maps, the records come from earlier states of the code")
+    assert says(REFERENCE / "README.md", "All but those of `w2bench` were made by earlier states of the code")
+    on_pairs = [r for r in kind("") if r.spec.task == "gaussian"]
+    assert {(r.spec.preset, r.spec.time_limit, r.spec.cpu_limit) for r in on_pairs} == {("full", None, None)}
+    assert {r.spec.task_config["pool"] for r in on_pairs} == {"100000"}
+    assert {(r.spec.preset, r.spec.time_limit) for r in kind("uci")} == {("quick", 300.0)}
+    assert {r.spec.preset for r in [*kind("mnist"), *kind("w2bench")]} == {"full"}
+    facts = [record.facts for folder in ("", "uci", "mnist") for record in kind(folder)]
+    assert {fact["test_points"] for fact in facts if "test_points" in fact} == {16384}
+    assert {fact["test_source"] for fact in facts if "test_source" in fact} == {10_000}
+    assert {fact["source_vae_epoch"] for fact in facts if "source_vae_epoch" in fact} == {40.0}
+    assert {fact["scored_points_at_most"] for fact in facts if "scored_points_at_most" in fact} == {32_768}
+    assert says(README, "scored on the same 16 384 test points as every row.")
+    assert says(UCI, "not of the 32 768 that were scored")
+    assert says(MNIST, "all 10 000 test images")
+    assert says(MNIST, "40 epochs)")
+    own_length = {(r.spec.solver, r.counts.steps) for r in kind("mnist") if r.spec.time_limit is None}
+    assert own_length == {("ncf", 6000)}
+    limits = {(r.spec.task_config["space"], r.spec.time_limit) for r in kind("mnist") if r.spec.time_limit}
+    assert limits == {("latent", 300.0), ("pixel", 480.0)}
+
+
+@pytest.mark.parametrize("folder", ["", "uci", "mnist", "w2bench"])
+def test_the_commands_of_a_page_are_those_of_its_records(folder: str) -> None:
+    """Solver, task with its parameters, preset, limits and seeds: of all that are typed, and no others."""
+    page = (REFERENCE / folder / "README.md").read_text(encoding="utf-8")
+    typed = set()
+    for line in re.findall(r"^    python bench.py (--solvers.*)$", page, re.MULTILINE):
+        words = dict(re.findall(r"--([\w-]+) (\"[^\"]+\"|\S+)", line))
+        solvers = re.findall(r"[\w]+(?:\[[^\]]*\])?", words["solvers"].strip('"'))
+        task, _, inside = words["task"].strip('"').rstrip("]").partition("[")
+        choices = [(k, v.split("|")) for k, _, v in (part.partition("=") for part in inside.split(",")) if k]
+        limit = float(words.get("time-limit", 0)), float(words.get("cpu-limit", 0))
+        for solver, seed, *values in product(solvers, words.get("seeds", "0").split(","), *(v for _, v in choices)):
+            config = tuple(zip((k for k, _ in choices), values, strict=True))
+            typed.add((solver, task, config, words["preset"], *limit, int(seed)))
+
+    def asked(r: Record) -> tuple[object, ...]:
+        limit = r.spec.time_limit or 0.0, r.spec.cpu_limit or 0.0
+        return r.label, r.spec.task, r.spec.preset, *limit, r.spec.seed
+
+    made = kind(folder)
+    for one in typed:
+        config = dict(one[2])
+        found = [r for r in made if asked(r) == (*one[:2], *one[3:]) and config.items() <= _texts(r).items()]
+        assert found, one
+    for r in made:
+        assert any((*one[:2], *one[3:]) == asked(r) and dict(one[2]).items() <= _texts(r).items() for one in typed), (
+            r.id
+        )
+
+
+def _texts(record: Record) -> dict[str, str]:
+    return {name: str(value) for name, value in record.spec.task_config.items()}
+
+
+OPEN_CELLS = tables(REFERENCE / "README.md", "Open cells")[0][1]
+
+
+@pytest.mark.parametrize("label", [label for label in OPEN_CELLS if re.match(r"`\w+`.*\bd\b", label)])
+def test_open_cells_of_the_gaussian_pairs_are_open(label: str) -> None:
+    for part in label.split(";"):
+        solvers = re.findall(r"`(\w+)`", part)
+        dims = {int(d) for d in re.findall(r"\d+", part)}
+        for record in kind(""):
+            there = record.spec.task_config["dim"] in dims or "all d" in part
+            assert not (record.spec.solver in solvers and record.spec.preset == "full" and there), record.id
+
+
+def test_which_records_have_digests_of_all_code() -> None:
+    for folder in ("", "uci", "mnist", "w2bench"):
+        assert {"harness" in record.source for record in records(folder)} == {folder == "w2bench"}
+    assert says(RULES, "results/reference/README.md) but those of `w2bench` are such records.")
+
+
+# Sentences
+
+
+def test_the_floor_of_entropic_scores() -> None:
+    found = {}
+    for dim in (2, 16):
+        task = EOT(build_config(EOTConfig, {"dim": dim, "eps": 1.0}, owner="task eot"))
+        instance = task.build(seed=0, device=torch.device("cpu"), dtype=torch.float32)
+        (found[dim],) = instance.task_rows().values()
+    plain = " and ".join(f"{found[dim]['cbw2_uvp_plain']:.2f} %" for dim in found)
+    assert says(RULES, f"a plain `cBW2-UVP` of {plain} at d = 2 and 16 (pair 0, epsilon = 1)")
+    noise = max(abs(scores[name]) for scores in found.values() for name in ("cbw2_uvp", "bw2_uvp"))
+    assert noise < 0.02
+    assert says(RULES, "what noise is left, at most 0.02 % there.")
+
+
+def test_a_pool_moves_all_rows_alike() -> None:
+    assert says(
+        README, "A seed draws the pool of 100 000 points that all solvers train on, and it moves all rows alike"
+    )
+    for solver, other, dim in (("ncf", "mmr", 4), ("fixedpoint", "mmv1", 4), ("mmr", "fixedpoint", 2)):
+        alone = [half(values(gaussian(name, dim), "uvp_fwd")) for name in (solver, other)]
+        assert 2 * half(differences(solver, other, dim)) < min(alone)
+
+
+def test_linear_is_hard_to_beat_between_gaussians() -> None:
+    assert says(README, "Between Gaussians the exact map is linear, and `linear` is hard to beat.")
+    for label in GAUSSIAN:
+        for dim in DIMS:
+            if name(label) != "linear" and (found := gaussian(name(label), dim)):
+                assert mean(values(found, "uvp_fwd")) > mean(values(gaussian("linear", dim), "uvp_fwd")), (label, dim)
+
+
+def test_published_numbers_of_not_are_worse_than_the_identity() -> None:
+    cell = GAUSSIAN["`not`, forward only"][-1]
+    assert cell.endswith(": worse than the identity")
+    for dim, text in zip(DIMS, cell.partition(":")[0].split(","), strict=True):
+        assert float(text) > mean(values(gaussian("identity", dim), "uvp_fwd"))
+    assert not any("uvp_bwd" in run.metrics for dim in DIMS for run in gaussian("not", dim).values())
+
+
+def test_hjpinn_and_ncf_are_not_told_apart() -> None:
+    """What the docstring of `hjpinn` says."""
+    text = " ".join((ROOT / "solvers" / "hjpinn.py").read_text(encoding="utf-8").split())
+    assert "In our records of the released pairs neither is shown to be better" in text
+    for dim in (2, 8):
+        apart = differences("hjpinn", "ncf", dim)
+        assert half(apart) > abs(mean(apart))
+    table = published_table("gaussian")
+    at_8 = table[table["dim"] == 8].set_index("method")["value"]
+    assert f"forward UVP at d = 8: {at_8['HJ-PINN']:.3f} and {at_8['NCF']:.3f} %" in text
+
+
+def test_uci_page_sentences() -> None:
+    for table in SETS:
+        for solver in ("otflow", "linear"):
+            assert all("nll" in run.metrics for run in uci(solver, table).values())
+        assert max(values(uci("otflow", table), "nll")) < min(values(uci("linear", table), "nll"))
+        assert min(values(uci("ncf", table), "inverse_gap")) > 20
+    assert says(UCI, "`otflow` has by far the best densities of all rows that have one, also on BSDS300")
+    samples = [values(uci(solver, "bsds300"), "mmd_fwd") for solver in ("otflow", "linear")]
+    assert min(samples[0]) > max(samples[1])
+    assert says(UCI, "where its samples are worse than those of `linear`")
+    assert says(UCI, "`ncf`: its two maps do not belong together here.")
+    assert max(values(uci("fixedpoint", "bsds300"), "novelty")) < 1
+    for page in (README, UCI):
+        assert says(page, "otflow` ends above `constant`") or says(page, "`otflow` ends above `constant` forward")
+
+
+def test_mnist_page_sentences() -> None:
+    def accuracy(solver: str, config: dict[str, str], steps: int | None = None) -> float:
+        return mnist(solver, config, steps).metrics["accuracy"]
+
+    real, all_right = (mnist(solver, CONDITIONAL).metrics for solver in ("real_images", "class_mean"))
+    assert says(MNIST, f"a classifier with {real['accuracy']:.2f} % on real test images")
+    assert says(
+        MNIST,
+        f"`class_mean` scores {all_right['accuracy']:.0f} % with ten images"
+        f" (FD {all_right['fd_classifier_decoded']:.0f}), more than real test images ({real['accuracy']:.1f} %)",
+    )
+    below = all_right["accuracy"] - accuracy("fixedpoint", CONDITIONAL)
+    assert says(MNIST, f"(`fixedpoint` is {below:.1f} below)")
+    assert all(
+        accuracy(solver, CONDITIONAL) < all_right["accuracy"] - 1 for solver in ("classwise_linear", "fixedpoint")
+    )
+    assert says(RULES, "(`prior_sample`: from half of those drawn at random)")
+    assert 45 < accuracy("prior_sample", CONDITIONAL) < 55
+    seconds = mnist("ncf", CONDITIONAL, 6000).times
+    assert 9 < ((seconds.train_s or 0) + (seconds.warmup_s or 0)) / 60 < 12
+    assert says(MNIST, "after 6000 steps (ten minutes, beside other work)")
+    control = mnist("classwise_linear", PIXELS).metrics
+    assert says(
+        MNIST, f"in closed form, has {control['accuracy']:.1f} % and {control['fd_pixel']:.2f}. It sees all labels"
+    )
+
+
+@pytest.mark.parametrize("solver", ["not", "gnot"])
+def test_mnist_accuracy_by_step(solver: str) -> None:
+    points = [f"{point.step}: {point.metrics['accuracy']:.1f}" for point in mnist(solver, PIXELS).curve]
+    assert f"* `{solver}`: {', '.join(points)}\n" in MNIST.read_text(encoding="utf-8")
+
+
+def test_published_numbers_on_the_mnist_page() -> None:
+    table = published_table("mnist")
+
+    def quoted(method: str, metric: str, pair: str = "fmnist-mnist") -> list[float]:
+        rows = table[(table["method"] == method) & (table["metric"] == metric) & (table["pair"] == pair)]
+        return [float(value) for value in rows["value"]]
+
+    (ncf,), (implicit,) = quoted("NCF", "accuracy"), quoted("ImplicitOT", "accuracy")
+    assert says(MNIST, f"Published: NCF {ncf:.2f} % (its own VAE, a map that is not told the class); ImplicitOT")
+    assert says(MNIST, f"ImplicitOT {implicit:.2f} % with a decoder that reads the label")
+    assert says(MNIST, f"Published: ImplicitOT {implicit:.2f} %. A code")
+    there, back = (quoted("NCF", metric, "transfer")[0] for metric in ("accuracy", "accuracy_bwd"))
+    assert says(MNIST, f"Published: NCF {there:.2f} % forward, {back:.2f} % backward")
+    there, back = (quoted("NCF", metric, "shift")[0] for metric in ("accuracy", "accuracy_bwd"))
+    assert says(MNIST, f"Published: NCF {there:.2f} % and {back:.2f} %.")
+    papers = table[table["source"].str.contains("2605.10792")]
+    gnot = papers[papers["method"].str.startswith("GNOT")]
+    right, distance = (sorted(gnot[gnot["metric"] == metric]["value"]) for metric in ("accuracy", "fd_pixel"))
+    said = f"GNOT with ten labelled targets a class {right[0]:.1f} to {right[-1]:.1f} %"
+    assert says(MNIST, f"{said}, FD pixel {distance[-1]:.1f} to {distance[0]:.1f}")
+    for method, words in (
+        ("NOT", "NOT, which sees no labels, {:.2f} % and {:.2f}"),
+        ("AugCycleGAN", "AugCycleGAN {:.2f} % and {:.2f}"),
+        ("MUNIT", "MUNIT {:.2f} % and {:.2f}"),
+    ):
+        assert says(MNIST, words.format(quoted(method, "accuracy")[0], quoted(method, "fd_pixel")[0]))
+
+
+def test_w2bench_page_sentences() -> None:
+    def at(solver: str, dim: int) -> Record:
+        (run,) = (r for r in records("w2bench") if r.spec.solver == solver and r.spec.task_config["dim"] == dim)
+        return run
+
+    drawn = [at(solver, 2).counts.samples / 1e6 for solver in ("enot", "w2ot")]
+    assert says(W2BENCH, f"Ours drew {drawn[0]:.0f} and {drawn[1]:.0f} million samples at d = 2.")
+    assert says(W2BENCH, "`enot` and `w2ot` stay behind their own numbers, `enot` at both d and `w2ot` at d = 2.")
+    rows = published_table("w2bench")
+    behind = {
+        (solver, dim)
+        for solver, method in METHODS.items()
+        for dim in (2, 4)
+        if at(solver, dim).metrics["uvp_fwd"]
+        > 1.5 * rows[(rows["method"] == method) & (rows["dim"] == dim) & (rows["metric"] == "uvp_fwd")]["value"].iloc[0]
+    }
+    assert behind == {("enot", 2), ("enot", 4), ("w2ot", 2)}
+
+
+def test_what_the_acceptance_table_says_in_words() -> None:
+    def row(label: str) -> list[float]:
+        return [float(cell) if cell else math.nan for cell in ACCEPTED[label]]
+
+    page = TUNING / "README.md"
+    factors: list[float] = []
+    for label, (_, _, _, outcome) in STUDIES.items():
+        if not outcome.startswith("kept: worse"):
+            continue
+        before, after = row(f"{label}, before"), row(f"{label}, proposed")
+        worse = [b / a for a, b in zip(before, after, strict=True)]
+        where = worse[:1] if "Gaussian" in outcome else worse[1:]
+        factors.append(max(where))
+    assert says(page, f"What is called worse is so by a factor of {min(factors):.1f} or more.")
+    idle = row("`identity`")
+    assert sum(value > idle[k] for label in ACCEPTED for k, value in enumerate(row(label)) if k) > 3
+    assert says(page, "several of these maps are worse than doing nothing")
+    both = [row(f"`mmr`, {which}{seed}") for which in ("before", "proposed") for seed in ("", ", seed 101")]
+    assert max(b[1] for b in both) / min(b[1] for b in both) > 3
+    assert all(b > a for a, b in zip((both[0][2], both[1][2]), (both[2][2], both[3][2]), strict=True))
+    assert says(page, "its backward map is worse with both")
+
+
+# Measurements without a record
+
+MEASURED = re.compile(r"\bseed 10[01]\b|\bprocessor seconds\b|\bafter \d+ seconds\b")
+
+
+def _blocks(text: str) -> list[str]:
+    """Return paragraphs, each with the list that follows it."""
+    found: list[str] = []
+    for paragraph in re.split(r"\n\s*\n", text):
+        if found and paragraph.lstrip().startswith("*"):
+            found[-1] += "\n" + paragraph
+        else:
+            found.append(paragraph)
+    return found
+
+
+def test_docstrings_say_of_measurements_that_no_record_is_kept() -> None:
+    """They explain a choice of ours, and rank nothing; what is compared in earnest has a record."""
+    checked = 0
+    for folder in ("solvers", "baselines", "datasets"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+            for block in _blocks(text):
+                if MEASURED.search(block):
+                    assert re.search(r"no\s+records?\s+kept|no\s+records\s+are\s+kept", block), (path.name, block)
+                    checked += 1
+    assert checked > 8

@@ -118,7 +118,7 @@ def _topic(table: Table) -> str:
         return f"training {reached.pop()}"
     if _by_dimension(table) and len(keys) == 1 and entry(key := keys.pop()):
         return key
-    return table.title[:60]
+    return table.title.partition(":")[0][:60]
 
 
 def _by_dimension(table: Table) -> bool:

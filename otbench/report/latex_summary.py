@@ -2,6 +2,7 @@ r"""The summary as one page of LaTeX, for `\input`: which solver by need, who le
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -13,11 +14,20 @@ from otbench.report.summary.contests import Contest, Entry
 from otbench.report.summary.summary import RULE, Summary
 from otbench.report.summary.text import runs
 
-_NEEDS, _CONTESTS, _SCOPES = 12, 16, 8
-"""Lines of each part: together they are a page."""
+_Column = tuple[str, float | str]
+"""The head of a column, and its share of the line; l or r for one that is as wide as what stands in it."""
+_Content = tuple[Sequence[_Column], Sequence[Sequence[str]]]
+_NEEDS, _SCOPES = 12, 8
+"""Rows of these parts at most."""
+_LINES = 64
+"""Lines of all rows together that fit the page, beside heads and notes; instances take what the other parts leave."""
+_LETTERS = 95
+"""Letters of a whole line, with some to spare."""
+_PARAGRAPH = r">{\raggedright\arraybackslash}p{WIDTH\linewidth}"
 _TYPED = r"\textsuperscript{$\dagger$}"
 """Stands behind a solver with other settings than its preset's."""
-_LONG = 90
+_LONG = 80
+"""Letters of an instance in words at most: two lines."""
 
 
 def summary(found: Summary, command: str, name: str = "summary") -> str:
@@ -31,7 +41,10 @@ def summary(found: Summary, command: str, name: str = "summary") -> str:
     contests = found.compared
     if not contests:
         return ""
-    parts = [_guide(found), _contests(contests), _scopes(found)]
+    guide, scopes = _guide(found), _scopes(found)
+    room = _LINES - _height(guide[1][:_NEEDS], guide[0]) - _height(scopes[1][:_SCOPES], scopes[0])
+    parts = [_part(*guide, _NEEDS), _part(*(by_instance := _contests(contests)), _fitting(*by_instance, room))]
+    parts.append(_part(*scopes, _SCOPES))
     out = [
         f"% Made by otbench; made again by: {comment(command)}",
         rf"% Needs \usepackage{{array,booktabs}}. Use: \input{{{name}}}, \ref{{tab:{name}}}",
@@ -39,12 +52,12 @@ def summary(found: Summary, command: str, name: str = "summary") -> str:
         r"\centering",
         rf"\caption{{Which solver when, from {found.records} runs.}}",
         rf"\label{{tab:{name}}}",
-        r"\footnotesize\setlength{\tabcolsep}{4pt}",
-        "\n\\par\\medskip\n".join(part for part in parts if part),
+        r"\scriptsize\setlength{\tabcolsep}{4pt}\renewcommand{\arraystretch}{0.95}",
+        "\n\\par\\smallskip\n".join(part for part in parts if part),
         r"\par\smallskip",
         r"\begin{minipage}{\linewidth}\scriptsize",
     ]
-    notes = [escape(RULE), "In parentheses: not ranked, as one seed shows nothing; in the order of the error."]
+    notes = [escape(RULE), "In parentheses: not ranked, in the order of the error."]
     if any(_TYPED in part for part in parts):
         notes.append(rf"{_TYPED} with settings of its own.")
     open_needs = dict.fromkeys(advice.need for advice in found.guide if not advice.solvers and not advice.part)
@@ -55,21 +68,20 @@ def summary(found: Summary, command: str, name: str = "summary") -> str:
     return "\n".join([*out, spaced(" ".join(notes)), r"\end{minipage}", r"\end{table}"]) + "\n"
 
 
-def _guide(found: Summary) -> str:
+def _guide(found: Summary) -> _Content:
     rows = [
         (
             escape(advice.need),
-            spaced(escape(advice.detail)),
+            spaced(escape(_named(advice.detail))),
             _typeset(advice.answer[:1].upper() + advice.answer[1:]) + ".",
         )
         for advice in found.guide
         if advice.solvers and not advice.part
     ]
-    form = r"p{0.19\linewidth}p{0.29\linewidth}p{0.46\linewidth}"
-    return _part(form, ("need", "measured on", "solver"), rows, _NEEDS)
+    return [("need", 0.16), ("measured on", 0.37), ("solver", 0.42)], rows
 
 
-def _contests(contests: Sequence[Contest]) -> str:
+def _contests(contests: Sequence[Contest]) -> _Content:
     rows = []
     for contest in contests:
         column = metric_column(contest.metric)
@@ -77,28 +89,54 @@ def _contests(contests: Sequence[Contest]) -> str:
         head = (known.head if known else escape(column.label)) + (f" ({escape(column.unit)})" if column.unit else "")
         best = next((entry.error for entry in contest.entries if entry.error is not None), None)
         least = "--" if best is None else _number(best, contest)
-        title = contest.title[: _LONG - 1] + "…" if len(contest.title) > _LONG else contest.title
-        task, _, rest = title.partition(": ")
+        task, _, rest = contest.title.partition(";")[0].partition(": ")  # the rest tells which part of the data is here
+        rest = rest[: _LONG - 1] + "…" if len(rest) > _LONG else rest
         rows.append((spaced(escape(f"{display(task)}: {rest}")), head, least, _order(contest.entries)))
-    form = r"p{0.33\linewidth}lrp{0.37\linewidth}"
-    return _part(form, ("instance", "metric", "first", "solvers by rank"), rows, _CONTESTS)
+    return [("instance", 0.43), ("metric", "l"), ("first", "r"), ("solvers by rank", 0.31)], rows
 
 
-def _scopes(found: Summary) -> str:
+def _scopes(found: Summary) -> _Content:
     rows = []
-    for scope in found.scopes:
+    for scope in [*found.scopes, *found.equal_scopes]:
         ranks = sorted(scope.mean_ranks.items(), key=lambda item: (item[1], item[0]))
         words = ", ".join(f"{_solver(label)} {rank:.1f}" for label, rank in ranks)
         p = "--" if scope.friedman is None else f"{scope.friedman:.2g}"
-        rows.append((escape(display(scope.title)), str(len(scope.instances)), p, words))
-    form = r"p{0.2\linewidth}rrp{0.56\linewidth}"
-    return _part(form, ("over instances of", "$n$", "$p$", "mean ranks ($p$: Friedman's test)"), rows, _SCOPES)
+        rows.append((escape(_named(scope.title)), str(len(scope.instances)), p, words))
+    heads: list[_Column] = [
+        ("over instances of", 0.22),
+        ("$n$", "r"),
+        ("$p$", "r"),
+        ("mean ranks ($p$: Friedman's test)", 0.62),
+    ]
+    return heads, rows
 
 
-def _part(form: str, heads: Sequence[str], rows: Sequence[Sequence[str]], most: int) -> str:
+def _named(text: str) -> str:
+    """Return a text that begins with a task, with the task's name in papers."""
+    task, comma, rest = text.partition(", ")
+    return display(task) + comma + rest
+
+
+def _height(rows: Sequence[Sequence[str]], columns: Sequence[_Column]) -> int:
+    """Return about how many lines the rows take."""
+    wide = [(index, width) for index, (_, width) in enumerate(columns) if isinstance(width, float)]
+    letters = [
+        [len(re.sub(r"\\[a-zA-Z]+|[{}$^]", "", row[index])) / (_LETTERS * width) for index, width in wide]
+        for row in rows
+    ]
+    return sum(max(map(math.ceil, taken)) for taken in letters)
+
+
+def _fitting(columns: Sequence[_Column], rows: Sequence[Sequence[str]], room: int) -> int:
+    """Return how many of the rows fit into `room` lines."""
+    return max((n for n in range(len(rows) + 1) if _height(rows[:n], columns) <= room), default=0)
+
+
+def _part(columns: Sequence[_Column], rows: Sequence[Sequence[str]], most: int) -> str:
     if not rows:
         return ""
-    form = re.sub(r"p\{", r">{\\raggedright\\arraybackslash}p{", form)
+    form = "".join(w if isinstance(w, str) else _PARAGRAPH.replace("WIDTH", f"{w:g}") for _, w in columns)
+    heads = [head for head, _ in columns]
     lines = [rf"\begin{{tabular}}{{@{{}}{form}@{{}}}}", r"\toprule", f"{' & '.join(heads)} \\\\", r"\midrule"]
     lines += [f"{' & '.join(row)} \\\\" for row in rows[:most]]
     if len(rows) > most:

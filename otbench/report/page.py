@@ -30,7 +30,7 @@ from otbench.report.columns import EXPLAINED, HARNESS
 from otbench.report.files import Slugs, letter
 from otbench.report.pooled import Pool
 from otbench.report.rows import KEEPS, READS, START, Row, Section, values_of
-from otbench.report.tables import Cell, Family, Table, accuracy, by_size, reaches
+from otbench.report.tables import Cell, Family, Table, accuracy, by_size, equal_time, reaches
 
 if TYPE_CHECKING:
     from otbench.report.figures.canvas import Drawing
@@ -182,11 +182,14 @@ def _view(family: Family, slugs: Slugs, book: _Book) -> _View:
             shown.table.seeds = f"Means over pairs {pools[0].pairs}, each over its seeds; ±: over pairs"
     parts = []
     for section in singles:
+        equal = equal_time(section, family.context, slugs)
+        beside = [] if equal is None else [_Shown(equal)]
         times = [_Shown(table, _metric_of(table, family)) for table in reaches(section, family.context, slugs)]
         if family.sizes or pools:
-            parts.append(_Part(section.instance, [_everything(section, family, slugs), *times]))
-        elif times:
-            parts.append(_Part("Training to a level of error", times))
+            parts.append(_Part(section.instance, [_everything(section, family, slugs), *beside, *times]))
+        else:
+            main += beside
+            parts += [_Part("Training to a level of error", times)] if times else []
     rows = [row for section in sections for row in section.rows]
     solvers = _solvers(family)
     records = len({id(record) for row in rows for record in row.records})

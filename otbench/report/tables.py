@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
-from otbench.names import few, plain
+from otbench.names import few
 from otbench.records.series import FLOORS
 from otbench.report.columns import BUDGETS, HARNESS, KEEPS_ROWS, READS_LABEL, Column, metric_column, written
+from otbench.report.equal import SAYS, at_equal_time, optimiser_of
 from otbench.report.files import Slugs, letter
 from otbench.report.reach import FRACTIONS, Goal, goals, reach, target
 from otbench.report.rows import (
@@ -35,6 +36,8 @@ from otbench.statistics.paired import Ranking, Values, ranking
 
 SIZE = "dim"
 """The task parameter that tables and figures are drawn against; `--dim` sets it."""
+OPTIMISER = "optimiser"
+"""Column: the optimiser, in a word."""
 REACH_SAYS = (
     "to 3 %: until the error has come down to 3 % to stay there, interpolated between points of the curve on"
     " logarithmic scales. s: wall clock. CPU s: processor. >: not by then, when the run ended."
@@ -70,6 +73,7 @@ class Cell:
         marks: keys of `LEGEND`.
         notes: footnotes, as indices into the table's notes.
         row: what the number is made of; None for an empty cell.
+        word: whether it is a word that is no failure.
         blocks: the values that it is the mean of, by instance and seed, in the record's unit.
     """
 
@@ -80,12 +84,13 @@ class Cell:
     marks: str = ""
     notes: tuple[int, ...] = ()
     row: Row | None = None
+    word: bool = False
     blocks: Values = field(default_factory=dict)
 
     @property
     def failed(self) -> bool:
         """Whether a word stands in place of a number; a bound is none."""
-        return bool(self.mean) and self.value is None and not self.mean.startswith(">")
+        return bool(self.mean) and self.value is None and not self.word and not self.mean.startswith(">")
 
     @property
     def text(self) -> str:
@@ -247,12 +252,13 @@ def _family(by_size: Mapping[float, Section], slugs: Slugs) -> Family:
 
 
 def tables(family: Family, slugs: Slugs) -> list[Table]:
-    """Return the tables of a family for print: accuracy by dimension or in full, what targets took, efficiency."""
+    """Return the tables of a family for print: accuracy, the same at equal time, what targets took, efficiency."""
     made: list[Table] = []
     if family.sizes:
         made += by_size(family, slugs)
     else:
         made += [accuracy(section, family.context, slugs) for section in family.sections if section.metrics]
+    made += [t for section in family.sections if (t := equal_time(section, family.context, slugs)) is not None]
     made += [table for section in family.sections for table in reaches(section, family.context, slugs)]
     made += [t for section in family.sections if (t := efficiency(section, family.context, slugs)) is not None]
     return made
@@ -283,6 +289,25 @@ def efficiency(section: Section, context: str, slugs: Slugs) -> Table | None:
     return _of_section(section, "efficiency", context, columns, rows, slugs) if columns else None
 
 
+def equal_time(section: Section, context: str, slugs: Slugs) -> Table | None:
+    """Return the metrics at an equal time of training, with that time, samples, optimisers; None where there is none.
+
+    It stands beside a table whose rows trained for different lengths.
+    """
+    found = at_equal_time(section)
+    if found is None:
+        return None
+    columns = [metric_column(metric) for metric in found.section.metrics]
+    harness = {column.key: column for column in HARNESS}
+    columns += [replace(harness["train_s"], unit=found.clock, best=None), harness["samples"]]
+    columns.append(Column(OPTIMISER, "optimiser"))
+    table = _of_section(
+        found.section, f"at equal time: {found.words} of training", context, columns, found.section.rows, slugs
+    )
+    table.remarks.append(f"At equal time: {SAYS}.")
+    return table
+
+
 def reaches(section: Section, context: str, slugs: Slugs) -> Iterator[Table]:
     """Yield what training took to bring UVP to its targets, on all clocks: one table forward, one backward."""
     for metric, members in groupby(goals(section), key=lambda goal: goal.metric):
@@ -298,12 +323,21 @@ def _of_section(
     slug = slugs.make(section.task, section.instance, section.preset, section.device, title)
     table = Table(slug, title, f"{section.task}: {section.instance} ({context})", columns)
     for row, group in _ordered(rows):
-        cells = [_cell(row, column, row.numbers.get(column.key)) for column in columns]
+        cells = [
+            _named(row) if column.key == OPTIMISER else _cell(row, column, row.numbers.get(column.key))
+            for column in columns
+        ]
         if row.status and cells:
             cells[0] = Cell(row.status, row=row)
         note = f"{row.label}, published: {row.note}" if row.note else _failures(row.label, row)
         table.add(row, group, cells, marks=row.marks, note=note)
     return _finished(table, section.task, paired=columns[0].metric)
+
+
+def _named(row: Row) -> Cell:
+    """Return the optimiser of a row as a cell."""
+    names = dict.fromkeys(name for record in row.records if (name := optimiser_of(record)))
+    return Cell(", ".join(names), row=row, word=True) if names else Cell(row=row)
 
 
 def _of_budget(columns: Sequence[Column], section: Section) -> list[Column]:
@@ -488,7 +522,7 @@ def _explain(table: Table) -> None:
         line.cells = [replace(cell, marks=cell.marks.translate(gone)) for cell in line.cells]
     if any(row.kind == "baseline" and row.label == COPIES for row in rows):
         table.remarks.append(COPIES_SAY)
-    if said := _optimisers(rows):
+    if not any(column.key == OPTIMISER for column in table.columns) and (said := _optimisers(rows)):
         table.remarks.append(said)
     used = {mark for line in measured for mark in line.marks + "".join(cell.marks for cell in line.cells)}
     table.meanings = {mark: text for mark, text in (LEGEND | {STALE: made}).items() if mark in used}
@@ -503,8 +537,7 @@ def _optimisers(rows: Iterable[Row]) -> str:
     users: dict[str, list[str]] = {}
     for row in rows:
         for record in row.records:
-            name = record.settings.get("optimiser") or record.spec.solver_config.get("optimiser")
-            if name and row.label not in (known := users.setdefault(plain(str(name), 40), [])):
+            if (name := optimiser_of(record)) and row.label not in (known := users.setdefault(name, [])):
                 known.append(row.label)
     said = ", ".join(f"{name} ({', '.join(sorted(labels))})" for name, labels in sorted(users.items()))
     return f"Optimisers: {said}." if said else ""

@@ -13,9 +13,10 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from otbench.report.columns import EXPLAINED
+from otbench.report.equal import SAYS
 from otbench.report.files import Slugs
 from otbench.report.rows import Section
-from otbench.report.tables import REACH_SAYS, Line, Table, accuracy, reaches
+from otbench.report.tables import REACH_SAYS, Line, Table, accuracy, equal_time, reaches
 
 
 def print_sections(out: Console, sections: Sequence[Section], *, full_command: str | None = None) -> None:
@@ -26,7 +27,7 @@ def print_sections(out: Console, sections: Sequence[Section], *, full_command: s
         sections: what.
         full_command: the command that gives numbers comparable with published ones, for quick tables.
     """
-    slugs, reached = Slugs(), False
+    slugs, reached, cut = Slugs(), False, False
     for section in sections:
         table = accuracy(section, section.context, slugs, everything=True)
         out.print()
@@ -35,18 +36,27 @@ def print_sections(out: Console, sections: Sequence[Section], *, full_command: s
         for grid in _grids(table, out):
             out.print(grid)
         _print_notes(out, section, table)
+        equal = equal_time(section, section.context, slugs)
+        if equal is not None:
+            _print_part(out, equal)
+            cut = True
         for more in islice(reaches(section, section.context, slugs), 1):
-            out.print()
-            out.print(Text(more.heading))
-            for grid in _grids(more, out):
-                out.print(grid)
+            _print_part(out, more)
             reached = True
     if not sections:
         return
-    out.print("\n".join([*EXPLAINED, *([REACH_SAYS] if reached else [])]), style="dim")
+    more_said = [*([f"at equal time: {SAYS}."] if cut else []), *([REACH_SAYS] if reached else [])]
+    out.print("\n".join([*EXPLAINED, *more_said]), style="dim")
     if full_command and not all(section.comparable or section.stand_in for section in sections):
         out.print("\nWith every solver's best setting, over three seeds:", style="bold")
         out.print(f"  {escape(full_command)}", soft_wrap=True)
+
+
+def _print_part(out: Console, table: Table) -> None:
+    out.print()
+    out.print(Text(table.heading))
+    for grid in _grids(table, out):
+        out.print(grid)
 
 
 def _grids(table: Table, out: Console) -> list[Grid]:

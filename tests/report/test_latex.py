@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,15 @@ from otbench.errors import UsageError
 from otbench.names import plain
 from otbench.plugins.registry import Registry
 from otbench.records.record import Record
+from otbench.records.store import read_all
 from otbench.report.bibliography import bibliography, cited, named, works
 from otbench.report.build import compile_latex
 from otbench.report.files import Slugs, letter
 from otbench.report.latex import Stems, definitions, document, escape, fragment
+from otbench.report.latex_summary import summary
 from otbench.report.notation import display, entry, notation, notations
 from otbench.report.rows import published_table, sections
+from otbench.report.summary.summary import summarise
 from otbench.report.tables import Table, families, tables
 
 from ..helpers.report_records import HOSTILE, hostile, record, small, write
@@ -286,3 +290,23 @@ def test_without_pdflatex_the_message_says_what_to_install(tmp_path: Path, monke
 def test_a_failure_of_pdflatex_is_told_in_its_own_words() -> None:
     with pytest.raises(UsageError, match="Undefined control sequence"):
         compile_latex({"report.tex": r"\documentclass{article}\begin{document}\nosuch\end{document}"})
+
+
+@compiles
+def test_the_summary_fits_a_page_whatever_is_in_it() -> None:
+    root = Path(__file__).resolve().parents[2] / "results" / "reference"
+    of_reference = summarise(read_all([root, *(root / task for task in ("mnist", "uci", "w2bench"))])[0])
+    crowded = replace(
+        of_reference,
+        guide=[one for one in of_reference.guide if one.solvers] * 3,
+        contests=of_reference.compared * 4,
+        scopes=of_reference.scopes * 3,
+    )
+    for found in (of_reference, crowded):
+        sources = {"summary.tex": summary(found, "c"), "report.tex": document(["summary"], "c", alone=1)}
+        logs: list[str] = []
+        assert compile_latex(sources, logs=logs).startswith(b"%PDF")
+        assert "too large" not in logs[0]
+        assert "[2]" not in logs[0]  # no second page
+    assert "more}" in summary(crowded, "c")
+    assert "more}" not in summary(of_reference, "c")

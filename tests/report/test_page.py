@@ -164,7 +164,9 @@ def test_a_number_opens_its_runs_and_escape_closes_them(browser: Browser, pages:
     for words in ("seed 0: ok", "again: python bench.py", "specification", "record 00"):
         assert words in text.replace("gaussian-a_plugin-2-0", "00")
     browser.key("Escape", 27)
-    assert browser.run(f"{WAIT} await until(() => !byId('runs').open); return [byId('runs').open, location.hash]") == [
+    assert browser.run(
+        f"{WAIT} await until(() => !byId('runs').open && !location.hash); return [byId('runs').open, location.hash]"
+    ) == [
         False,
         "",
     ]

@@ -339,7 +339,9 @@ def test_three_instances_are_enough_and_two_are_not() -> None:
     assert "`mmv1`" in enough.answer
     assert "on 3 instances" in enough.text
     few = told(field_of(errors, dims=[2, 4]), need)
-    assert (few.answer, few.solvers, few.instances) == ("too few records", (), 2)
+    assert few.answer.startswith("least errors at d = 2: `mmv1` 0.207 %, `mmr` 0.414 %, `ncf` 0.621 %; at d = 4: ")
+    assert few.answer.endswith("; too few records to advise")
+    assert (few.solvers, few.instances) == ((), 2)
     assert few.text.startswith("2 instances with two solvers or more; 3 are asked for.")
 
 

@@ -16,11 +16,11 @@ from functools import cached_property
 from otbench.names import few
 from otbench.records.record import Record, Status
 from otbench.records.series import FLOORS
+from otbench.report.equal import CPU_SECONDS, SECONDS, at_equal_time, clock_of, optimiser_of
 from otbench.report.rows import LOADED, Number, Row, Section, number, sections
 from otbench.reporting import Metric
 from otbench.statistics.paired import ranking
 
-CPU_SECONDS, SECONDS = "CPU s", "s"
 SMOKE = "smoke"
 """The preset that shows that a solver runs, and nothing else."""
 _DIMENSIONS = ("dim",)
@@ -31,7 +31,11 @@ _COMMITS_SHOWN = 3
 
 @dataclass(frozen=True)
 class Terms:
-    """On what terms rows of a contest were made, beside the instance."""
+    """On what terms rows of a contest were made, beside the instance.
+
+    Attributes:
+        cut_s, cut_cpu_s: seconds of training at which curves were read, in place of the ends of runs.
+    """
 
     preset: str
     device: str
@@ -39,17 +43,25 @@ class Terms:
     time_limit: float | None
     cpu_limit: float | None
     standardise: bool
+    cut_s: float | None = None
+    cut_cpu_s: float | None = None
+
+    @property
+    def cut(self) -> bool:
+        """Whether curves were read at an equal time."""
+        return self.cut_s is not None or self.cut_cpu_s is not None
 
     @property
     def limited(self) -> bool:
         """Whether all solvers were given the same time."""
-        return self.time_limit is not None or self.cpu_limit is not None
+        return self.time_limit is not None or self.cpu_limit is not None or self.cut
 
     @property
     def kind(self) -> Terms:
         """What is the same for terms that differ in how long a limit of time is alone."""
-        seconds, processor = (None if limit is None else 0.0 for limit in (self.time_limit, self.cpu_limit))
-        return replace(self, time_limit=seconds, cpu_limit=processor)
+        found = (self.time_limit, self.cpu_limit, self.cut_s, self.cut_cpu_s)
+        wall, processor, cut, cut_cpu = (None if one is None else 0.0 for one in found)
+        return replace(self, time_limit=wall, cpu_limit=processor, cut_s=cut, cut_cpu_s=cut_cpu)
 
     @property
     def budget(self) -> str:
@@ -71,11 +83,19 @@ def words_of(several: Sequence[Terms]) -> str:
 
 
 def _budget(several: Sequence[Terms]) -> str:
-    seconds = sorted({terms.time_limit for terms in several if terms.time_limit is not None})
-    processor = sorted({terms.cpu_limit for terms in several if terms.cpu_limit is not None})
-    limits = [" or ".join(f"{limit:g}" for limit in seconds) + " s"] if seconds else []
-    limits += [" or ".join(f"{limit:g}" for limit in processor) + " processor s"] if processor else []
-    return f"{' and '.join(limits)} each" if limits else "each solver's own length"
+    def limits(*names: str) -> str:
+        found = []
+        for name, unit in zip(names, ("s", "processor s"), strict=True):
+            values = sorted({value for terms in several if (value := getattr(terms, name)) is not None})
+            words = [f"{value:g}" for value in values]
+            words = [", ".join(words[:-1]), words[-1]] if len(words) > 1 else words
+            found += [f"{' or '.join(words)} {unit}"] if words else []
+        return " and ".join(found)
+
+    if cut := limits("cut_s", "cut_cpu_s"):
+        return f"curves read at {cut}"
+    given = limits("time_limit", "cpu_limit")
+    return f"{given} each" if given else "each solver's own length"
 
 
 @dataclass(frozen=True)
@@ -88,6 +108,8 @@ class Entry:
         error: score in the contest's metric.
         back: that of the map back.
         train: seconds of training on the contest's clock; None where the machine was too busy to tell.
+        samples: drawn in training, both sides.
+        optimiser: by which it was trained; empty where it has no choice of one.
         apply_ms: to map the test set forward.
         apply_back_ms: to map it backward.
         both: whether it has both maps.
@@ -101,6 +123,8 @@ class Entry:
     error: Number | None = None
     back: Number | None = None
     train: Number | None = None
+    samples: Number | None = None
+    optimiser: str = ""
     apply_ms: Number | None = None
     apply_back_ms: Number | None = None
     both: bool = False
@@ -136,6 +160,7 @@ class Contest:
         yardsticks: rows that are no solvers, which stand beside and are not ranked.
         clock: of training times, "CPU s" or "s".
         remarks: what else a reader has to know.
+        equal: the same solvers at an equal time of training; None where all had the same, or curves do not tell.
     """
 
     section: Section
@@ -145,6 +170,7 @@ class Contest:
     yardsticks: list[Row]
     clock: str
     remarks: list[str] = field(default_factory=list)
+    equal: Contest | None = None
 
     @property
     def title(self) -> str:
@@ -228,9 +254,7 @@ def _contest(section: Section, terms: Terms) -> Contest:
     rows = [row for row in section.rows if row.kind == "solver"]
     left_out = [row.label for row in rows if row.records and all(r.status is Status.SKIPPED for r in row.records)]
     rows = [row for row in rows if row.label not in left_out]
-    on_cpu = all(record.spec.device == "cpu" for row in rows for record in row.good)
-    by_processor = on_cpu and all(record.times.train_cpu_s is not None for row in rows for record in row.good)
-    clock = CPU_SECONDS if by_processor else SECONDS
+    clock = clock_of(rows)
     entries = [_entry(row, metric, clock) for row in rows]
     contest = Contest(section, terms, metric, entries, [r for r in section.rows if r.kind == "baseline"], clock)
     if left_out:
@@ -239,6 +263,11 @@ def _contest(section: Section, terms: Terms) -> Contest:
     if not terms.limited:
         contest.entries = _on_front(contest.entries, contest.sign)
     contest.remarks += _circumstances(contest)
+    if not terms.limited and (found := at_equal_time(replace(section, rows=[*rows, *contest.yardsticks]))) is not None:
+        by_processor = found.clock == CPU_SECONDS
+        at = (None, found.seconds) if by_processor else (found.seconds, None)
+        equal = _contest(found.section, replace(terms, cut_s=at[0], cut_cpu_s=at[1]))
+        contest.equal = equal if equal.metric.name == metric.name else None
     return contest
 
 
@@ -257,6 +286,8 @@ def _entry(row: Row, metric: Metric, clock: str) -> Entry:
         error=row.numbers.get(metric.name),
         back=back,
         train=train,
+        samples=row.numbers.get("samples"),
+        optimiser=", ".join(dict.fromkeys(name for record in row.records if (name := optimiser_of(record)))),
         apply_ms=row.numbers.get("infer_fwd_ms"),
         apply_back_ms=row.numbers.get("infer_bwd_ms"),
         both=back is not None or "infer_bwd_ms" in row.numbers,
@@ -365,6 +396,12 @@ def _least_of(contest: Contest, names: Sequence[str]) -> float | None:
                     continue
     good = [value for value in found if value > 0]
     return min(good) if good else None
+
+
+def dimensions(contests: Iterable[Contest]) -> str:
+    """Return the dimensions of contests in words, with a comma behind them; empty where none is known."""
+    found = sorted({contest.dimension for contest in contests if contest.dimension is not None})
+    return f"d = {few([f'{value:g}' for value in found], 6)}, " if found else ""
 
 
 def short_names(labels: Iterable[str]) -> dict[str, str]:

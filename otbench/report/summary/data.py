@@ -34,6 +34,7 @@ def as_data(summary: Summary) -> dict[str, object]:
         ],
         "contests": [_contest(contest) for contest in summary.contests],
         "scopes": [_scope(scope) for scope in summary.scopes],
+        "equal_time_scopes": [_scope(scope) for scope in summary.equal_scopes],
     }
 
 
@@ -60,6 +61,9 @@ def _contest(contest: Contest) -> dict[str, object]:
             if contest.metric.name in row.numbers
         },
         "remarks": contest.remarks,
+        "read_at_s": terms.cut_s,
+        "read_at_cpu_s": terms.cut_cpu_s,
+        "equal_time": None if contest.equal is None else _contest(contest.equal),
     }
 
 
@@ -70,6 +74,8 @@ def _entry(entry: Entry) -> dict[str, object]:
         "error": _number(entry.error),
         "backward": _number(entry.back),
         "training_s": _number(entry.train),
+        "samples": _number(entry.samples),
+        "optimiser": entry.optimiser,
         "apply_ms": _number(entry.apply_ms),
         "apply_backward_ms": _number(entry.apply_back_ms),
         "both_maps": entry.both,

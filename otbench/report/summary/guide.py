@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
-from otbench.names import few
 from otbench.report.columns import metric_column, written
 from otbench.report.rows import COPIES, Number
-from otbench.report.summary.contests import SMOKE, Contest, Entry, short_names, twin
+from otbench.report.summary.contests import SMOKE, Contest, Entry, dimensions, short_names, twin
 from otbench.report.summary.scopes import ERROR, LEAST_INSTANCES, WORSE_OF_BOTH, Scope, Score, of_metric, pooled, scored
 
 _MANY, _FEW = 10_000, 2_000
@@ -138,9 +137,10 @@ def _weight(need: Need, contests: Sequence[Contest]) -> tuple[int, str, int, int
 
 def _answer(need: Need, task: str, contests: Sequence[Contest]) -> Advice:
     scope = Scope(task, list(contests), need.score)
-    detail = f"{task}, {_dimensions(scope.counted or contests)}{scope.terms}"
+    detail = f"{task}, {dimensions(scope.counted or contests)}{scope.terms}"
     if not scope.enough:
-        answer = "too few records of this size alone; all sizes are above" if need.part else "too few records"
+        least = _least(need, scope.contests)
+        answer = f"{least}; too few records to advise" if least else "too few records"
         why = " ".join(_too_few(need, contests))
         return Advice(need.words, detail, answer, why, len(scope.contests), need.part)
     first = scope.groups[0]
@@ -165,8 +165,17 @@ def _too_few(need: Need, contests: Sequence[Contest]) -> Iterator[str]:
     alone = sorted({label for c in contests if c not in several for label in scored(c, need.score)})
     if alone and not several:
         yield f"Alone there: {', '.join(f'`{label}`' for label in alone[:_SHOWN])}."
-    for contest in several:
-        yield f"Least errors on {contest.section.instance}: {_measured(need, contest)}."
+
+
+def _least(need: Need, contests: Sequence[Contest]) -> str:
+    """Return the least errors on each of a few instances, which advise nothing; empty where there is none."""
+    sizes = [contest.dimension for contest in contests]
+    apart = None not in sizes and len(set(sizes)) == len(sizes)
+    said = [
+        f"{f'at d = {contest.dimension:g}' if apart else f'on {contest.section.instance}'}: {_measured(need, contest)}"
+        for contest in contests[:_SHOWN]
+    ]
+    return f"least errors {'; '.join(said)}" if said else ""
 
 
 def _measured(need: Need, contest: Contest) -> str:
@@ -258,8 +267,3 @@ def _names(labels: Sequence[str], scope: Scope) -> str:
 
 def _count(n: int, thing: str) -> str:
     return f"{n} {thing}" + ("" if n == 1 else "s")
-
-
-def _dimensions(contests: Sequence[Contest]) -> str:
-    found = sorted({contest.dimension for contest in contests if contest.dimension is not None})
-    return f"d = {few([f'{value:g}' for value in found], 6)}, " if found else ""

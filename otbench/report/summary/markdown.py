@@ -6,8 +6,9 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 
+from otbench.report.equal import SAYS
 from otbench.report.markdown import markdown_escape
-from otbench.report.summary.contests import Contest
+from otbench.report.summary.contests import Contest, dimensions
 from otbench.report.summary.scopes import Scope
 from otbench.report.summary.summary import RULE, Summary
 from otbench.report.summary.text import (
@@ -15,9 +16,11 @@ from otbench.report.summary.text import (
     alone,
     beside,
     cells,
+    equal_title,
     heads,
     instances,
     line_of,
+    mean_ranks,
     runs,
     scope_cells,
     scope_heads,
@@ -67,27 +70,51 @@ def document(summary: Summary, command: str, figures: Sequence[str] = ()) -> str
     for number, scope in enumerate(summary.scopes, 1):
         out += [*_scope(scope), ""]
         out += [f"![{_alt(scope)}]({name})\n" for name in figures if f"--{number}-" in name]
+    for scope in summary.equal_scopes:
+        out += [*_scope(scope), ""]
     return "\n".join(out).rstrip() + "\n"
 
 
 def short(summary: Summary) -> str:
-    """Return the answers of the guide, and one line for each contest."""
+    """Return the answers of the guide, a line for each task, and behind a line one for each contest."""
     out = [*_guide(summary, reasons=False), "", *_paragraphs(sources(summary))]
+    scopes = [scope for scope in summary.scopes if len({contest.section.task for contest in scope.counted}) == 1]
+    if scopes:
+        heads = ["task", "by mean rank: error, training (geometric means)", "at equal time: mean rank, error"]
+        out += [*_table(heads, [_in_short(summary, scope) for scope in scopes]), ""]
     if summary.compared:
-        out += _table(
-            ["task and size", "by rank: error (seconds of training)", "beside, not ranked"],
-            [
-                [_where(contest), marked(line_of(contest)), marked(beside(contest, brief=True))]
-                for contest in summary.compared
-            ],
-        )
-        out += ["", *_paragraphs([f"{RULE} Without a rank: one seed, in the order of errors."])]
+        count = len(summary.compared)
+        out += [f"<details><summary>Each task and size by itself ({count})</summary>", ""]
+        heads = ["task and size", "by rank: error (seconds of training)", "at equal time", "beside, not ranked"]
+        out += _table(heads, [_line(contest) for contest in summary.compared])
+        out += ["", *_paragraphs([f"{RULE} Without a rank: one seed, in the order of errors. At equal time: {SAYS}."])]
+        out += ["</details>"]
     return "\n".join(out).rstrip() + "\n"
 
 
 def marked(text: str) -> str:
     """Return `text` escaped, with names in backticks as code."""
     return "".join(f"`{part}`" if is_code else markdown_escape(part) for is_code, part in runs(text))
+
+
+def _in_short(summary: Summary, scope: Scope) -> list[str]:
+    """Return a line of the table by task: which instances, solvers as tuned, and at equal time."""
+    members = {id(contest.equal) for contest in scope.contests}
+    equal = next((one for one in summary.equal_scopes if any(id(c) in members for c in one.contests)), None)
+    same = "all had the same time" if scope.limited else "-"
+    return [
+        markdown_escape(f"{scope.title}: {len(scope.counted)} instances, {dimensions(scope.counted)}{scope.terms}"),
+        marked(mean_ranks(scope)),
+        same if equal is None else marked(f"{mean_ranks(equal)}; {equal.terms.partition('curves ')[2]}"),
+    ]
+
+
+def _line(contest: Contest) -> list[str]:
+    equal = contest.equal
+    at = "all had the same time" if contest.terms.limited else "-"
+    if equal is not None:
+        at = f"{line_of(equal)} ({equal.terms.budget.rpartition(' at ')[2]})"
+    return [_where(contest), marked(line_of(contest)), marked(at), marked(beside(contest, brief=True))]
 
 
 def _where(contest: Contest) -> str:
@@ -97,19 +124,14 @@ def _where(contest: Contest) -> str:
 
 
 def _guide(summary: Summary, *, reasons: bool = True) -> Iterator[str]:
-    """Yield the guide as a table; without `reasons` parts of a need that have no answer are in one line."""
+    """Yield the guide as a table, with the reasons or the number of instances behind each answer."""
     lines = []
     before = ""
-    told = [advice for advice in summary.guide if reasons or advice.solvers or not advice.part]
-    for advice in told:
+    for advice in summary.guide:
         need = "" if advice.need == before else f"**{markdown_escape(advice.need)}**"
         last = marked(advice.text) if reasons else str(advice.instances)
         lines.append([need, marked(advice.answer), markdown_escape(advice.detail), last])
         before = advice.need
-    untold = dict.fromkeys(advice.need for advice in summary.guide if advice not in told)
-    if untold:
-        needs = "; ".join(f"**{markdown_escape(need)}**" for need in untold)
-        lines.append([needs, "too few records of one size alone; see all sizes above", "", ""])
     heads = ["you have, or want", "take", "measured on", "why" if reasons else "instances"]
     yield from _table(heads, lines, right=int(not reasons))
 
@@ -121,6 +143,11 @@ def _contest(contest: Contest) -> Iterator[str]:
         columns, [list(map(markdown_escape, cells(contest, e))) for e in contest.entries], right=len(columns) - 2
     )
     yield ""
+    if (equal := contest.equal) is not None:
+        yield from (f"{markdown_escape(equal_title(equal))}:", "")
+        columns = heads(equal)
+        lines = [list(map(markdown_escape, cells(equal, entry))) for entry in equal.entries]
+        yield from (*_table(columns, lines, right=len(columns) - 2), "")
     if yardsticks := beside(contest):
         yield f"Beside, not ranked: {marked(yardsticks)}."
         yield ""

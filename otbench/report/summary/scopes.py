@@ -17,15 +17,17 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from otbench.names import few
+from otbench.report.equal import CPU_SECONDS
 from otbench.report.reach import CLOCKS, FRACTIONS, Goal, reach
 from otbench.report.rows import COPIES, IDENTITY
-from otbench.report.summary.contests import CPU_SECONDS, SMOKE, Contest, Entry, Terms, pareto_front, twin, words_of
+from otbench.report.summary.contests import SMOKE, Contest, Entry, Terms, pareto_front, twin, words_of
 from otbench.reporting import Metric
 
 ALPHA = 0.05
 """Level of all tests."""
 LEAST_INSTANCES = 3
 """With fewer instances no solver is recommended."""
+_ALL = "all tasks"
 _DRAWS = 9999
 _SHOWN = 6
 Profile = dict[str, list[tuple[float, float]]]
@@ -199,7 +201,7 @@ class Scope:
     @cached_property
     def target(self) -> float | None:
         """The part of doing nothing that times are measured to: the least that some solver reaches on each instance."""
-        if not self._part:
+        if not self._part or self.contests[0].terms.cut:
             return None
         reached = (part for part in FRACTIONS[::-1] if np.isfinite(self._times(part).min(axis=1)).all())
         return next(reached, None)
@@ -391,12 +393,13 @@ def scopes(contests: Iterable[Contest]) -> list[Scope]:
         by_task: dict[str, list[Contest]] = {}
         for contest in members:
             by_task.setdefault(contest.section.task, []).append(contest)
-        made += [Scope(task, some) for task, some in by_task.items()]
+        how = ", at equal time" if members[0].terms.cut else ""
+        made += [Scope(task + how, some) for task, some in by_task.items()]
         if len(by_task) > 1:
-            made.append(Scope("all tasks", members))
+            made.append(Scope(_ALL + how, members))
     return [scope for scope in made if len(scope.counted) > 1 and _adds(scope, made)]
 
 
 def _adds(scope: Scope, made: Sequence[Scope]) -> bool:
     """Say whether `scope` holds what no scope of one task holds: another task."""
-    return scope.title != "all tasks" or len({contest.section.task for contest in scope.counted}) > 1
+    return not scope.title.startswith(_ALL) or len({contest.section.task for contest in scope.counted}) > 1

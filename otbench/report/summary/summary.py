@@ -27,6 +27,7 @@ class Summary:
         guide: which solver by need.
         contests: by task and size; those of one solver last.
         scopes: statistics over instances.
+        equal_scopes: the same at equal times of training, where solvers trained for lengths of their own.
         remarks: what was left out, and why.
     """
 
@@ -35,6 +36,7 @@ class Summary:
     contests: list[Contest]
     scopes: list[Scope]
     remarks: list[str] = field(default_factory=list)
+    equal_scopes: list[Scope] = field(default_factory=list)
 
     @property
     def compared(self) -> list[Contest]:
@@ -72,4 +74,5 @@ def summarise(records: Iterable[Record], *, stale: Mapping[str, str] = {}, verif
         counts = ", ".join(f"{n} under {name}" for name, n in sorted(presets.items()))
         remarks.append(f"Presets are never ranked together; instances: {counts}.")
     used = {id(record) for contest in found for row in contest.section.rows for record in row.records}
-    return Summary(len(used), guide(found), found, scopes(found), remarks)
+    equal = [contest.equal for contest in found if contest.equal is not None]
+    return Summary(len(used), guide(found), found, scopes(found), remarks, scopes(equal))

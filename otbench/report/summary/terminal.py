@@ -7,6 +7,7 @@ from itertools import groupby
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.measure import Measurement
 from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text
@@ -20,6 +21,7 @@ from otbench.report.summary.text import (
     alone,
     beside,
     cells,
+    equal_title,
     heads,
     instances,
     line_of,
@@ -50,7 +52,7 @@ def print_summary(out: Console, summary: Summary) -> None:
         out.print(_text("One solver only, so nothing to compare", "bold"))
         for line in alone(summary):
             out.print(_text(line))
-    for scope in summary.scopes:
+    for scope in [*summary.scopes, *summary.equal_scopes]:
         _print_scope(out, scope)
 
 
@@ -78,8 +80,18 @@ def print_lines(out: Console, summary: Summary) -> None:
 def _print_contest(out: Console, contest: Contest) -> None:
     out.print()
     out.print(_text(contest.title, "bold").append(f"  ({contest.terms.words})", style="not bold"))
-    columns = heads(contest)
-    out.print(_grid(columns, [cells(contest, entry) for entry in contest.entries], left=1))
+    columns, lines = heads(contest), [cells(contest, entry) for entry in contest.entries]
+    whole = _grid(columns, lines, left=1)
+    if Measurement.get(out, out.options.update(max_width=10_000), whole).maximum <= out.width:
+        out.print(whole)
+    else:  # below each other: a number is never cut off
+        cut = columns.index("T (ms)")
+        out.print(_grid(columns[:cut], [line[:cut] for line in lines], left=1))
+        rest = [0, 1, *range(cut, len(columns))]
+        out.print(_grid([columns[k] for k in rest], [[line[k] for k in rest] for line in lines], left=1))
+    if contest.equal is not None:
+        out.print(_text(equal_title(contest.equal)))
+        out.print(_grid(heads(contest.equal), [cells(contest.equal, entry) for entry in contest.equal.entries], left=1))
     if yardsticks := beside(contest):
         out.print(_text(f"beside, not ranked: {yardsticks}"))
     for entry in contest.entries:

@@ -34,20 +34,33 @@ def heads(contest: Contest) -> list[str]:
     back = twin(contest.metric.name)
     named = next((m for e in contest.entries for r in e.row.good for m in r.metric_info if m.name == back), None)
     behind = [] if named is None else [metric_column(named).head]
-    return ["rank", "solver", column.head, *behind, f"training ({contest.clock})", "T (ms)", "S (ms)", "maps", "failed"]
+    trained = [f"training ({contest.clock})", "samples (k)", "optimiser"]
+    if contest.terms.cut:
+        return ["rank", "solver", column.head, *behind, *trained]
+    return ["rank", "solver", column.head, *behind, *trained, "T (ms)", "S (ms)", "maps", "failed"]
 
 
 def cells(contest: Contest, entry: Entry) -> list[str]:
     """Return what stands in the line of `entry` in the table of `contest`."""
     column = metric_column(contest.metric)
-    behind = [_cell(entry.back, column)] if len(heads(contest)) > len(_FIXED) else []
+    behind = (
+        [_cell(entry.back, column)] if len(heads(contest)) > (len(_CUT) if contest.terms.cut else len(_FIXED)) else []
+    )
     first = entry.status or _cell(entry.error, column)
-    return [
+    samples = None if entry.samples is None else replace(entry.samples, mean=1e-3 * entry.samples.mean)
+    start = [
         rank(entry),
         contest.names[entry.label],
         first,
         *behind,
         plain_number(entry.train) + (" *" if entry.on_front else ""),
+        plain_number(samples),
+        entry.optimiser or "-",
+    ]
+    if contest.terms.cut:
+        return start
+    return [
+        *start,
         plain_number(entry.apply_ms),
         plain_number(entry.apply_back_ms),
         "both" if entry.both else "forward",
@@ -55,7 +68,8 @@ def cells(contest: Contest, entry: Entry) -> list[str]:
     ]
 
 
-_FIXED = ("rank", "solver", "error", "training", "T", "S", "maps", "failed")
+_CUT = ("rank", "solver", "error", "training", "samples", "optimiser")
+_FIXED = (*_CUT, "T", "S", "maps", "failed")
 
 
 def rank(entry: Entry) -> str:
@@ -107,7 +121,8 @@ def scope_heads(scope: Scope) -> list[str]:
     out += (
         [f"within {WITHIN:g}x of least time to {100 * scope.target:g} %"] if scope.target and scope.time_profile else []
     )
-    return out + (["error, geometric mean", f"training, geometric mean ({scope.clock})"] if scope.points else [])
+    out += ["error, geometric mean"] if scope.points else []
+    return out + ([f"training, geometric mean ({scope.clock})"] if scope.points and not scope.limited else [])
 
 
 def scope_cells(scope: Scope, label: str) -> list[str]:
@@ -122,7 +137,7 @@ def scope_cells(scope: Scope, label: str) -> list[str]:
         seconds, error = scope.points.get(label, (None, None))
         values = (error, seconds)
         written_ = [plain_number(None if value is None else Number(value, None, 1)) for value in values]
-        out += [written_[0], written_[1] + (" *" if label in scope.front else "")]
+        out += written_[:1] if scope.limited else [written_[0], written_[1] + (" *" if label in scope.front else "")]
     return out
 
 
@@ -158,12 +173,29 @@ def line_of(contest: Contest) -> str:
     return ", ".join(parts)
 
 
+def mean_ranks(scope: Scope) -> str:
+    """Return the solvers of a scope on one line, by mean rank, with the geometric means of error and training."""
+    short, parts = short_names(scope.solvers), []
+    for label in scope.solvers:
+        seconds, error = scope.points.get(label, (None, None))
+        said = [] if error is None else [plain_number(Number(error, None, 1))]
+        said += [] if seconds is None or scope.limited else [f"{plain_number(Number(seconds, None, 1))} {scope.clock}"]
+        parts.append(f"{scope.mean_ranks[label]:.1f} `{short[label]}`" + (f" ({', '.join(said)})" if said else ""))
+    return ", ".join(parts)
+
+
 EXPLAINED = (
     "rank: shared where paired differences over seeds do not show that one is worse; -: one seed shows nothing, and"
     " rows stand in the order of their errors.",
-    "*: no other solver is as good in both error and time. CPU s: processor seconds. T, S: to map the test set forward,"
-    " backward.",
+    "*: no other solver is as good in both error and time. CPU s: processor seconds. samples: drawn, both sides."
+    " optimiser -: the solver has no choice of one. T, S: to map the test set forward, backward.",
 )
+
+
+def equal_title(contest: Contest) -> str:
+    """Return what stands above the table of a contest at equal time."""
+    cut = contest.terms.cut_s if contest.terms.cut_cpu_s is None else contest.terms.cut_cpu_s
+    return f"At equal time, {cut:g} {contest.clock} of training each"
 
 
 def sources(summary: Summary) -> Sequence[str]:
