@@ -20,8 +20,7 @@ Deviations from the paper (`paper` sets them back, as far as its settings are kn
     directions: both in each step, on the same batches, instead of in turn. f(x) and g(y), with their gradients, then
         serve twice: 18 passes over the layers instead of 24, and one step of the optimiser instead of two.
     learning rate: short warm-up and cosine decay to zero.
-    widths: those of the DenseICNN of the same dimension, doubled, in the preset `full` tripled; the paper has three
-        layers of 512 from d = 64 on.
+    widths: those of the DenseICNN of the same dimension, doubled; the paper has three layers of 512 from d = 64 on.
     tau, lambda: 0.99 and 0.3 everywhere; the paper's benchmark has 0.9 and 0.3. In few dimensions 0.9 is too small.
 
 In few dimensions the forward error falls slowly with the number of steps. It is spread over the source, not at creases
@@ -90,7 +89,7 @@ class ENOTConfig(Config):
     presets={
         "smoke": {"steps": 60, "batch_size": 256},
         "quick": {"steps": 4000},
-        "full": {"steps": 11_000, "lr": 1e-2, "batch_size": 1024, "factor": 3},
+        "full": {"steps": 37_000},
         "paper": {
             "steps": 200_000,
             "optimiser": "adam",

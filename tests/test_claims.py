@@ -778,6 +778,22 @@ def test_what_the_acceptance_table_says_in_words() -> None:
     assert says(page, "its backward map is worse with both")
 
 
+def test_the_rate_proposed_for_enot_in_more_dimensions() -> None:
+    runs = [r for r in Store(TUNING / "acceptance").all() if r.spec.task == "convex" and r.spec.solver == "enot"]
+    assert {(r.spec.cpu_limit, r.spec.seed, *_texts(r).items()) for r in runs} == {
+        (200.0, 100, *_texts(runs[0]).items())
+    }
+    assert _texts(runs[0]).items() >= {("family", "lse-mid"), ("dim", "64"), ("pair", "100")}
+    settings = {(r.spec.solver_config["lr"], r.spec.solver_config["batch_size"]): r.metrics for r in runs}
+    before, proposed, between = (settings[key] for key in ((5e-3, 512), (1e-2, 1024), (1e-2, 512)))
+    page = TUNING / "README.md"
+    ends = [f"{m['uvp_fwd']:.3g} and {m['uvp_bwd']:.3g}" for m in (before, proposed, between)]
+    assert says(page, f"it had {ends[0]} before, {ends[1]} as proposed.")
+    assert says(page, f"diverged, and ended at {ends[2]}.")
+    means = [m["uvp_fwd"] * m["uvp_bwd"] for m in (before, proposed)]
+    assert means[1] > means[0]  # "no better at d = 64"
+
+
 # Measurements without a record
 
 MEASURED = re.compile(r"\bseed 10[01]\b|\bprocessor seconds\b|\bafter \d+ seconds\b")
