@@ -26,7 +26,7 @@ def run(checkout: Path, *, runs: int = 0, compares: int = 0, suspects: str = "")
         f"""#!/bin/bash
 echo "$*" >> "{checkout}/calls"
 mkdir -p .tox/regressions
-[[ "$*" == *--suspects* ]] && echo -n "{suspects}" > .tox/regressions/suspects
+[[ "$*" == *--suspects* ]] && printf "{suspects}" > .tox/regressions/suspects
 [[ "$2" == compare ]] && exit {compares}
 exit {runs}
 """
@@ -63,12 +63,13 @@ def test_the_comparison_decides(tmp_path: Path, runs: int, compares: int, code: 
 def test_suspects_get_the_other_seeds_before_the_verdict(tmp_path: Path) -> None:
     (tmp_path / "results" / "reference" / "ci").mkdir(parents=True)
     (tmp_path / "results" / "reference" / "ci" / "a.json").write_text("{}")
-    code, text, called = run(tmp_path, compares=1, suspects="ncf,mm")
+    code, text, called = run(tmp_path, compares=1, suspects=r"ncf,mm\\t3,4,5\\nenot\\t3\\n")
     assert code == 1
-    assert "seven more seeds of ncf,mm" in text
-    assert len(called) == 4
-    assert "--solvers ncf,mm --task gaussian[pool_seed=0] --dim 2 --preset smoke --seeds 3-9" in called[2]
-    assert "--require-all" in called[3]
+    assert "more seeds of ncf,mm: 3,4,5" in text
+    assert len(called) == 5
+    assert "--solvers ncf,mm --task gaussian[pool_seed=0] --dim 2 --preset smoke --seeds 3,4,5 " in called[2]
+    assert "--solvers enot --task gaussian[pool_seed=0] --dim 2 --preset smoke --seeds 3 " in called[3]
+    assert "--require-all" in called[4]
 
 
 def test_the_baseline_is_of_the_configuration_that_is_run() -> None:

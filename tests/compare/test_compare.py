@@ -108,8 +108,10 @@ def test_a_change_that_is_shown_by_itself_but_not_among_many_is_suspicious() -> 
     assert row.reason == "perhaps worse, perhaps chance: more seeds would tell"
     assert not outcome.regressed
     assert outcome.compared
-    assert outcome.suspects == ["s0"]
-    assert compare(base, base).suspects == []
+    assert outcome.suspects == {"s0": ()}
+    assert compare(base, base).suspects == {}
+    more = [record(1.0, seed=k, solver="s0") for k in (3, 5)]
+    assert compare(base + more, new + seeds(2.0, 3.5, 1.7, solver="s0")).suspects["s0"] == (3, 5)
 
 
 def test_the_better_of_two_tests_counts_at_twice_its_p() -> None:
@@ -118,7 +120,7 @@ def test_the_better_of_two_tests_counts_at_twice_its_p() -> None:
     row = quality(seeds(*wide), seeds(*(a * b for a, b in zip(wide, factors, strict=True))))
     logs = np.log(factors)
     assert row.verdict is Verdict.WORSE
-    assert row.p == pytest.approx(2 * stats.ttest_1samp(logs, 0).pvalue)
+    assert row.p == pytest.approx(2 * stats.ttest_1samp(logs, 0, alternative="greater").pvalue)
     assert row.low == pytest.approx(math.exp(stats.ttest_1samp(logs, 0).confidence_interval(0.975).low))
 
 

@@ -1,21 +1,23 @@
 """How often the gate of continuous integration raises a false alarm, and how often it sees a regression.
 
-    python -m tests.simulations.gate_power --write      # results/reference/ci/power.md again, about five minutes
-    python -m tests.simulations.gate_power --collect results/reference/ci FOLDER NAME >> tests/simulations/plants.csv
+    python tests/simulations/gate_power.py --write      # results/reference/ci/power.md again, about five minutes
+    python tests/simulations/gate_power.py --collect results/reference/ci FOLDER NAME >> tests/simulations/plants.csv
 
 The baseline is the real one, and so is every line of `otbench.compare` that judges it. NEW is made from it:
 
 * A *regression by f* multiplies the errors of one solver by f, in all of its primary metrics, and by what a real
   regression does from seed to seed beyond its mean. That is taken from `plants.csv`: what half of the steps did to the
   same seeds, seed by seed, as the logarithm of the ratio. Its residuals are drawn with replacement, all metrics of one
-  seed together, and stretched by the root of n / (n - 1) for the mean that was taken from them.
+  seed together, and stretched by the root of n / (n - 1) for the mean that was taken from them. Where half the steps
+  did more than a factor of f, its scatter counts in proportion: a smaller regression has the same ratio of both.
 * *The same machine*: everything else is equal to the last bit. *Another machine*: everything, the regressed solver too,
   is multiplied by what other instructions did to unchanged code (`ATEN_CPU_CAPABILITY=default`, rows `other
   instructions` of `plants.csv`), drawn with replacement and with a random sign.
 * *New draws*: unchanged code whose random numbers are all others, so that nothing is paired. BASE and NEW are both
   drawn from normal distributions of logarithms, with the covariance over the baseline's seeds.
 
-All is done as `.ci/compare` does it: three seeds of everything, then ten of what is worse or suspicious.
+All is done as `.ci/compare` does it: three seeds of everything, then all of the baseline's seeds of what is worse by
+more than the tolerance.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from pathlib import Path
 import numpy as np
 
 from otbench.compare.quality import Pending, compare_quality, judged
-from otbench.compare.verdict import Comparison, Rules, Verdict
+from otbench.compare.verdict import Comparison, Rules
 from otbench.records.record import Record, Status
 from otbench.records.series import Series, newest, series_of
 from otbench.records.store import read_all
@@ -62,7 +64,7 @@ class Gate:
         """Say whether the gate fails where NEW is `change` of BASE; all series but `changed` are equal to the bit."""
         changed = list(changed)
         first = self._judged({series: self._pending(series, change, FIRST) for series in changed})
-        doubtful = {row.series for row in first if row.verdict in (Verdict.WORSE, Verdict.SUSPICIOUS)}
+        doubtful = {row.series for row in first if row.leaning}
         if not doubtful:
             return False
         seeds = {series: sorted(self.base[series]) if series in doubtful else FIRST for series in changed}
@@ -74,7 +76,7 @@ class Gate:
 
     def _pending(self, series: Series, change: Change, seeds: Iterable[int]) -> list[Pending]:
         base = self.base[series]
-        new = {seed: _times(base[seed], change(series, seed)) for seed in seeds}
+        new = {seed: _times(base[seed], change(series, seed)) for seed in seeds if seed in base}
         said, waiting = compare_quality(series, base, new, sorted(new), Rules())
         assert not said
         return waiting
@@ -116,12 +118,12 @@ def ratios(plant: str, path: Path = PLANTS) -> Ratios:
     return made
 
 
-def residuals(found: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
-    """Return the ratios of each seed without their mean over seeds."""
+def residuals(found: Sequence[Mapping[str, float]], size: float = math.inf) -> list[dict[str, float]]:
+    """Return the ratios of each seed without their mean over seeds, shrunk as for a regression of mean `size`."""
     n = len(found)
     centre = {name: sum(logs[name] for logs in found) / n for name in found[0]}
-    stretch = math.sqrt(n / (n - 1))
-    return [{name: stretch * (logs[name] - centre[name]) for name in centre} for logs in found]
+    stretch = {name: math.sqrt(n / (n - 1)) * min(1.0, size / abs(mean)) for name, mean in centre.items()}
+    return [{name: stretch[name] * (logs[name] - centre[name]) for name in centre} for logs in found]
 
 
 class Simulation:
@@ -129,13 +131,14 @@ class Simulation:
 
     def __init__(self, gate: Gate, plants: Ratios, other: Ratios, seed: int) -> None:
         self.gate = gate
-        self.plants = {label: residuals(found) for label, found in plants.items()}
+        self.plants = plants
         self.other = other
         self.generator = np.random.default_rng(seed)
 
     def regression(self, series: Series, factor: float) -> Change:
         """Return a regression of `series` on the same machine."""
-        drawn = {seed: self._pick(self.plants[series.label]) for seed in self.gate.base[series]}
+        scatter = residuals(self.plants[series.label], math.log(factor))
+        drawn = {seed: self._pick(scatter) for seed in self.gate.base[series]}
 
         def change(one: Series, seed: int) -> Mapping[str, float]:
             return {name: math.log(factor) + log for name, log in drawn[seed].items()} if one == series else {}
@@ -196,7 +199,7 @@ def table(repeats: int = REPEATS, unchanged: int = UNCHANGED) -> str:
     lines = [
         "# What the gate sees",
         "",
-        "Made by `python -m tests.simulations.gate_power --write`, whose text says how; never edited by hand.",
+        "Made by `python tests/simulations/gate_power.py --write`, whose text says how; never edited by hand.",
         "",
         "Whole comparisons of unchanged code that fail:",
         "",
@@ -206,23 +209,24 @@ def table(repeats: int = REPEATS, unchanged: int = UNCHANGED) -> str:
         f"| on another machine | {machines} | {unchanged} |",
         f"| with other random numbers throughout | {draws} | {unchanged} |",
         "",
-        f"Comparisons that fail where one solver is worse by a factor, in % of {repeats}. Noise: standard deviation"
-        " over the baseline's seeds, and of what half the steps do from seed to seed, both of the logarithm and of the"
-        " noisier metric.",
+        f"Comparisons that fail where one solver is worse by a factor, in % of {repeats}; before these, the standard"
+        " deviation of the logarithm of the error, of the noisier metric: over the baseline's seeds, and of a change by"
+        " a factor of two from seed to seed.",
         "",
-        "| solver | noise over seeds | noise of a change | "
+        "| solver | seeds | over seeds | of x2 | "
         + " | ".join(f"x{f:g}, same machine" for f in FACTORS)
         + " | "
         + " | ".join(f"x{f:g}, another" for f in FACTORS)
         + " |",
-        "| --- |" + " ---: |" * (2 + 2 * len(FACTORS)),
+        "| --- |" + " ---: |" * (3 + 2 * len(FACTORS)),
     ]
     for series in solvers:
         runs = gate.base[series]
         names = made.plants[series.label][0]
         over = max(float(np.std(np.log([runs[s].metrics[n] for s in runs]), ddof=1)) for n in names)
-        own = max(math.sqrt(np.mean([logs[n] ** 2 for logs in made.plants[series.label]])) for n in names)
-        cells = [f"{over:.2f}", f"{own:.2f}"]
+        half = residuals(made.plants[series.label], math.log(2.0))
+        own = max(math.sqrt(np.mean([logs[n] ** 2 for logs in half])) for n in names)
+        cells = [str(len(runs)), f"{over:.2f}", f"{own:.2f}"]
         for elsewhere in (False, True):
             for factor in FACTORS:
                 found = 0

@@ -1,0 +1,72 @@
+"""The gate of continuous integration sees what the committed table says, and the table is that of this code."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+import pytest
+
+from .gate_power import FACTORS, HALF, OTHER, TABLE, Gate, Simulation, baseline, ratios, residuals
+
+
+@pytest.fixture(scope="module")
+def gate() -> Gate:
+    return baseline()
+
+
+def test_every_solver_of_the_baseline_was_planted_into(gate: Gate) -> None:
+    solvers = {series.label for series in gate.base if series.kind == "solver"}
+    assert set(ratios(HALF)) >= solvers
+    assert set(ratios(OTHER)) >= solvers
+    assert min(len(found) for found in ratios(HALF).values()) >= 5
+
+
+def test_residuals_have_the_spread_of_what_was_measured() -> None:
+    found = [{"a": x, "b": 2 * x} for x in (0.1, 0.4, 0.2, 0.9)]
+    made = residuals(found)
+    assert sum(logs["a"] for logs in made) == pytest.approx(0)
+    assert np.mean([logs["b"] ** 2 for logs in made]) == pytest.approx(np.var([x["b"] for x in found], ddof=1))
+    half = residuals(found, 0.2)  # a: 0.4 on average, so half of the scatter; b: 0.8, so a quarter
+    assert [x["a"] / y["a"] for x, y in zip(half, made, strict=True)] == pytest.approx([0.5] * 4)
+    assert [x["b"] / y["b"] for x, y in zip(half, made, strict=True)] == pytest.approx([0.25] * 4)
+
+
+def test_what_is_equal_raises_no_alarm_and_what_is_tenfold_does(gate: Gate) -> None:
+    made = Simulation(gate, ratios(HALF), ratios(OTHER), 1)
+    assert not gate.alarm(lambda *_: {}, gate.base)
+    for series in gate.base:
+        if series.kind == "solver":
+            assert gate.alarm(made.regression(series, 10.0), [series]), series.label
+            assert not gate.alarm(made.regression(series, 0.1), [series]), series.label
+
+
+def test_the_committed_table_shows_what_is_claimed(gate: Gate) -> None:
+    text = TABLE.read_text(encoding="utf-8")
+    unchanged = re.findall(r"^\| (?:on another machine|with other random numbers.*?) \| (\d+) \| (\d+) \|$", text, re.M)
+    assert len(unchanged) == 2
+    for fails, of in unchanged:
+        assert int(fails) <= 0.01 * int(of)
+    rows = {name: cells.split(" | ") for name, cells in re.findall(r"^\| `([^`]+)` \| (.*) \|$", text, re.M)}
+    assert rows.keys() == {series.label for series in gate.base if series.kind == "solver"}
+    for name, cells in rows.items():
+        powers = [int(cell) for cell in cells[3:]]
+        assert len(powers) == 2 * len(FACTORS)
+        for same in (powers[: len(FACTORS)], powers[len(FACTORS) :]):
+            by_factor = dict(zip(FACTORS, same, strict=True))
+            assert by_factor[2.0] >= 80, name
+            assert by_factor[3.0] >= 95, name
+
+
+def test_the_table_is_that_of_this_code(gate: Gate) -> None:
+    """One solver again, with few draws, within what few draws scatter."""
+    rows = dict(
+        re.findall(r"^\| `([^`]+)` \| \d+ \| [\d.]+ \| [\d.]+ \| (\d+) \|", TABLE.read_text(encoding="utf-8"), re.M)
+    )
+    made = Simulation(gate, ratios(HALF), ratios(OTHER), 2)
+    (series,) = [series for series in gate.base if series.label == "mmv1"]
+    draws = 60
+    found = sum(gate.alarm(made.regression(series, FACTORS[0]), [series]) for _ in range(draws)) / draws
+    stated = int(rows["mmv1"]) / 100
+    assert abs(found - stated) < 4 * math.sqrt(max(stated * (1 - stated), 0.05) / draws)
