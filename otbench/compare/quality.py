@@ -17,7 +17,7 @@ from otbench.records.record import Record, Status
 from otbench.records.series import Runs, Series
 from otbench.reporting import Metric
 from otbench.statistics.scale import Scale, scale_for
-from otbench.statistics.spread import ASSUMED, LEVEL, Spread, common, deviation, drawn, holm, mean, mean_test, moderated
+from otbench.statistics.spread import ASSUMED, LEVEL, Spread, common, deviation, drawn, holm, mean, mean_test
 
 LEARNT = math.log(1.25)
 """A solver learns if on every seed it ends at 4/5 of where it began, or better.
@@ -223,7 +223,8 @@ def _tested(item: Pending, seeds: Spread, pairs: Spread | None) -> tuple[float, 
         pairs: what the spreads of their paired differences say; None = nothing.
     """
     n, difference, size = len(item.differences), mean(item.differences), item.size
-    over = moderated(item.spread, Spread(seeds.size * size, seeds.freedom))
+    prior = Spread(seeds.size * size, seeds.freedom)
+    over = drawn(item.spread, prior) if item.spread.freedom > 0 else prior
     own = drawn(_paired(item), None if pairs is None else Spread(pairs.size * size, pairs.freedom))
     spreads = [Spread(over.size * math.sqrt(2), over.freedom), *([own] if n > 2 else [])]
     level = 1 - (1 - LEVEL) / len(spreads)
