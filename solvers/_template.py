@@ -46,6 +46,8 @@ class Template(Solver[TemplateConfig]):
     def __init__(self, problem: Problem, config: TemplateConfig, context: Context) -> None:
         """Build networks and optimisers. Networks, optimisers and samplers kept as attributes are saved for you."""
         super().__init__(problem, config, context)
+        # all networks of otbench.nets take start_of(context); one of torch's own layers is made by
+        # otbench.nets.drawn.drawn(lambda: Mine(problem.dim), context), which draws from the same generator
         self.potential = DenseICNN(problem.dim, **start_of(context))
         self.optimiser = torch.optim.Adam(self.potential.parameters(), lr=config.lr)
 

@@ -65,7 +65,7 @@ _REFERENCE = "Korotin, Li, Genevay, Solomon, Filippov, Burnaev, NeurIPS 2021, ar
 _PRESETS: dict[str, Preset] = {
     "smoke": {"steps": 30, "batch_size": 256},
     "quick": {"steps": 600},
-    "full": {"steps": 12_000, "optimiser": "soap", "critic_rate": 0.3, "weight_decay": 0.3, "batch_size": 512},
+    "full": {"steps": 18_000, "optimiser": "soap", "critic_rate": 0.3, "weight_decay": 0.3, "batch_size": 512},
     "paper": {**PAPER, "steps": 50_001, "inner": 15},
 }
 

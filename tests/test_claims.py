@@ -18,8 +18,11 @@ from statistics import mean, stdev
 import pytest
 from scipy.stats import t as student
 
+from otbench.harness.tuning import preset_values
+from otbench.plugins.registry import Registry
 from otbench.records.record import Record, Status
 from otbench.records.store import Store
+from otbench.records.study import read_study, study_path
 from otbench.records.verified import Outcome, read_verified
 from otbench.report.rows import published_table
 
@@ -140,7 +143,7 @@ def test_gaussian_table_has_every_solver_of_the_records() -> None:
 def test_published_column_of_the_gaussian_table() -> None:
     """A second source is quoted where it disagrees."""
     table = published_table("gaussian")
-    table = table[~table["source"].str.startswith("papernotes") | table["note"].str.contains("disagree")]
+    table = table[~table["note"].str.contains("second-hand") | table["note"].str.contains("disagree")]
     for label, cells in GAUSSIAN.items():
         rows = table[table["solver"] == name(label)]
         quoted = cells[-1].partition(":")[0].split(",") if cells[-1] else []
@@ -419,13 +422,83 @@ def test_curved_maps(label: str) -> None:
             rows = published_table("w2bench")
             assert shows(cell, *rows[(rows["method"] == "ENOT") & (rows["dim"] == dim)]["value"]), dim
             continue
+        if cell == "-":
+            continue
         (run,) = (r for r in records("w2bench") if r.spec.solver == name(label) and r.spec.task_config["dim"] == dim)
         assert run.spec.seed == 0
         assert run.spec.task_config["pool"] == "fresh"
-        if label == "`enot`":
-            assert run.spec.time_limit == 570
-            assert (run.spec.steps, run.environment["threads"]) == (None, 1)
+        if run.spec.kind == "solver":
+            assert run.spec.cpu_limit == (300 if dim < 16 else 570)
+            assert (run.spec.steps, run.spec.time_limit, run.environment["threads"]) == (None, None, 1)
         assert shows(cell, run.metrics["uvp_fwd"], run.metrics["uvp_bwd"]), dim
+
+
+def test_sizes_of_networks_on_curved_maps() -> None:
+    at_16 = {r.spec.solver: r.counts.parameters for r in records("w2bench") if r.spec.task_config["dim"] == 16}
+    said = [f"{at_16[solver]:,}".replace(",", " ") for solver in ("enot", "fixedpoint")]
+    assert says(README, f"`enot` has {said[0]} parameters in its two potentials, `fixedpoint` {said[1]} in one")
+
+
+W2BENCH = REFERENCE / "w2bench" / "README.md"
+AGAINST = tables(W2BENCH, "Reference runs of the task `w2bench`")[0][1]
+METHODS = {"enot": "ENOT", "w2gn": "W2GN", "mmr": "MM:R", "w2ot": "w2ot, MLP, objective, L-BFGS", "mmv1": "MMv1"}
+
+
+@pytest.mark.parametrize("label", AGAINST)
+def test_curved_maps_against_published_numbers(label: str) -> None:
+    rows = published_table("w2bench")
+    for dim, ours, theirs in zip((2, 4), AGAINST[label][::2], AGAINST[label][1::2], strict=True):
+        (run,) = (r for r in records("w2bench") if r.spec.solver == name(label) and r.spec.task_config["dim"] == dim)
+        assert shows(ours, run.metrics["uvp_fwd"])
+        its = rows[(rows["method"] == METHODS[name(label)]) & (rows["dim"] == dim) & (rows["metric"] == "uvp_fwd")]
+        assert shows(theirs, its["value"].iloc[0])
+
+
+# Tuning
+
+
+TUNING = ROOT / "results" / "tuning"
+STUDIES = tables(TUNING / "README.md", "Tuning studies")[0][1]
+ACCEPTED = tables(TUNING / "README.md", "Acceptance")[0][1]
+
+
+@pytest.mark.parametrize("label", STUDIES)
+def test_tuning_studies(label: str) -> None:
+    before, best, values, outcome = STUDIES[label]
+    study = read_study(study_path(TUNING, name(label)))
+    assert study is not None
+    assert study.proposal is not None
+    assert len(study.trials) == 8
+    won = study.trials[study.proposal.trial]
+    assert (shows(before, study.trials[0].score), shows(best, won.score)) == (True, True)
+    first = study.trials[0].values
+    assert values == f"`{','.join(f'{key}={value}' for key, value in won.values.items() if value != first[key])}`"
+    registry = Registry()
+    now = preset_values(registry.load(registry.find(name(label), "solver")))
+    small = study.trials[0].score / won.score < 1.05
+    assert (outcome == "kept: gain below 5 %") == small
+    assert now == (won.values if outcome == "as proposed" else first)
+
+
+def test_every_study_is_listed() -> None:
+    assert {f"`{path.stem}`" for path in TUNING.glob("*.json")} == set(STUDIES)
+
+
+@pytest.mark.parametrize("label", ACCEPTED)
+def test_acceptance(label: str) -> None:
+    rows = [record for record in Store(TUNING / "acceptance").all() if record.spec.solver == name(label)]
+    seed = int(label.rpartition("seed ")[2]) if "seed" in label else 100
+    if "," in label:
+        study = read_study(study_path(TUNING, name(label)))
+        assert study is not None
+        assert study.proposal is not None
+        values = study.trials[study.proposal.trial if "proposed" in label else 0].values
+        rows = [r for r in rows if all(r.spec.solver_config[key] == value for key, value in values.items())]
+    found = {r.spec.task: r.metrics for r in rows if r.spec.seed == seed}
+    gaussian, forward, backward = ACCEPTED[label]
+    assert shows(gaussian, *([found["gaussian"]["uvp_fwd"]] if gaussian else []))
+    assert shows(forward, 1000 * found["uci"]["mmd_fwd"])
+    assert shows(backward, 1000 * found["uci"]["mmd_bwd"])
 
 
 # Verified records

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import io
 import re
 import shlex
 from pathlib import Path
@@ -9,12 +11,22 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+from rich.console import Console
 
+import otbench
+from otbench.cli.pages import pages
 from otbench.cli.program import parsers
 from otbench.cli.reference import command_reference
+from otbench.plugins.check import check
+from otbench.plugins.registry import Registry
+from otbench.problem import Measure
+from otbench.solver import HasValidate, Solver, Transport
+from otbench.task import Instance, Task
+from otbench.transport import Standardised
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = sorted([*(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md"), *(ROOT / "results" / "reference").rglob("*.md")])
+PAGES = sorted([*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md"), *(ROOT / "results" / "reference").rglob("*.md")])
+FOLDERS = ("solvers", "baselines", "tasks")
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 
 
@@ -48,15 +60,72 @@ def test_links_lead_somewhere(name: str) -> None:
             assert anchor in anchors(target), f"{name}: {link}"
 
 
-def test_every_page_is_named_by_the_index() -> None:
-    named = {link.partition("#")[0] for link in links(ROOT / "docs" / "README.md")}
-    assert {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"} <= named
+@pytest.mark.parametrize("folder", ["docs", "docs/solvers", "docs/baselines", "docs/tasks"])
+def test_every_page_is_named_by_the_index(folder: str) -> None:
+    named = {link.partition("#")[0] for link in links(ROOT / folder / "README.md")}
+    assert {page.name for page in (ROOT / folder).glob("*.md")} - {"README.md"} <= named
+
+
+def test_pages_that_are_made_from_the_code_are_up_to_date() -> None:
+    made = pages()
+    for name, text in made.items():
+        assert (ROOT / "docs" / name).read_text(encoding="utf-8") == text, f"{name}: run: python -m otbench.cli.pages"
+    written = {f"{folder}/{page.name}" for folder in FOLDERS for page in (ROOT / "docs" / folder).glob("*.md")}
+    assert written <= set(made)
+    assert set(made) >= {"solvers/ncf.md", "baselines/linear.md", "tasks/gaussian.md", "metrics.md"}
+
+
+def signature(name: str) -> str:
+    """How a guide has to print a method, read from the code."""
+    owner, _, method = name.partition(".")
+    cls = {"Solver": Solver, "HasValidate": HasValidate, "Transport": Transport, "Measure": Measure}.get(owner)
+    cls = cls or {"Task": Task, "Instance": Instance}[owner]
+    abilities = {"backward", "log_prob", "velocity", "interpolate"}  # a Transport has these only where it defines them
+    found = inspect.getattr_static(Standardised if method in abilities else cls, method)
+    function = getattr(found, "method", getattr(found, "__func__", found))
+    return f"{name}{inspect.signature(function)}".replace("'", "")
+
+
+@pytest.mark.parametrize(
+    ("guide", "owners"),
+    [("add-a-solver", (Solver, HasValidate, Transport)), ("add-a-task", (Task, Instance))],
+)
+def test_signatures_in_the_guides_are_those_of_the_code(guide: str, owners: tuple[type, ...]) -> None:
+    text = (ROOT / "docs" / f"{guide}.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^    ((\w+\.\w+)\(.*)$", text.partition("## Signatures")[2], re.MULTILINE)
+    for line, name in shown:
+        assert line == signature(name)
+    names = {name for _, name in shown}
+    for owner in owners:
+        abstract = {f"{owner.__name__}.{name}" for name in getattr(owner, "__abstractmethods__", ())}
+        assert abstract <= names
+    assert len(names) > 10
+
+
+def test_the_example_of_a_network_passes_the_kit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("otbench.plugins.check.RUN_SECONDS", 0.5)
+    text = (ROOT / "docs" / "add-a-solver.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "moved.py").write_text(code)
+    registry = Registry([tmp_path / "moved.py"])
+    out = io.StringIO()
+    assert check(registry.load(registry.find("moved")), device="cpu", out=Console(file=out, width=200)), out.getvalue()
+
+
+def test_the_citation_file_has_what_its_format_asks_for() -> None:
+    text = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    fields = dict(re.findall(r"^([a-z-]+): *(.*)$", text, re.MULTILINE))
+    assert fields["cff-version"] == "1.2.0"
+    assert {"message", "title", "authors"} <= fields.keys()
+    assert fields["version"] == otbench.__version__
+    assert fields["license"] == "MIT"
+    assert "  - name: otbench developers" in text
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_shown_commands_have_no_unknown_words(name: str) -> None:
     parser, commands = parsers("otbench")
-    text = (ROOT / name).read_text(encoding="utf-8")
+    text = (ROOT / name).read_text(encoding="utf-8").replace("\\\n", "")
     for line in re.findall(r"^ {4,}python bench\.py ([^#\n]*)", text, re.MULTILINE):
         words = shlex.split(line)
         if words[0] not in commands:

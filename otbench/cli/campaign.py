@@ -12,6 +12,7 @@ from time import perf_counter
 
 from otbench.cli.common import AddCommand, registry_of
 from otbench.cli.console import say
+from otbench.cli.executor import executor_of
 from otbench.cli.request import config_values, read_toml, request_of
 from otbench.cli.worktree import commit_of, worktree
 from otbench.errors import UsageError
@@ -20,7 +21,7 @@ from otbench.names import plain
 
 COMMIT = "COMMIT"
 """File in the folder of records that says which commit makes them."""
-_WHOLE = ("out", "jobs", "data-dir")
+_WHOLE = ("out", "jobs", "data-dir", "executor", "slurm")
 """Options that hold for the whole of a campaign."""
 _DEFAULTS: dict[str, str | int | float] = {"threads": 1, "device": "cpu"}
 """Not those of the machine, which another one would answer otherwise: they name runs."""
@@ -41,6 +42,11 @@ def add_commands(add: AddCommand) -> None:
     parser.add_argument("file", metavar="FILE", help="TOML file with the runs, see docs/campaigns.md")
     parser.add_argument("--budget", metavar="TIME", help="stop after 170m, 2h or 1h30m (default: when all is done)")
     parser.add_argument("--jobs", metavar="N", type=int, help="runs at a time (default: the file's, or 1)")
+    parser.add_argument("--executor", metavar="NAME", help="local (default) or slurm, see docs/clusters.md")
+    parser.add_argument("--slurm", metavar="LIST", help="options of sbatch: partition=gpu,gpus=1,time=2h")
+    parser.add_argument(
+        "--retry-cancelled", action="store_true", help="do runs that were cancelled in the queue of a cluster"
+    )
     parser.add_argument("--timing", action="store_true", help="measure times instead: short runs, nothing beside them")
     parser.add_argument("--dry-run", action="store_true", help="say what is done, what is left and what it will cost")
     parser.add_argument("--commit", metavar="REV", help="the commit to run (default: the file's, the records', HEAD)")
@@ -57,17 +63,20 @@ def campaign(options: argparse.Namespace) -> int:
     path = typed_path(options.file, "FILE")
     seconds = None if options.budget is None else _seconds(options.budget)
     file = _read(path)
-    typed = {"out": options.out, "jobs": options.jobs, "data-dir": options.data_dir}
+    typed = {name: getattr(options, name.replace("-", "_")) for name in _WHOLE}
     whole = file.whole | {name: value for name, value in typed.items() if value is not None}
     out = typed_path(str(whole.get("out", results_folder() / "campaigns" / path.stem)), "--out")
     if not options.here:
         _hand_over(options, file, path, out)
     deadline = None if seconds is None else begin + seconds
     shared = {name: value for name, value in whole.items() if name != "out"}
-    requests = [request_of(part | shared) for part in file.parts]
+    made = [executor_of(part | shared) for part in file.parts]
+    requests = [request_of(values) for _, values in made]
     registry = registry_of(options)
     registry.load_plugins()
-    return Sitting(requests, out, deadline).run(registry, timing=options.timing, dry_run=options.dry_run)
+    executor, requests = made[0][0].with_cards(requests, out, dry_run=options.dry_run)
+    sitting = Sitting(requests, out, deadline, executor, retry=options.retry_cancelled)
+    return sitting.run(registry, timing=options.timing, dry_run=options.dry_run)
 
 
 def _read(path: Path) -> _File:
@@ -104,10 +113,11 @@ def _hand_over(options: argparse.Namespace, file: _File, path: Path, out: Path) 
     if not pinned and not options.dry_run:
         write_whole(out / COMMIT, f"{asked}\n".encode())
     words = [str(folder / "bench.py"), "campaign", str(path.resolve()), "--here", "--out", str(out.resolve())]
-    for name in ("budget", "jobs", "data_dir"):
+    for name in ("budget", "jobs", "data_dir", "executor", "slurm"):
         if (value := getattr(options, name)) is not None:
             words += [f"--{name.replace('_', '-')}", str(value)]
-    words += [f"--{name.replace('_', '-')}" for name in ("timing", "dry_run") if getattr(options, name)]
+    flags = ("timing", "dry_run", "retry_cancelled")
+    words += [f"--{name.replace('_', '-')}" for name in flags if getattr(options, name)]
     words += [word for plugin in options.plugin for word in ("--plugin", plugin)]
     say(f"commit {asked[:8]}, in {folder}")
     sys.stdout.flush()

@@ -46,6 +46,10 @@ class Display:
         else:
             self._going(run, event)
 
+    def tell(self, line: str) -> None:
+        """Show a line that is about no run."""
+        self._out.print(Text(line), soft_wrap=True)
+
     def _ended(self, run: Planned, text: Text) -> None:
         self._out.print(Text(f"[{self._done}/{self._total}] ").append(text))
 
@@ -127,6 +131,9 @@ class _Live(Display):
 
     def __exit__(self, *raised: object) -> None:
         self._progress.stop()
+
+    def tell(self, line: str) -> None:
+        self._progress.console.print(Text(line), soft_wrap=True)
 
     def _ended(self, run: Planned, text: Text) -> None:
         self._progress.update(self._all, completed=self._done, state=f"{self._done}/{self._total}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import heapq
 import math
 import statistics
 import time
@@ -49,6 +50,17 @@ def estimates(runs: Sequence[Planned], records: Sequence[Record]) -> dict[str, t
             nearest = [_seconds(run, record) for record in same if _distance(run, record) == least]
             known[run.id] = statistics.median(nearest), not any(least[:4])
     return known
+
+
+def makespan(seconds: Sequence[float], jobs: int) -> float:
+    """Return the seconds from the first start to the last end of runs that take so long, `jobs` of them at a time.
+
+    They are begun in this order, each as soon as there is room.
+    """
+    ends = [0.0] * min(jobs, max(1, len(seconds)))
+    for one in seconds:
+        heapq.heapreplace(ends, ends[0] + one)
+    return max(ends)
 
 
 def refusals(runs: Sequence[Planned], registry: Registry, data_dir: Path | None) -> dict[str, str]:

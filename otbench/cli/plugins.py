@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
-from otbench.cli.common import EXIT_FAILED_ROWS, AddCommand, registry_of, warn
+from otbench.cli.common import EXIT_FAILED_ROWS, AddCommand, data_folder, registry_of, warn
 from otbench.cli.console import console, plain_table
 from otbench.errors import UsageError
 from otbench.names import hint
@@ -18,9 +18,10 @@ def add_commands(add: AddCommand) -> None:
     parser.add_argument("kind", nargs="?", metavar="KIND", help="solvers, baselines or tasks (default: all)")
     parser = add("show", show, "say what a solver, baseline or task is, and its parameters")
     parser.add_argument("name", metavar="NAME", help="its name, as `list` prints it")
-    parser = add("check", check, "test a solver against the contract, for its author")
-    parser.add_argument("name", metavar="NAME|FILE", help="a solver by name, or the file that registers it")
+    parser = add("check", check, "test a solver, baseline or task against the contract, for its author")
+    parser.add_argument("name", metavar="NAME|FILE", help="its name, or the file that registers it")
     parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default), cuda or cuda:N")
+    parser.add_argument("--data-dir", metavar="DIR", help="folder with your own copies of data that a task needs")
 
 
 def list_names(options: argparse.Namespace) -> int:
@@ -57,7 +58,7 @@ def show(options: argparse.Namespace) -> int:
 
 
 def check(options: argparse.Namespace) -> int:
-    """Test a solver against the contract."""
+    """Test plugins against the contract."""
     from otbench.harness.plan import resolve_device
 
     device, _ = resolve_device(options.device)
@@ -66,15 +67,20 @@ def check(options: argparse.Namespace) -> int:
     registry = registry_of(options)
     if is_file:
         path = Path(options.name).resolve()
-        entries = [e for e in registry.entries("solver", "baseline") if e.path is not None and e.path.resolve() == path]
+        entries = [e for e in registry.entries() if e.path is not None and e.path.resolve() == path]
     else:
-        entries = [registry.find(options.name, "solver", "baseline")]
+        entries = [registry.find(options.name)]
     if not entries:
-        why = "; ".join(f"{p.where}: {p.reason}" for p in registry.problems) or "it registers no solver"
+        why = "; ".join(f"{p.where}: {p.reason}" for p in registry.problems) or "it registers nothing"
         raise UsageError(f"{options.name}: nothing to check: {why}")
-    from otbench.plugins.check import (
-        check as passes,  # here, because it imports torch, which a misspelt name need not wait for
-    )
+    from otbench.plugins.check import check as method_passes  # here: torch, which a misspelt name need not wait for
+    from otbench.plugins.check_task import check_task
 
-    results = [passes(registry.load(entry), device=device, out=console()) for entry in entries]
+    data, results = data_folder(options.data_dir), []
+    for entry in entries:
+        found = registry.load(entry)
+        if entry.kind == "task":
+            results.append(check_task(found, device=device, data_dir=data, out=console()))
+        else:
+            results.append(method_passes(found, device=device, out=console()))
     return 0 if all(results) else EXIT_FAILED_ROWS

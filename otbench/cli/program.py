@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from otbench import __version__
-from otbench.cli import apply, campaign, data, merge, plugins, results, run, submit, tune, verify
+from otbench.cli import apply, campaign, data, merge, plugins, results, run, submit, summary, tune, verify
 from otbench.cli.common import EXIT_FAILED_ROWS, EXIT_INTERRUPTED, EXIT_USAGE, Command, program_name
 from otbench.errors import OtbenchError, UsageError
 from otbench.names import did_you_mean, hint
@@ -90,6 +90,6 @@ def parsers(program: str) -> tuple[argparse.ArgumentParser, Mapping[str, argpars
         )
         return made
 
-    for module in (run, campaign, results, merge, submit, apply, verify, tune, plugins, data):
+    for module in (run, campaign, summary, results, merge, submit, apply, verify, tune, plugins, data):
         module.add_commands(add)
     return parser, commands.choices

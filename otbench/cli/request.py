@@ -34,6 +34,8 @@ RUN_OPTIONS: tuple[tuple[str, type[str] | type[int] | type[float], str, str], ..
     ("device", str, "NAME", "cpu, cuda, cuda:N or auto (default: a GPU if there is one)"),
     ("threads", int, "N", "CPU threads of each run (default: the cores, at most 4, shared by --jobs)"),
     ("jobs", int, "N", "runs at a time (default: 1; more makes times worthless, and records say so)"),
+    ("executor", str, "NAME", "where runs are done: local (default: here) or slurm (as jobs of the cluster)"),
+    ("slurm", str, "LIST", "options of sbatch for --executor slurm: partition=gpu,gpus=1,time=2h"),
     ("standardise", str, "on|off", "centred points, one scale for both sides (default: on; off under paper)"),
     ("data-dir", str, "DIR", "your own copies of data files (also: OTBENCH_DATA_DIR)"),
     ("out", str, "DIR", "where records go (default: results/local)"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,7 +19,7 @@ from otbench.cli.common import (
     warn,
 )
 from otbench.cli.console import console, say
-from otbench.errors import UsageError
+from otbench.errors import OtbenchError, UsageError
 from otbench.files import results_folder, typed_path
 from otbench.names import hint, listed
 
@@ -68,6 +69,8 @@ def add_commands(add: AddCommand) -> None:
     parser.add_argument("--markdown", metavar="FILE", help="write it for a pull request")
     parser.add_argument("--junit", metavar="FILE", help="write JUnit XML")
     parser.add_argument("--json", metavar="FILE", help="write NEW's numbers for github-action-benchmark")
+    parser.add_argument("--pytest-benchmark", metavar="FILE", help="write NEW's numbers as pytest-benchmark does")
+    parser.add_argument("--asv", metavar="DIR", help="add NEW's numbers to the results folder of asv")
     parser = add("accept", accept, "make the records of NEW the ones that `compare` is given as BASE")
     parser.add_argument("new", metavar="NEW", help="folder with records, all of them ok or skipped")
     parser.add_argument("--into", metavar="DIR", help="the baseline (default: results/reference/ci)")
@@ -102,8 +105,19 @@ def table(options: argparse.Namespace) -> int:
         records = [record for record in records if record.id not in standing.stale]
         if not records:
             raise UsageError("none of these records is by the code of this checkout; leave out --current to see all")
+    _print_lines(records)
     print_records(records, standing)
     return 0
+
+
+def _print_lines(records: Sequence[Record]) -> None:
+    """Print solvers by rank, one line for each instance, where tables of several follow."""
+    from otbench.report.summary.summary import summarise
+    from otbench.report.summary.terminal import print_lines
+
+    summary = summarise(records)
+    if len(summary.compared) > 1:
+        print_lines(console(), summary)
 
 
 def _selected(options: argparse.Namespace) -> tuple[list[Record], Standing]:
@@ -113,15 +127,30 @@ def _selected(options: argparse.Namespace) -> tuple[list[Record], Standing]:
 
     records, folders = _recorded(options)
     stands = standing(records, registry_of(options), read_verified(folders))
-    where = ", ".join(str(folder) for folder in folders)
+    return chosen(options, records, ", ".join(str(folder) for folder in folders)), stands
+
+
+def chosen(options: argparse.Namespace, records: Sequence[Record], where: str) -> list[Record]:
+    """Return those of `records`, which lie in `where`, that --solvers, --task and --preset ask for: at least one."""
+    kept = list(records)
     for option, field in (("solvers", "solver"), ("task", "task"), ("preset", "preset")):
         if (typed := getattr(options, option)) is not None:
-            have = sorted({str(getattr(record.spec, field)) for record in records})
+            have = sorted({str(getattr(record.spec, field)) for record in kept})
             names = _known_names(option, typed, have, f"no such records in {where}")
-            records = [record for record in records if getattr(record.spec, field) in names]
-    if not records:
+            kept = [record for record in kept if getattr(record.spec, field) in names]
+    if not kept:
         raise UsageError(f"no records in {where}; make some with: {program_name()} --solvers ... --task ...")
-    return records, stands
+    if (typed := getattr(options, "metrics", None)) is not None:
+        metrics = _metric_names(typed, kept)
+        kept = [_showing(record, metrics) for record in kept]
+    return kept
+
+
+def _showing(record: Record, metrics: Sequence[str]) -> Record:
+    """Return `record` as if its task had named these metrics as the ones to show, in this order."""
+    places = {name: place for place, name in enumerate(metrics)}
+    infos = sorted(record.metric_info, key=lambda info: places.get(info.name, len(places)))
+    return record.model_copy(update={"metric_info": [replace(info, primary=info.name in places) for info in infos]})
 
 
 def _recorded(options: argparse.Namespace) -> tuple[list[Record], list[Path]]:
@@ -161,17 +190,36 @@ def report(options: argparse.Namespace) -> int:
     for name in ("solvers", "task", "preset"):  # formats and place do not change what a table holds
         if (typed := getattr(options, name)) is not None:
             words += [f"--{name}", typed]
+    if options.metrics is not None:
+        words += ["--metrics", options.metrics]
     records, standing = _selected(options)
-    made = build(records, out, formats, command=shlex.join(words), folders=_folders(options), **_words(standing))
+    made = build(
+        records,
+        out,
+        formats,
+        command=shlex.join(words),
+        folders=_folders(options),
+        references=_references(options, records) if {"latex", "pdf"} & set(formats) else {},
+        **_words(standing),
+    )
     warn(made.notes)
     page = "; open index.html in a browser" if "index.html" in made.written else ""
     say(f"{len(made.written)} files in {out}{page}")
     return 0
 
 
+def _references(options: argparse.Namespace, records: Sequence[Record]) -> dict[str, str]:
+    """Return what the solvers and baselines of `records` cite, by name; those that are not here are left out."""
+    registry, found = registry_of(options), {}
+    for name in sorted({record.spec.solver for record in records}):
+        with contextlib.suppress(OtbenchError):
+            found[name] = registry.load(registry.find(name, "solver", "baseline")).reference
+    return found
+
+
 def compare(options: argparse.Namespace) -> int:
     """Say what is better or worse in one folder than in another, or one solver than another in one folder."""
-    from otbench.compare import writers
+    from otbench.compare import trackers, writers
     from otbench.compare.between import between
     from otbench.compare.compare import compare
     from otbench.compare.verdict import Rules
@@ -181,6 +229,7 @@ def compare(options: argparse.Namespace) -> int:
 
     base, new = typed_path(options.base, "BASE"), _typed(options.new, "NEW")
     outputs = {name: _typed(getattr(options, name), f"--{name}") for name in ("markdown", "junit", "json", "suspects")}
+    rounds, folder = _typed(options.pytest_benchmark, "--pytest-benchmark"), _typed(options.asv, "--asv")
     solvers = options.solver or []
     if new is None and len(solvers) != 2:
         raise UsageError(
@@ -208,6 +257,11 @@ def compare(options: argparse.Namespace) -> int:
     for option, text in (("markdown", writers.markdown), ("junit", writers.junit), ("json", writers.benchmark_json)):
         if (path := outputs[option]) is not None:
             write_output(path, text(outcome).encode())
+    if rounds is not None:
+        write_output(rounds, trackers.pytest_benchmark(outcome, now or before).encode())
+    if folder is not None:
+        for name, content in trackers.asv(outcome, now or before, folder).items():
+            write_output(folder / name, content.encode())
     if (path := outputs["suspects"]) is not None:
         write_output(path, writers.suspects(outcome).encode())
     if outcome.regressed:
@@ -254,3 +308,4 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folders", nargs="*", metavar="FOLDER", help="folders with records (default: results/local)")
     for name, text in (("solvers", "only these solvers"), ("task", "only this task"), ("preset", "only this preset")):
         parser.add_argument(f"--{name}", metavar=name.upper(), help=text)
+    parser.add_argument("--metrics", metavar="LIST", help="metrics to show (default: the primary ones of each task)")

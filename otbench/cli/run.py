@@ -16,6 +16,7 @@ from otbench.cli.common import (
     warn,
 )
 from otbench.cli.console import console, plain_table, say
+from otbench.cli.executor import Executor, executor_of
 from otbench.cli.request import RUN_OPTIONS, config_values, read_toml, request_of
 from otbench.cli.results import print_records
 from otbench.errors import UsageError
@@ -35,6 +36,9 @@ def add_commands(add: AddCommand) -> None:
     parser.add_argument("--config", metavar="FILE", help="TOML file with any of these options; the command line wins")
     parser.add_argument("--force", action="store_true", help="repeat runs that are already recorded")
     parser.add_argument(
+        "--retry-cancelled", action="store_true", help="do runs that were cancelled in the queue of a cluster"
+    )
+    parser.add_argument(
         "--keep-maps", action="store_true", help="leave the trained maps beside the records (for `apply`)"
     )
     parser.add_argument("--dry-run", action="store_true", help="print the planned runs and what they will cost")
@@ -45,48 +49,52 @@ def run(options: argparse.Namespace) -> int:
     from otbench.harness.plan import make_plan
     from otbench.records.store import Store
 
-    request, out = _request(options)
+    request, out, executor = _request(options)
     store = Store(out)
     registry = registry_of(options)
     registry.load_plugins()
+    executor, (request,) = executor.with_cards([request], out, dry_run=options.dry_run)
     plan = make_plan(request, registry)
     warn(plan.notes)
     if options.dry_run:
         return _dry_run(plan, store, request, registry, keep_maps=options.keep_maps)
     store.prepare()
-    return _execute(plan, store, request, options)
+    return _execute(plan, store, request, options, executor)
 
 
-def _execute(plan: Plan, store: Store, request: Request, options: argparse.Namespace) -> int:
+def _execute(plan: Plan, store: Store, request: Request, options: argparse.Namespace, executor: Executor) -> int:
     from otbench.cli.display import make_display
-    from otbench.harness.execute import execute, settled
+    from otbench.harness.execute import settled
     from otbench.records.record import Status
 
     have = {} if options.force else settled(plan, store, keep_maps=options.keep_maps)
+    repeat = {name for name, record in have.items() if record.cancelled and options.retry_cancelled}
+    have = {name: record for name, record in have.items() if name not in repeat}
     waiting = [run for run in plan.runs if run.id not in have]
     known = f", {len(have)} already recorded (--force repeats them)" if have else ""
     say(f"{len(waiting)} run{'' if len(waiting) == 1 else 's'} to do{known}; records in {store.folder}")
     with make_display(console(), waiting) as display:
-        outcome = execute(
+        outcome = executor.execute(
             plan,
             store,
+            display,
             jobs=request.jobs,
             force=options.force,
             data_dir=request.data_dir,
-            listen=display.show,
             keep_maps=options.keep_maps,
+            repeat=repeat,
         )
     warn(store.passed_over)
     print_records(outcome.records, full_command=_full_command(plan, request, options))
     if outcome.interrupted:
         missing = len(plan.runs) - len(outcome.records)
-        warn([f"interrupted: {missing} of {len(plan.runs)} runs are not finished; the same command goes on from here"])
+        warn([f"interrupted: {missing} of {len(plan.runs)} runs are not finished; {executor.left_behind(outcome)}"])
         return EXIT_INTERRUPTED
     good = all(record.status in (Status.OK, Status.SKIPPED) for record in outcome.records)
     return 0 if good else EXIT_FAILED_ROWS
 
 
-def _request(options: argparse.Namespace) -> tuple[Request, Path]:
+def _request(options: argparse.Namespace) -> tuple[Request, Path, Executor]:
     """Return what is asked for: command line over configuration file over environment over defaults."""
     values: dict[str, object] = {}
     if options.config is not None:
@@ -98,7 +106,8 @@ def _request(options: argparse.Namespace) -> tuple[Request, Path]:
         if name not in values:
             raise UsageError(f"--{name} is missing; example: {program_name()} --solvers ncf,fixedpoint --task gaussian")
     out = typed_path(str(values.pop("out", results_folder())), "--out")
-    return request_of(values), out
+    executor, values = executor_of(values)
+    return request_of(values), out, executor
 
 
 def _full_command(plan: Plan, request: Request, options: argparse.Namespace) -> str | None:
@@ -117,7 +126,7 @@ def _dry_run(plan: Plan, store: Store, request: Request, registry: Registry, *, 
 
     from rich.text import Text
 
-    from otbench.cli.estimate import estimates, recorded, refusals
+    from otbench.cli.estimate import estimates, makespan, recorded, refusals
     from otbench.harness.execute import settled
 
     recorded_runs = settled(plan, store) if store.folder.is_dir() else {}
@@ -126,7 +135,8 @@ def _dry_run(plan: Plan, store: Store, request: Request, registry: Registry, *, 
     waiting = [run for run in plan.runs if run.id not in have]
     refused = refusals(waiting, registry, request.data_dir)
     table = plain_table("run", "task", "seed", "budget", "expected")
-    total, unknown = 0.0, 0
+    costs: list[float] = []
+    unknown = 0
     for run in plan.runs:
         spec = run.spec
         budget = f"{spec.steps} steps" if spec.steps else "until done"
@@ -142,14 +152,15 @@ def _dry_run(plan: Plan, store: Store, request: Request, registry: Registry, *, 
         elif seconds is None:
             cost, unknown = f"not known, at most {spec.hard_limit:g} s", unknown + 1
         else:
-            cost, total = f"{'about' if same else 'roughly'} {seconds:.0f} s", total + seconds
+            cost = f"{'about' if same else 'roughly'} {seconds:.0f} s"
+            costs.append(seconds)
         if run.id in recorded_runs and run.id not in have:
             cost = f"recorded without maps, {cost}"
         config = ",".join(f"{key}={value}" for key, value in spec.task_config.items() if value is not None)
         table.add_row(Text(run.label), Text(f"{spec.task}[{config}]"), str(spec.seed), budget, Text(cost))
     console().print(table)
     more = f", and {unknown} whose cost is not known yet" if unknown else ""
-    last = min(1e9, total / request.jobs)  # in thirty years nobody looks at the clock
+    last = min(1e9, makespan(costs, request.jobs))  # in thirty years nobody looks at the clock
     end = datetime.now() + timedelta(seconds=last)
     done = f"; done about {end:{'%H:%M' if last < 43_200 else '%d %B %Y, %H:%M'}}" if last else ""
     skipped = f", {len(refused)} will be skipped" if refused else ""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from otbench.cli.common import EXIT_FAILED_ROWS, EXIT_INTERRUPTED, warn
 from otbench.cli.console import console, plain_table, say
+from otbench.cli.executor import Executor
 from otbench.errors import DataError, UsageError
 from otbench.files import results_folder, shown
 
@@ -38,13 +39,19 @@ class Sitting:
         requests: the parts, in order of worth; jobs and the user's data are the same in all.
         out: folder of the records.
         deadline: reading of `perf_counter` at which it ends; None = when all is done.
+        executor: where runs are done.
+        retry: whether runs that were cancelled in the queue of a cluster are left to do, too.
         left_out: parts that cannot be planned here, and why.
+        left_behind: what becomes of runs that were begun, in words.
     """
 
     requests: Sequence[Request]
     out: Path
     deadline: float | None
+    executor: Executor = field(default_factory=Executor)
+    retry: bool = False
     left_out: list[str] = field(default_factory=list)
+    left_behind: str = ""
 
     def run(self, registry: Registry, *, timing: bool, dry_run: bool) -> int:
         """Do what is left, or measure times; return the exit code.
@@ -72,7 +79,7 @@ class Sitting:
         made, store = campaign_of(plans), Store(self.out)
         if timing:
             return self._time(made, store, dry_run=dry_run)
-        self._say_progress(made, store)
+        self._say_progress(made, store, registry if dry_run else None)
         if dry_run:
             return 0
         store.prepare()
@@ -84,9 +91,10 @@ class Sitting:
         """Do what is left; what fails is tried again after all others. Return whether that was cut short."""
         from otbench.harness.campaign import TRIES, is_left, records_of
 
-        for _ in range(TRIES):
+        for number in range(TRIES):
             have = records_of(made.runs, store)
-            left = [run for run in made.runs if is_left(run, have.get(run.id))]
+            again = {name for name, record in have.items() if self.retry and not number and record.cancelled}
+            left = [run for run in made.runs if run.id in again or is_left(run, have.get(run.id))]
             if left and self._execute(made, left, store, repeat=set(have), jobs=self.requests[0].jobs):
                 return True
         return False
@@ -102,50 +110,56 @@ class Sitting:
         until_step: int | None = None,
     ) -> bool:
         from otbench.cli.display import make_display
-        from otbench.harness.execute import execute
 
         with make_display(console(), runs) as display:
-            outcome = execute(
+            outcome = self.executor.execute(
                 made.plan(runs),
                 store,
+                display,
                 jobs=jobs,
                 data_dir=self.requests[0].data_dir,
-                listen=display.show,
                 until_step=until_step,
                 repeat=repeat,
                 in_order=True,
                 deadline=self.deadline,
             )
+        self.left_behind = self.executor.left_behind(outcome)
         return outcome.interrupted
 
-    def _say_progress(self, made: Campaign, store: Store) -> None:
-        """Print what is done, what is left and what it will cost."""
+    def _say_progress(self, made: Campaign, store: Store, registry: Registry | None = None) -> None:
+        """Print what is done, what is left and what it will cost, less what solvers of `registry` refuse."""
         from rich.text import Text
 
-        from otbench.cli.estimate import estimates, recorded
+        from otbench.cli.estimate import estimates, makespan, recorded, refusals
         from otbench.harness.campaign import is_left, records_of
 
         have = records_of(made.runs, store)
         cost = estimates(made.runs, recorded([store.folder, results_folder().parent / "reference"]))
         table = plain_table("part", "seeds", "runs", "done", "failed", "left", "hours")
-        total, unknown, counts = 0.0, 0, Counter[str]()
+        if registry is not None:
+            asked = [run for run in made.runs if run.id not in cost and is_left(run, have.get(run.id))]
+            cost |= dict.fromkeys(refusals(asked, registry, self.requests[0].data_dir), (0.0, True))
+        costs: list[float] = []
+        unknown, counts = 0, Counter[str]()
         for part in made.parts:
             seeds = ",".join(map(str, sorted({run.spec.seed for run in part.runs})))
             left = [run for run in part.runs if is_left(run, have.get(run.id))]
             settled = {run.id for run in part.runs} - {run.id for run in left}
             failed = sum(_failed(have[run]) for run in settled)
-            hours = sum(cost[run.id][0] for run in left if run.id in cost) / 3600
-            blank = sum(run.id not in cost for run in left)
-            said = f"{hours:.2f}" + (f" + {blank} of unknown cost" if blank else "") if left else ""
+            known = [cost[run.id][0] for run in left if run.id in cost]
+            blank = len(left) - len(known)
+            said = f"{sum(known) / 3600:.2f}" + (f" + {blank} of unknown cost" if blank else "") if left else ""
             numbers = (len(part.runs), len(settled) - failed, failed, len(left))
             table.add_row(*map(Text, (part.title, seeds, *map(str, numbers), said)))
             counts.update(done=len(settled) - failed, failed=failed, left=len(left))
-            total, unknown = total + hours, unknown + blank
+            costs, unknown = costs + known, unknown + blank
         console().print(table)
+        jobs = self.requests[0].jobs
+        side = f", {makespan(costs, jobs) / 3600:.2f} with {jobs} at a time" if jobs > 1 else ""
         more = f", and {unknown} runs whose cost is not known yet" if unknown else ""
         say(
             f"{len(made.runs)} runs: {counts['done']} done, {counts['failed']} failed, {counts['left']} left;"
-            f" about {total:.2f} hours to go, one run at a time{more}; records in {store.folder}"
+            f" about {sum(costs) / 3600:.2f} hours to go, one run at a time{side}{more}; records in {store.folder}"
         )
 
     def _end(self, made: Campaign, store: Store, *, interrupted: bool) -> int:
@@ -163,9 +177,9 @@ class Sitting:
 
     def _cut_short(self) -> int:
         if self.deadline is not None and perf_counter() > self.deadline:
-            say("the budget is spent; the same command goes on from here")
+            say(f"the budget is spent; {self.left_behind}")
             return 0
-        warn(["interrupted: the same command goes on from here"])
+        warn([f"interrupted: {self.left_behind}"])
         return EXIT_INTERRUPTED
 
     def _time(self, made: Campaign, store: Store, *, dry_run: bool) -> int:
@@ -173,6 +187,9 @@ class Sitting:
         from otbench.harness.campaign import LENGTHS, REPETITIONS, TIMED_SECONDS, is_left, records_of, timed_runs
         from otbench.records.store import Store
 
+        queue = self.executor.queue
+        if queue is not None and not queue.exclusive:
+            raise UsageError("--timing: a job beside others measures these, too; add --slurm exclusive=true")
         by_length = timed_runs(made.runs, records_of(made.runs, store))
         runs = [run for length in by_length.values() for run in length]
         stores = [Store(store.folder / TIMING / str(number)) for number in range(1, REPETITIONS + 1)]
@@ -182,7 +199,7 @@ class Sitting:
         say(f"{len(runs)} runs of {steps} steps, {REPETITIONS} times each, about {TIMED_SECONDS:g} s of training a run")
         if dry_run:
             return 0
-        if (load := os.getloadavg()[0]) > IDLE:
+        if queue is None and (load := os.getloadavg()[0]) > IDLE:
             warn([f"the machine is not idle (load {load:.1f}): times of this sitting measure the other work, too"])
         interrupted = False
         for one in stores:  # a repetition after the other: what drifts touches all solvers

@@ -125,13 +125,8 @@ def benchmark_json(compared: Comparisons) -> str:
     for row in sorted(compared.rows, key=lambda row: (row.series.order, row.aspect, row.metric)):
         if row.new is None or not math.isfinite(row.new):
             continue
-        run, name, value = row.series, row.label, row.new
-        if not row.smaller_is_better:
-            bound = 100.0 if row.unit == "%" else 1.0
-            if value <= bound:
-                name, value = f"{bound:g} - {name}", bound - value
-            elif value > 0:
-                name, value = f"1 / {name}", 1 / value
+        run = row.series
+        name, value = shrinking(row, row.new)
         entry: dict[str, str | float] = {
             "name": plain(f"{run.task} / {run.instance} / {run.preset} / {run.label} / {name}"),
             "unit": plain(row.unit) or "1",
@@ -141,6 +136,19 @@ def benchmark_json(compared: Comparisons) -> str:
             entry["range"] = f"± {row.spread:.3g}"
         entries.append(entry | {"extra": plain(_sentence(row))})
     return json.dumps(entries, indent=1, allow_nan=False) + "\n"
+
+
+def shrinking(row: Comparison, value: float) -> tuple[str, float]:
+    """Return the name and the value of something that is better where it is smaller.
+
+    Of a metric where higher is better, the distance to its best value (1, or 100 in %), or its reciprocal beyond it.
+    """
+    if row.smaller_is_better:
+        return row.label, value
+    bound = 100.0 if row.unit == "%" else 1.0
+    if value <= bound:
+        return f"{bound:g} - {row.label}", bound - value
+    return f"1 / {row.label}", 1 / value
 
 
 def _heads(compared: Comparisons) -> list[str]:

@@ -52,10 +52,12 @@ class Outcome:
     Attributes:
         records: of every planned run that has one, in the order of the plan.
         interrupted: True if Ctrl-C, SIGTERM or the deadline ended it early.
+        queued: names of the arrays of jobs that are still in a cluster's queue then.
     """
 
     records: list[Record]
     interrupted: bool = False
+    queued: tuple[str, ...] = ()
 
 
 Listener = Callable[[Planned, Event | Record], None]
@@ -80,6 +82,41 @@ def settled(plan: Plan, store: Store, *, keep_maps: bool = False) -> dict[str, R
     }
 
 
+@dataclass(frozen=True)
+class Todo:
+    """What there is to do of a plan.
+
+    Attributes:
+        have: records that settle runs already, by run id.
+        groups: runs that share their processes, in the order in which they are begun.
+        failed: how often runs failed before, by run id.
+    """
+
+    have: Mapping[str, Record]
+    groups: list[list[Planned]]
+    failed: Mapping[str, int]
+
+
+def todo(
+    plan: Plan,
+    store: Store,
+    *,
+    force: bool = False,
+    keep_maps: bool = False,
+    repeat: Collection[str] = (),
+    in_order: bool = False,
+) -> Todo:
+    """Return what is left of `plan`; the arguments are those of `execute`."""
+    have = {} if force else settled(plan, store, keep_maps=keep_maps)
+    have = {name: record for name, record in have.items() if name not in repeat}
+    pending = [run for run in plan.runs if run.id not in have]
+    failed = {run.id: record.tries for run in pending if (record := store.read(run.id)) and record.passing}
+    groups = _grouped(pending, plan.closed_form)
+    if not in_order:
+        random.Random(ORDER_SEED).shuffle(groups)
+    return Todo(have, groups, failed)
+
+
 def lacks_map(run: Planned, record: Record, store: Store) -> bool:
     """Say whether maps of `run` could stand beside its record, and do not."""
     kept = bool(record.map_digest) and store.map_path(run.id).is_file()
@@ -99,6 +136,7 @@ def execute(
     repeat: Collection[str] = (),
     in_order: bool = False,
     deadline: float | None = None,
+    shared: bool = False,
 ) -> Outcome:
     """Do every run of `plan` that has no final record yet.
 
@@ -116,6 +154,7 @@ def execute(
         repeat: ids of runs that are done again although they have a final record.
         in_order: begin the runs in the order of the plan, not in a shuffled one.
         deadline: reading of `perf_counter` at which the plan ends as if by Ctrl-C: runs leave checkpoints.
+        shared: whether others may use the device at the same time, so that records say so even with one run at a time.
 
     Raises:
         StoreError: a record cannot be written. Records already written are kept.
@@ -124,19 +163,22 @@ def execute(
     if force and until_step is None:
         for run in plan.runs:
             store.forget(run.id)
-    have = {} if force else settled(plan, store, keep_maps=keep_maps)
-    have = {name: record for name, record in have.items() if name not in repeat}
-    pending = [run for run in plan.runs if run.id not in have]
-    failed = {run.id: record.tries for run in pending if (record := store.read(run.id)) and record.passing}
-    groups = _grouped(pending, plan.closed_form)
-    if not in_order:
-        random.Random(ORDER_SEED).shuffle(groups)
+    left = todo(plan, store, force=force, keep_maps=keep_maps, repeat=repeat, in_order=in_order)
     with tempfile.TemporaryDirectory(prefix="otbench-", ignore_cleanup_errors=True) as spool:
         executor = _Executor(
-            store, jobs, data_dir, listen, until_step, keep_maps, failed, deadline, Path(spool).resolve()
+            store,
+            jobs,
+            shared or jobs > 1,
+            data_dir,
+            listen,
+            until_step,
+            keep_maps,
+            left.failed,
+            deadline,
+            Path(spool).resolve(),
         )
-        interrupted = executor.run(groups)
-    records = [r for run in plan.runs if (r := have.get(run.id) or executor.records.get(run.id)) is not None]
+        interrupted = executor.run(left.groups)
+    records = [r for run in plan.runs if (r := left.have.get(run.id) or executor.records.get(run.id)) is not None]
     return Outcome(records, interrupted)
 
 
@@ -265,6 +307,7 @@ class _Guard:
 class _Executor:
     store: Store
     jobs: int
+    shared: bool
     data_dir: Path | None
     listen: Listener
     until_step: int | None
@@ -283,7 +326,7 @@ class _Executor:
     def run(self, groups: list[list[Planned]]) -> bool:
         """Do all groups; return True if interrupted."""
         waiting = list(reversed(groups))
-        with _sigterm_as_interrupt():
+        with sigterm_as_interrupt():
             try:
                 while waiting or self.busy:
                     if self.deadline is not None and perf_counter() > self.deadline:
@@ -343,7 +386,7 @@ class _Executor:
                 runs=runs,
                 folder=self.store.folder.resolve(),
                 data_dir=self.data_dir.resolve() if self.data_dir else None,
-                shared_device=self.jobs > 1,
+                shared_device=self.shared,
                 spool=spool,
                 until_step=self.until_step,
                 keep_maps=self.keep_maps,
@@ -456,24 +499,32 @@ class _Executor:
 
 
 def guard_command(accounts: int) -> list[str]:
-    """Return the command line of a guard, which says to the file descriptor `accounts` what became of processes.
+    """Return the command line of a guard, which says to the file descriptor `accounts` what became of processes."""
+    return python_command(f"from otbench.harness.guard import main; main({accounts})")
+
+
+def python_command(code: str) -> list[str]:
+    """Return the command line that runs `code` in a Python like this one.
 
     The checkout's folder goes first on the path, as for `python bench.py`; an installed package needs no path.
     """
     root = checkout_root()
     where = f"sys.path.insert(0, {str(root)!r}); " if root is not None else ""
-    code = f"import sys; {where}from otbench.harness.guard import main; main({accounts})"
-    return [sys.executable, "-P", "-c", code]
+    return [sys.executable, "-P", "-c", f"import sys; {where}{code}"]
 
 
 @contextlib.contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """Treat SIGTERM like Ctrl-C while runs are going (main thread only)."""
+def sigterm_as_interrupt() -> Iterator[None]:
+    """Treat the first SIGTERM like Ctrl-C while runs are going (main thread only); a queue may send it repeatedly."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    def interrupt(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     finally:

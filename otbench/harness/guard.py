@@ -43,6 +43,7 @@ def main(accounts: int) -> NoReturn:
     signal.signal(signal.SIGCHLD, lambda *_: None)  # a handler, so that it wakes us up
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which says what to do
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # the queue of a cluster sends it to all processes of a job
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     _prctl(_PR_SET_DUMPABLE, 0)
     _preload()
@@ -243,7 +244,10 @@ class _Guard:
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            # A cluster sends it to all processes of a job. Judges and trainers know what to do; appliers work to their
+            # end. A handler, not SIG_IGN: what they start by exec must not inherit it.
+            stops = role in ("judge", "trainer")
+            signal.signal(signal.SIGTERM, signal.SIG_DFL if stops else lambda *_: None)
             _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != guard:  # it ended meanwhile
                 os._exit(1)

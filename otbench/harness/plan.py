@@ -33,7 +33,10 @@ MAX_RUNS = 100_000
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks for, as typed. See `otbench run --help` for the meaning of each field."""
+    """What a user asks for, as typed. See `otbench run --help` for the meaning of each field.
+
+    `cards` names the GPUs of the machine where the runs will be done; None = of this one.
+    """
 
     solvers: str
     task: str
@@ -49,6 +52,7 @@ class Request:
     jobs: int = 1
     standardise: str | None = None
     data_dir: Path | None = None
+    cards: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ def make_plan(request: Request, registry: Registry) -> Plan:
     seeds = integers(request.seeds, option="--seeds")
     tasks = parse(request.task, option="--task")
     chosen = _chosen_solvers(request, registry, notes)
-    device, device_class = resolve_device(request.device)
+    device, device_class = resolve_device(request.device, request.cards)
     cores = os.cpu_count() or 1
     threads = request.threads or max(1, min(4, cores) // request.jobs)
     usual_limit = _usual_limit(request)
@@ -369,11 +373,15 @@ def source_hash(source: Mapping[str, str]) -> str:
     return digest(json.dumps(source, sort_keys=True).encode())
 
 
-def resolve_device(text: str) -> tuple[str, str]:
+def resolve_device(text: str, cards: tuple[str, ...] | None = None) -> tuple[str, str]:
     """Return (device, class of device): `cpu`, or `cuda:N` and the card's name.
 
     `auto` takes the first GPU if there is one. A GPU is looked at from a process of its own, because this one must
     never touch CUDA.
+
+    Args:
+        text: as typed.
+        cards: names of the GPUs of another machine; None = look at this one.
 
     Raises:
         UsageError: the device is not of a known kind, or not there.
@@ -382,7 +390,7 @@ def resolve_device(text: str) -> tuple[str, str]:
         return "cpu", "cpu"
     if not re.fullmatch("auto|cuda(:[0-9]{1,3})?", text):
         raise UsageError(f"--device {text}: use cpu, cuda, cuda:N or auto")
-    names = _gpus() if text != "auto" or _driver_present() else ()
+    names = cards if cards is not None else gpus() if text != "auto" or _driver_present() else ()
     if text == "auto":
         return ("cuda:0", names[0]) if names else ("cpu", "cpu")
     number = int(text[5:]) if ":" in text else 0
@@ -397,7 +405,8 @@ def _driver_present() -> bool:
 
 
 @cache
-def _gpus() -> tuple[str, ...]:
+def gpus() -> tuple[str, ...]:
+    """Return the names of the GPUs of this machine, as a process of its own sees them."""
     code = (
         "import json, torch; "
         "n = torch.cuda.device_count() if torch.cuda.is_available() else 0; "

@@ -9,9 +9,7 @@ that one put in.
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import gc
 import inspect
 import math
 import tempfile
@@ -19,7 +17,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType
 
 import torch
 from rich.console import Console
@@ -30,6 +27,8 @@ from otbench.config import Config, build_config
 from otbench.data.mapfile import ENDING, read_map
 from otbench.errors import PluginError
 from otbench.plugins.audit import task_imports, watched
+from otbench.plugins.findings import Check, require, run_checks
+from otbench.plugins.reach import reachable
 from otbench.plugins.registry import located
 from otbench.problem import Batch, PoolMeasure, Problem, QuadraticCost
 from otbench.registration import Registration
@@ -46,10 +45,6 @@ SCALE, SHIFT = (0.7, 1.4), (0.3, -0.2)
 """The exact map of the tiny problem: x -> SCALE * x + SHIFT, from N(0, I)."""
 IMAGE = (1, 32, 32)
 """Shape of a tiny image."""
-
-
-class _FailedCheckError(Exception):
-    """Says what does not hold."""
 
 
 @dataclass
@@ -88,7 +83,7 @@ class _Kit:
         """Return what a map makes of the few points `x`; a stochastic one draws the same whenever it is called."""
         generator = torch.Generator(self.device).manual_seed(1)
         _, found = next(transport.mapped(by, x, self.label(len(x)), generator))
-        _require(isinstance(found, Tensor), f"{by}: must return a tensor, not a {type(found).__name__}")
+        require(isinstance(found, Tensor), f"{by}: must return a tensor, not a {type(found).__name__}")
         return found  # type: ignore[return-value]
 
     def trained(self, *, noise: int = 0, evaluate: bool = False) -> Tensor:
@@ -160,63 +155,32 @@ def check(registration: Registration, *, device: str, out: Console) -> bool:
     if not taken:
         out.print(f"  cannot be checked on the tiny problem: {support.reason}", markup=False)
         return False
-    failed: dict[str, str] = {}  # name of each check that failed, by its cause
-    for name, (function, needs, method) in _CHECKS.items():
-        begin = time.perf_counter()
-        broken = [need for need in needs if need in failed.values()]
-        text, comment = Text("  ok      ", style="green"), ""
-        if not broken:
-            try:
-                comment = function(kit)
-            except Exception as error:  # whatever a plugin raises is a finding
-                cause = f"{_place(cls, method)}: {error}"
-                if not isinstance(error, _FailedCheckError):
-                    cause = f"raised {located(error, source)}"
-                broken = [failed[cause]] if cause in failed else []
-                failed[cause if not broken else name] = name
-                text, comment = Text("  FAILED  ", style="red"), cause
-        if broken:
-            text, comment = Text("  -       ", style="yellow"), f"not tried: '{broken[0]}' failed"
-        text.append(name, style="default").append(f"  {comment}" if comment else "", style="dim")
-        out.print(text.append(f"  ({time.perf_counter() - begin:.1f} s)", style="dim"), soft_wrap=True)
-    out.print("  see docs/add-a-solver.md for what each check asks" if failed else "  all checks hold", markup=False)
-    return not failed
-
-
-def _place(cls: type, method: str) -> str:
-    """Return file:line of a method of `cls`; of the class, or of its nearest base with a source, where it has none."""
-    for item in (vars(cls).get(method), *cls.__mro__):
-        with contextlib.suppress(OSError, TypeError):
-            return f"{inspect.getsourcefile(item)}:{inspect.getsourcelines(item)[1]}"  # type: ignore[arg-type]
-    return cls.__qualname__
+    held = run_checks(kit, _CHECKS, cls, out)
+    out.print("  all checks hold" if held else "  see docs/add-a-solver.md for what each check asks", markup=False)
+    return held
 
 
 def _maps(transport: Transport) -> tuple[str, ...]:
     return ("forward", "backward") if transport.two_way else ("forward",)
 
 
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise _FailedCheckError(message)
-
-
 def _contract(kit: _Kit) -> str:
     solver = kit.solver(kit.problem())
     info = solver.step()
-    _require(isinstance(info, StepInfo), f"step() must return a StepInfo, not {type(info).__name__}")
+    require(isinstance(info, StepInfo), f"step() must return a StepInfo, not {type(info).__name__}")
     for name, value in {"loss": info.loss, **info.scalars}.items():
-        _require(not (isinstance(value, Tensor) and value.requires_grad), f"StepInfo: '{name}' must be detached")
-        _require(math.isfinite(float(value)), f"StepInfo: '{name}' is {float(value)} after one step")
+        require(not (isinstance(value, Tensor) and value.requires_grad), f"StepInfo: '{name}' must be detached")
+        require(math.isfinite(float(value)), f"StepInfo: '{name}' is {float(value)} after one step")
     transport = solver.transport()
-    _require(isinstance(transport, Transport), f"transport() must return a Transport, not {type(transport).__name__}")
+    require(isinstance(transport, Transport), f"transport() must return a Transport, not {type(transport).__name__}")
     return "two-way" if transport.two_way else "forward only"
 
 
 def _declarations(kit: _Kit) -> str:
     for preset, why in (("smoke", "seconds, for CI"), ("quick", "the default")):
         declared = preset in kit.registration.presets or kit.registration.kind == "baseline"
-        _require(declared, f"declare a preset '{preset}' ({why})")
-    _require(bool(kit.registration.cls.__doc__), "give the class a docstring: what it minimises, and deviations")
+        require(declared, f"declare a preset '{preset}' ({why})")
+    require(bool(kit.registration.cls.__doc__), "give the class a docstring: what it minimises, and deviations")
     return ""
 
 
@@ -229,11 +193,11 @@ def _shapes(kit: _Kit) -> str:
             x = kit.points(n)
             kept = x.clone()
             y = kit.mapped(transport, x, by=name)
-            _require(y.shape == x.shape, f"{name}: {tuple(x.shape)} became {tuple(y.shape)}; the shape must be kept")
-            _require(y.dtype == x.dtype, f"{name}: {x.dtype} became {y.dtype}")
-            _require(y.device == x.device, f"{name}: {x.device} became {y.device}")
-            _require(bool(torch.equal(x, kept)), f"{name}: changed its input in place")
-            _require(bool(y.isfinite().all()), f"{name}: not finite after one step")
+            require(y.shape == x.shape, f"{name}: {tuple(x.shape)} became {tuple(y.shape)}; the shape must be kept")
+            require(y.dtype == x.dtype, f"{name}: {x.dtype} became {y.dtype}")
+            require(y.device == x.device, f"{name}: {x.device} became {y.device}")
+            require(bool(torch.equal(x, kept)), f"{name}: changed its input in place")
+            require(bool(y.isfinite().all()), f"{name}: not finite after one step")
     return ""
 
 
@@ -242,7 +206,7 @@ def _float64(kit: _Kit) -> str:
     solver = double.solver(double.problem())
     solver.step()
     y = double.mapped(solver.transport(), double.points())
-    _require(y.dtype == torch.float64, f"context.dtype is float64, but forward gives {y.dtype}")
+    require(y.dtype == torch.float64, f"context.dtype is float64, but forward gives {y.dtype}")
     return ""
 
 
@@ -257,7 +221,7 @@ def _kept_file(kit: _Kit) -> str:
         size = path.stat().st_size
     for name in _maps(live):
         same = bool(torch.equal(*(kit.mapped(maps, kit.points(), by=name) for maps in (live, kept))))
-        _require(same, f"{name}: a map kept in a file gives other images: give all that it needs to the constructor")
+        require(same, f"{name}: a map kept in a file gives other images: give all that it needs to the constructor")
     return f"{size:,} bytes"
 
 
@@ -267,18 +231,18 @@ def _own_points(kit: _Kit) -> str:
     transport, x = solver.transport(), kit.points(64)
     for name in _maps(transport) if not transport.stochastic else ():
         whole, half = (kit.mapped(transport, points, by=name) for points in (x, x[:32]))
-        _require(_close(whole[:32], half), f"{name}: the image of a point depends on the points beside it")
+        require(_close(whole[:32], half), f"{name}: the image of a point depends on the points beside it")
     if not transport.differentiable:
         return "not differentiable"
     x.requires_grad_()
     generator = torch.Generator(kit.device).manual_seed(1)
     image = transport.forward(x, kit.label(len(x)), generator)
-    _require(image.requires_grad, "declared differentiable, but forward(x) has no graph where x requires a gradient")
-    _require(
+    require(image.requires_grad, "declared differentiable, but forward(x) has no graph where x requires a gradient")
+    require(
         _close(image.detach(), kit.mapped(transport, x.detach())), "forward(x) is another map where x has a gradient"
     )
     by_first = torch.autograd.grad(image[0].sum(), x)[0]
-    _require(bool(by_first.isfinite().all()), "forward: the gradient is not finite")
+    require(bool(by_first.isfinite().all()), "forward: the gradient is not finite")
     return ""
 
 
@@ -295,10 +259,10 @@ def _way(kit: _Kit) -> str:
                 x.dtype,
                 x.device,
             )
-            _require(same, f"{name}(x, {t:g}): shape, dtype and device of x must be kept")
+            require(same, f"{name}(x, {t:g}): shape, dtype and device of x must be kept")
             wanted = x if t == 0 else kit.mapped(transport, x)
             if name == "interpolate" and t in (0, 1):
-                _require(_close(found, wanted), f"interpolate(x, {t:g}) must be {'x' if t == 0 else 'forward(x)'}")  # type: ignore[arg-type]
+                require(_close(found, wanted), f"interpolate(x, {t:g}) must be {'x' if t == 0 else 'forward(x)'}")  # type: ignore[arg-type]
     return ", ".join(abilities) or "maps alone"
 
 
@@ -307,7 +271,7 @@ def _close(found: Tensor, wanted: Tensor) -> bool:
 
 
 def _deterministic(kit: _Kit) -> str:
-    _require(
+    require(
         bool(torch.equal(kit.trained(noise=1), kit.trained(noise=2))),
         "two runs of one seed differ: draw from context.generator, not from torch's global state",
     )
@@ -316,7 +280,7 @@ def _deterministic(kit: _Kit) -> str:
 
 def _evaluation_leaves_no_trace(kit: _Kit) -> str:
     same = bool(torch.equal(kit.trained(), kit.trained(evaluate=True)))
-    _require(same, "applying the maps changes how training goes on")
+    require(same, "applying the maps changes how training goes on")
     return ""
 
 
@@ -331,24 +295,11 @@ def _resume(kit: _Kit) -> str:
         unbroken.step()
         resumed.step()
     ends = [kit.mapped(solver.transport(), kit.points()) for solver in (unbroken, resumed)]
-    _require(
+    require(
         kit.device.type != "cpu" or bool(torch.equal(*ends)),
         "a resumed run differs from an unbroken one: state_dict() misses something that changes between steps",
     )
     return ""
-
-
-def reachable(root: object) -> list[object]:
-    """Return everything that `root` refers to, at any depth, stopping at modules, types and globals of functions."""
-    seen: dict[int, object] = {}
-    stack = [root]
-    while stack:
-        item = stack.pop()
-        module_globals = isinstance(item, dict) and "__builtins__" in item
-        if id(item) not in seen and not isinstance(item, ModuleType | type) and not module_globals:
-            seen[id(item)] = item
-            stack += gc.get_referents(item)
-    return list(seen.values())
 
 
 def _no_truth(kit: _Kit) -> str:
@@ -358,7 +309,7 @@ def _no_truth(kit: _Kit) -> str:
     solver.step()
     hidden = {id(instance), id(instance.test), id(instance.truth)}
     found = [item for item in reachable(solver) if id(item) in hidden or isinstance(item, Instance | TestData)]
-    _require(not found, "the solver holds on to the task's truth or test data; it may use `problem` only")
+    require(not found, "the solver holds on to the task's truth or test data; it may use `problem` only")
     return ""
 
 
@@ -379,7 +330,7 @@ def _pool_untouched(kit: _Kit) -> str:
 
     before = pools()
     kit.solver(problem).step()
-    _require(bool(torch.equal(before, pools())), "the solver changed the training pool in place")
+    require(bool(torch.equal(before, pools())), "the solver changed the training pool in place")
     return ""
 
 
@@ -396,10 +347,10 @@ def _exact_potential(kit: _Kit) -> str:
     x = double.points()
     y = double.target(x)
     gap = _uvp(double.mapped(transport, x), y, variance=float(scale.square().sum()))
-    _require(gap < 1e-6, f"with the exact potential the forward map is off by {gap:.2e} % UVP")
+    require(gap < 1e-6, f"with the exact potential the forward map is off by {gap:.2e} % UVP")
     if transport.two_way:
         gap = _uvp(double.mapped(transport, y, by="backward"), x, variance=2.0)
-        _require(gap < 1e-4, f"with the exact potential the backward map is off by {gap:.2e} % UVP")
+        require(gap < 1e-4, f"with the exact potential the backward map is off by {gap:.2e} % UVP")
     return ""
 
 
@@ -418,11 +369,11 @@ def _short_run(kit: _Kit) -> str:
         info = solver.step()
         budget[0] += time.perf_counter() - begin
         steps += 1
-        _require(math.isfinite(float(info.loss)), f"the loss is {float(info.loss)} at step {steps}")
+        require(math.isfinite(float(info.loss)), f"the loss is {float(info.loss)} at step {steps}")
         if info.done:
             break
     if kit.images:
-        _require(bool(kit.mapped(solver.transport(), kit.points()).isfinite().all()), "forward: not finite at the end")
+        require(bool(kit.mapped(solver.transport(), kit.points()).isfinite().all()), "forward: not finite at the end")
         return f"{steps} steps on images, whose map is not judged here"
     x = kit.points(4096)
     variance = sum(factor**2 for factor in SCALE)
@@ -430,15 +381,15 @@ def _short_run(kit: _Kit) -> str:
     reached = _uvp(kit.mapped(solver.transport(), x), kit.target(x), variance=variance)
     verdict = f"{reached:.3g} % UVP after {steps} steps (identity: {identity:.3g} %)"
     sanity = kit.registration.kind == "baseline" and reached >= identity * 0.999
-    _require(math.isfinite(reached), verdict)
-    _require(sanity or reached < identity, f"{verdict}: no better than doing nothing")
+    require(math.isfinite(reached), verdict)
+    require(sanity or reached < identity, f"{verdict}: no better than doing nothing")
     return verdict
 
 
 def _nothing_else(kit: _Kit) -> str:
     plugin = Path(inspect.getsourcefile(kit.registration.cls) or "")
     named = task_imports(plugin) if plugin.is_file() else []
-    _require(not named, f"imports {', '.join(named)}: a solver has no business with tasks")
+    require(not named, f"imports {', '.join(named)}: a solver has no business with tasks")
     with watched(plugin) as found:
         solver = kit.solver(kit.problem())
         for _ in range(STEPS):
@@ -447,13 +398,12 @@ def _nothing_else(kit: _Kit) -> str:
         for name in _maps(maps := solver.transport()):
             kit.mapped(maps, kit.points(), by=name)
     shown = sorted(found)[:3] + ([f"and {len(found) - 3} more"] if len(found) > 3 else [])
-    _require(not found, f"{'; '.join(shown)}: what a solver needs is in its problem (docs/rules.md)")
+    require(not found, f"{'; '.join(shown)}: what a solver needs is in its problem (docs/rules.md)")
     return ""
 
 
 _STEPS, _MAPS = ("contract",), ("contract", "shapes, dtype, device")
-_CHECKS: dict[str, tuple[Callable[[_Kit], str], tuple[str, ...], str]] = {
-    # name: function, the checks without which it says nothing new, the method that it is about
+_CHECKS: dict[str, Check[_Kit]] = {
     "contract": (_contract, (), "step"),
     "declarations": (_declarations, _STEPS, "step"),
     "shapes, dtype, device": (_shapes, _STEPS, "transport"),

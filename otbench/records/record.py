@@ -211,6 +211,7 @@ class Record(_Model):
         map_digest: checksum of the maps that `--keep-maps` left beside the record; empty where it was not asked for.
         account: wall clock and processor time as the harness measured them from outside.
         tries: how often it was tried: more than once where it failed before in a way that need not come again.
+        cancelled: whether the user ended it in the queue of a cluster; it is tried again only when asked for.
         pictures: what a report can draw; the arrays lie in a file of the same name, ending `.npz`.
         command: how to repeat this run.
     """
@@ -240,6 +241,7 @@ class Record(_Model):
     scale: float | None = None
     map_digest: str = ""
     tries: int = 1
+    cancelled: bool = False
     pictures: list[PictureInfo] = []
     environment: dict[str, Value] = {}
     source: dict[str, str] = {}
@@ -262,7 +264,7 @@ class Record(_Model):
     @property
     def passing(self) -> bool:
         """Whether it failed in a way that need not come again: an exception, no memory left, too long."""
-        return self.status in (Status.ERROR, Status.OOM, Status.TIMEOUT)
+        return self.status in (Status.ERROR, Status.OOM, Status.TIMEOUT) and not self.cancelled
 
     def end(self, status: Status, reason: str = "", *, traceback: str = "", stderr: str = "") -> None:
         """Note how the run ended. Messages can be a plugin's: they are cut and freed of control characters here."""
@@ -273,8 +275,10 @@ class Record(_Model):
         """Say whether this record settles `spec`, so that it need not run again.
 
         `ok`, `diverged` and `skipped` are final; `timeout` until the limit changes, `oom` until the machine's memory
-        does (a new device class is a new id); `error` is tried again.
+        does (a new device class is a new id); `error` is tried again, unless the user cancelled the run.
         """
+        if self.cancelled:
+            return True
         if self.status is Status.TIMEOUT:
             return self.spec.hard_limit == spec.hard_limit
         return self.status is not Status.ERROR

@@ -16,7 +16,9 @@ from otbench.files import known_formats
 from otbench.names import listed, plain
 from otbench.records.record import Record
 from otbench.report.files import Folder, Slugs
+from otbench.report.pooled import pooled
 from otbench.report.rows import sections
+from otbench.report.summary.summary import Summary, summarise
 from otbench.report.tables import Family, Table, families, tables
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ def build(
     folders: Sequence[Path] = (),
     stale: Mapping[str, str] = {},
     verified: Mapping[str, str] = {},
+    references: Mapping[str, str] = {},
 ) -> Folder:
     """Write a report of `records` to `out`; return the folder, which knows what was made and what could not be.
 
@@ -59,13 +62,16 @@ def build(
         folders: where the records come from, for links to them and for the pictures that lie beside them.
         stale: see `sections`.
         verified: see `sections`.
+        references: citations of solvers and baselines in words, by name, for the bibliography.
 
     Raises:
         StoreError: `out` cannot be written.
     """
     folder = Folder(out)
     slugs = Slugs()
-    found = sections(records, stale=stale, verified=verified)
+    given = list(records)
+    found = sections(given, stale=stale, verified=verified)
+    summary = summarise(given, stale=stale, verified=verified)
     members = families(found, slugs)
     made = [(family, tables(family, slugs)) for family in members]
     if "csv" in formats:
@@ -73,32 +79,62 @@ def build(
 
         folder.write("numbers.csv", numbers_csv(found))
     if "latex" in formats or "pdf" in formats:
-        _latex(made, folder, formats, command)
+        _latex(made, summary, folder, formats, command, references)
     pictures = [name for name in _PICTURES if name in formats]
-    drawn = _figures(members, folder, pictures, "html" in formats, folders)
+    paged: list[Family] = []
+    if "html" in formats:
+        from otbench.report.page import image, ordered, page
+
+        paged = ordered(families(pooled(found), Slugs()))
+    drawn = _figures(members if pictures else [], paged, folder, pictures, folders)
+    overall = _overall(summary, folder, pictures, "html" in formats)
     if "markdown" in formats:
         from otbench.report.markdown import markdown
+        from otbench.report.summary.markdown import document
 
         ending = next((name for name in ("svg", "png") if name in pictures), None)
         shown = [name for name in folder.written if ending is not None and name.endswith(f".{ending}")]
         folder.write("tables.md", markdown(made, command, shown))
+        folder.write("summary.md", document(summary, command, [name for name in shown if "/summary--" in name]))
     if "html" in formats:
-        from otbench.report.page import page
+        from otbench.report.summary.html import fragment
 
-        title = ", ".join(dict.fromkeys(section.task for section in found))
-        text = page(made, drawn, title=plain(title, 80), command=command, folders=folders, target=out, slugs=slugs)
+        text = page(
+            paged,
+            drawn,
+            title=plain(", ".join(dict.fromkeys(section.task for section in found)), 80),
+            command=command,
+            folders=folders,
+            target=out,
+            summary=fragment(summary, {one.name: image(one) for one in overall}),
+        )
         folder.write("index.html", "".join(text))
     return folder
 
 
 def _latex(
-    made: Sequence[tuple[Family, Sequence[Table]]], folder: Folder, formats: Sequence[str], command: str
+    made: Sequence[tuple[Family, Sequence[Table]]],
+    overall: Summary,
+    folder: Folder,
+    formats: Sequence[str],
+    command: str,
+    references: Mapping[str, str],
 ) -> None:
-    from otbench.report.latex import document, fragment
+    from otbench.report.bibliography import bibliography, cited
+    from otbench.report.latex import Stems, comment, definitions, document, fragment, works_of
+    from otbench.report.latex_summary import summary
 
-    some = [table for _, members in made for table in members]
-    sources = {f"{table.slug}.tex": fragment(table, command) for table in some}
-    sources["report.tex"] = document([table.slug for table in some], command)
+    some = [table for _, members in made for table in members if table.columns and table.lines]
+    stems = Stems()
+    names = [stems.make(table) for table in some]
+    sources = {f"{name}.tex": fragment(table, command, name) for name, table in zip(names, some, strict=True)}
+    solvers = dict.fromkeys(line.row.solver for table in some for line in table.lines if line.row.kind != "published")
+    works = [*works_of(some), *(work for name in solvers for work, _ in cited(references.get(name, "")))]
+    sources["otbench.bib"] = bibliography(works, comment(command))
+    front = {"summary": summary(overall, command), "definitions": definitions(some, command)}
+    front = {name: text for name, text in front.items() if text}
+    sources |= {f"{name}.tex": text for name, text in front.items()}
+    sources["report.tex"] = document([*front, *names], command, alone=len(front))
     if "latex" in formats:
         for name, text in sources.items():
             folder.write(f"latex/{name}", text)
@@ -109,65 +145,122 @@ def _latex(
             folder.notes.append(str(error))
 
 
-def compile_latex(sources: dict[str, str], main: str = "report.tex") -> bytes:
+def compile_latex(sources: Mapping[str, str], main: str = "report.tex", *, logs: list[str] | None = None) -> bytes:
     """Return the PDF that pdflatex makes of `sources`, by file name, in a folder of their own.
+
+    Where there is a `.bib` file, and bibtex, references are resolved; that takes three runs in place of one.
+
+    Args:
+        sources: texts by file name.
+        main: the document.
+        logs: takes what the last run of pdflatex wrote.
 
     Raises:
         UsageError: there is no pdflatex, or it failed; the message says why.
     """
-    program = shutil.which("pdflatex")
+    program, sorter = shutil.which("pdflatex"), shutil.which("bibtex")
     if program is None:
-        raise UsageError("tables.pdf: left out: there is no pdflatex here (Debian: texlive-latex-recommended, lmodern)")
+        raise UsageError(
+            "tables.pdf: left out: there is no pdflatex (Debian: texlive-latex-recommended, texlive-science, lmodern)"
+        )
     with tempfile.TemporaryDirectory(prefix="otbench-latex-") as name:
         place = Path(name)
         for file, text in sources.items():
             (place / file).write_text(text, encoding="utf-8")
-        words = [program, "-no-shell-escape", "-interaction=nonstopmode", "-halt-on-error", main]
-        # no date and no random name in the file: the same records give the same bytes
-        environment = os.environ | {"SOURCE_DATE_EPOCH": "0", "FORCE_SOURCE_DATE": "1", "openin_any": "p"}
-        try:
-            done = subprocess.run(
-                words,
-                cwd=place,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=_LATEX_SECONDS,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise UsageError(f"tables.pdf: left out: pdflatex took more than {_LATEX_SECONDS} s") from None
+        log = _run_latex([program, "-no-shell-escape", "-interaction=nonstopmode", "-halt-on-error", main], place)
         result = (place / main).with_suffix(".pdf")
-        if done.returncode or not result.exists():
-            log = done.stdout.decode("utf-8", "replace").splitlines()
-            why = next((line for line in log if line.startswith("!")), f"exit code {done.returncode}")
-            raise UsageError(f"tables.pdf: left out: pdflatex failed: {plain(why)}")
+        if (
+            sorter is not None
+            and any(file.endswith(".bib") for file in sources)
+            and "\\cite" in "".join(sources.values())
+        ):
+            _run_latex([sorter, Path(main).stem], place, halt=False)
+            for _ in range(2):
+                log = _run_latex(
+                    [program, "-no-shell-escape", "-interaction=nonstopmode", "-halt-on-error", main], place
+                )
+        if logs is not None:
+            logs.append(log)
+        if not result.exists():
+            raise UsageError("tables.pdf: left out: pdflatex made no file")
         return result.read_bytes()
 
 
+def _run_latex(words: Sequence[str], place: Path, *, halt: bool = True) -> str:
+    """Run one program of TeX in `place` and return what it wrote.
+
+    Raises:
+        UsageError: it failed, or took too long.
+    """
+    # no date and no random name in the file: the same records give the same bytes
+    fixed = {"SOURCE_DATE_EPOCH": "0", "FORCE_SOURCE_DATE": "1", "openin_any": "p", "max_print_line": "1000"}
+    try:
+        done = subprocess.run(
+            words,
+            cwd=place,
+            env=os.environ | fixed,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_LATEX_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise UsageError(f"tables.pdf: left out: {Path(words[0]).name} took more than {_LATEX_SECONDS} s") from None
+    log = done.stdout.decode("utf-8", "replace")
+    if done.returncode and halt:
+        why = next((line for line in log.splitlines() if line.startswith("!")), f"exit code {done.returncode}")
+        more = "; Debian: texlive-science has siunitx" if "siunitx.sty" in why else ""
+        raise UsageError(f"tables.pdf: left out: pdflatex failed: {plain(why)}{more}")
+    return log
+
+
 def _figures(
-    members: Sequence[Family], folder: Folder, pictures: Sequence[str], on_page: bool, folders: Sequence[Path]
+    members: Sequence[Family],
+    paged: Sequence[Family],
+    folder: Folder,
+    pictures: Sequence[str],
+    folders: Sequence[Path],
 ) -> dict[str, list[Drawing]]:
-    """Write the figures; return those of the page by family."""
-    wanted = [*pictures, "svg"] if on_page else list(pictures)
+    """Write the figures of `members`; return those of `paged`, the families of the page, by their slugs.
+
+    A family that is among both, with the same sections, is drawn once.
+    """
     drawn: dict[str, list[Drawing]] = {}
-    if not wanted:
+    if not members and not paged:
         return drawn
     from otbench.report.figures import curves, dimension
     from otbench.report.figures.gallery import Gallery, pictures_of
 
     gallery = Gallery(folders)
-    for family in members[:_DRAWN]:
+    on_page = {tuple(map(id, family.sections)): family.slug for family in paged[:_DRAWN]}
+    in_files = {tuple(map(id, family.sections)): family for family in members[:_DRAWN]}
+    others = {key: family for family in paged[:_DRAWN] if (key := tuple(map(id, family.sections))) not in in_files}
+    for key, family in (in_files | others).items():
+        wanted = [*(pictures if key in in_files else ()), *(("svg",) if key in on_page else ())]
         makers = (curves.drawings(family, wanted), dimension.drawings(family, wanted))
         for drawing in itertools.chain(*makers, pictures_of(family, gallery, wanted)):
-            for name in pictures:
+            for name in pictures if key in in_files else ():
                 folder.write(f"figures/{drawing.name}.{name}", drawing.data[name])
-            if on_page:
-                drawn.setdefault(family.slug, []).append(drawing)
-    if len(members) > _DRAWN:
+            if key in on_page:
+                drawn.setdefault(on_page[key], []).append(drawing)
+    if (most := max(len(members), len(paged))) > _DRAWN:
         folder.notes.append(
-            f"figures of the first {_DRAWN} of {len(members)} groups of instances only; choose others with --task,"
+            f"figures of the first {_DRAWN} of {most} groups of instances only; choose others with --task,"
             " --preset or --solvers"
         )
     folder.notes += gallery.notes
+    return drawn
+
+
+def _overall(summary: Summary, folder: Folder, pictures: Sequence[str], on_page: bool) -> list[Drawing]:
+    """Write the figures of the summary; return them."""
+    wanted = [*pictures, "svg"] if on_page else list(pictures)
+    if not wanted:
+        return []
+    from otbench.report.figures.overall import drawings
+
+    drawn = list(drawings(summary, wanted))
+    for drawing in drawn:
+        for name in pictures:
+            folder.write(f"figures/{drawing.name}.{name}", drawing.data[name])
     return drawn

@@ -326,6 +326,13 @@ def _columns(record: Record) -> dict[str, float | None]:
     }
 
 
+def values_of(record: Record) -> dict[str, float]:
+    """Return what a run says for each column, in the units of records."""
+    first = next((metric.name for metric in record.metric_info if metric.primary), "")
+    values = {**_columns(record), START: record.start.get(first)}
+    return {key: real(value) for key, value in values.items() if value is not None}
+
+
 def number(values: Sequence[float]) -> Number:
     """Return mean and 95 % t-interval of `values`."""
     n = len(values)

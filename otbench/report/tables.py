@@ -250,13 +250,18 @@ def tables(family: Family, slugs: Slugs) -> list[Table]:
     """Return the tables of a family for print: accuracy by dimension or in full, what targets took, efficiency."""
     made: list[Table] = []
     if family.sizes:
-        made += [_by_size(family, metric, slugs) for metric in family.metrics]
-        made += [table for part in FRACTIONS if (table := _targets(family, part, slugs)) is not None]
+        made += by_size(family, slugs)
     else:
         made += [accuracy(section, family.context, slugs) for section in family.sections if section.metrics]
     made += [table for section in family.sections for table in reaches(section, family.context, slugs)]
     made += [t for section in family.sections if (t := efficiency(section, family.context, slugs)) is not None]
     return made
+
+
+def by_size(family: Family, slugs: Slugs) -> list[Table]:
+    """Return the tables of a family by dimension: one for each metric, then the times to parts of identity's score."""
+    made = [_by_size(family, metric, slugs) for metric in family.metrics]
+    return made + [table for part in FRACTIONS if (table := _targets(family, part, slugs)) is not None]
 
 
 def accuracy(section: Section, context: str, slugs: Slugs, *, everything: bool = False) -> Table:

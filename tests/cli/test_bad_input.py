@@ -42,7 +42,7 @@ def refused(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
     ("words", "names", "hint"),
     [
         (["lisst"], "'lisst'", "did you mean 'list'?"),
-        (["frobnicate"], "'frobnicate'", "commands: run, campaign, table, report, export, compare"),
+        (["frobnicate"], "'frobnicate'", "commands: run, campaign, summary, table, report, export, compare"),
         (["--solver", "ncf"], "'--solver'", "did you mean '--solvers'?"),
         (["run", "--stepz=3"], "'--stepz'", "did you mean '--steps'?"),
         (["table", "--tsak", "x"], "'--tsak'", "did you mean '--task'?"),
@@ -193,7 +193,7 @@ def test_a_dimension_said_twice_or_for_a_task_without_one(
 def test_a_device_that_is_not_there(
     command: str, device: str, refused: Callable[..., str], toy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("otbench.harness.plan._gpus", lambda: ())
+    monkeypatch.setattr("otbench.harness.plan.gpus", lambda: ())
     words = {"run": TOY, "dry-run": (*TOY, "--dry-run"), "check": ("check", "toyshift")}[command]
     message = refused(*words, "--plugin", toy, "--device", device, names=f"--device {device}")
     assert "--device cpu" in message
@@ -202,7 +202,7 @@ def test_a_device_that_is_not_there(
 def test_a_device_beyond_those_there_are(
     refused: Callable[..., str], toy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("otbench.harness.plan._gpus", lambda: ("Card",))
+    monkeypatch.setattr("otbench.harness.plan.gpus", lambda: ("Card",))
     refused(*TOY, "--plugin", toy, "--device", "cuda:1", names="this machine has 1 GPU(s)")
 
 
@@ -355,12 +355,11 @@ def test_a_name_out_of_a_broken_plugin(
     ("name", "names"),
     [
         ("toyshfit", "did you mean 'toyshift'?"),
-        ("zzzzzz", "unknown solver or baseline 'zzzzzz'"),
-        ("toy", "unknown solver or baseline 'toy'"),
+        ("zzzzzz", "unknown solver, baseline or task 'zzzzzz'"),
         ("nowhere.py", "nowhere.py: no such file"),
         ("silent.py", "silent.py: registers nothing"),
         ("broken.py", "broken.py:1: SyntaxError"),
-        ("task.py", "task.py: nothing to check"),
+        ("task.py", "task 'only' cannot be imported"),
     ],
 )
 def test_check_of_what_cannot_be_checked(

@@ -227,7 +227,7 @@ def test_a_record_without_a_curve_is_compared_at_start_and_end() -> None:
 def test_what_cannot_be_run_says_why(
     record: Record, reason: str, tmp_path: Path, toy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("otbench.harness.plan._gpus", lambda: ("Card",))  # what this machine has takes long to ask
+    monkeypatch.setattr("otbench.harness.plan.gpus", lambda: ("Card",))  # what this machine has takes long to ask
     until_step = 1 if record is accepted else None
     found = Verifier(tmp_path, Registry([Path(toy)]), until_step=until_step).verify(record)
     assert found.outcome is Outcome.UNKNOWN

@@ -213,7 +213,7 @@ def test_a_bad_file_is_passed_over_and_named_and_the_report_is_made(
     store.write(made)
     spoil(store.pictures(made.id), how)
     report = build(store.all(), tmp_path / "out", ["svg", "markdown"], command="x", folders=[store.folder])
-    assert report.written == ["tables.md"]
+    assert report.written == ["tables.md", "summary.md"]
     assert len(report.notes) == (how != "missing")
     assert all(str(store.pictures(made.id)) in note and "\n" not in note for note in report.notes)
     assert not (tmp_path / "unpickled").exists()

@@ -218,7 +218,7 @@ def test_a_row_made_by_other_code_has_a_mark_and_the_commit_is_named(tmp_path: P
     assert f"*  {OTHER}" in made["terminal"]
     assert r"| ncf<sup>\*</sup> |" in made["markdown"]
     assert rf"\* {OTHER}." in made["markdown"]
-    assert r"ncf\textsuperscript{{*}} &" in made["latex"]
+    assert r"NCF\textsuperscript{{*}} &" in made["latex"]
     assert f"{{*}} {OTHER}." in made["latex"]
     assert f'ncf</a><sup><span title="{OTHER}">*</span></sup>' in made["html"]
     assert f"* {OTHER}." in made["html"]
@@ -230,8 +230,9 @@ def test_where_all_rows_are_made_by_other_code_one_remark_says_so(tmp_path: Path
     records = [record("identity", 5.0), *(record("ncf", 0.1, seed=seed) for seed in range(3))]
     commits = {one.id: f"commit {k // 2}" for k, one in enumerate(records)}
     made = written(records, tmp_path, stale=commits)
-    for name in ("terminal", "markdown", "latex", "html"):
+    for name in ("terminal", "markdown", "html"):
         assert "All rows are made by other code than this checkout's: commit 0, commit 1." in made[name]
+    assert "Code: otbench, commit 0, 1." in made["latex"]  # a paper has no checkout
     assert " ncf * " not in made["terminal"]
     assert r"\*" not in made["markdown"]
     assert "{{*}}" not in made["latex"]
@@ -259,8 +260,8 @@ def test_tables_say_which_optimiser_trained_each_row() -> None:
 
 def test_what_was_verified_is_a_remark(tmp_path: Path) -> None:
     made = written([record("identity", 5.0), record("ncf", 0.1)], tmp_path, verified={"ncf-0": "3 of 9 verified"})
-    for name in ("terminal", "markdown", "latex", "html"):
-        assert "repeated by this checkout's bit-equal or within the spread: ncf (3 of 9 verified)." in made[name]
+    for name, shown in (("terminal", "ncf"), ("markdown", "ncf"), ("latex", "NCF"), ("html", "ncf")):
+        assert f"repeated by this checkout's bit-equal or within the spread: {shown} (3 of 9 verified)." in made[name]
 
 
 def test_words_about_code_are_text_in_every_format(tmp_path: Path) -> None:
@@ -284,8 +285,8 @@ def test_a_row_of_a_loaded_machine_has_a_mark_where_times_are_shown(tmp_path: Pa
     assert made["markdown"].count("| ncf<sup>?</sup> |") == 1  # the efficiency, not the accuracy
     assert made["markdown"].count("| ncf |") == 1
     assert f"? {meaning}." in made["markdown"]
-    assert r"ncf\textsuperscript{?} &" in made["latex"]
-    assert rf"? {meaning}.".replace("%", r"\%") in made["latex"]
+    assert r"NCF\textsuperscript{?} &" in made["latex"]
+    assert rf"? {meaning}.".replace(" %", r"~\%") in made["latex"]
     assert f'<span title="{meaning}">?</span>' in made["html"]
 
 

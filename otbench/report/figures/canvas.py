@@ -13,6 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from otbench.names import few
 from otbench.report.figures.svg import compact
 
 if TYPE_CHECKING:
@@ -26,6 +29,8 @@ _METADATA: dict[str, dict[str, object]] = {
 }
 """What files of each format say of themselves: no date, so that the same records give the same bytes."""
 _LABEL = 32
+_SHOWN = 12
+"""Rows that are named in place of a figure."""
 _DPI = 160
 _SETTINGS = {
     "pdf.fonttype": 42,
@@ -40,6 +45,21 @@ _SETTINGS = {
 }
 
 
+@dataclass(frozen=True)
+class Panel:
+    """What the lines of one panel say, and where it stands in the figure.
+
+    Attributes:
+        x: label of the axis.
+        y: label of the axis.
+        lines: by name, the points as (across, down, x, y); the first two in parts of the figure's width and height.
+    """
+
+    x: str
+    y: str
+    lines: dict[str, list[tuple[float, float, float, float]]]
+
+
 @dataclass
 class Drawing:
     """One figure in all formats that were asked for.
@@ -49,12 +69,22 @@ class Drawing:
         title: what is drawn, in words.
         data: by format.
         left_out: rows and panels that did not fit.
+        panels: of a figure of lines, for the page, which shows the values of a point under the mouse.
+        shown: what a figure of pictures shows, in the order of its panels.
     """
 
     name: str
     title: str
     data: dict[str, bytes] = field(default_factory=dict)
     left_out: int = 0
+    panels: list[Panel] = field(default_factory=list)
+    shown: list[str] = field(default_factory=list)
+
+    @property
+    def alt(self) -> str:
+        """What the figure shows, for those who do not see it: where its lines end, or which rows have panels."""
+        said = [f"{self.title}.", *map(_said, self.panels)]
+        return " ".join([*said, f"Shown: {few(self.shown, _SHOWN)}."] if self.shown else said)
 
 
 @contextmanager
@@ -100,6 +130,36 @@ def save(figure: Figure, drawing: Drawing, formats: Iterable[str], *, svg_dpi: i
         figure.savefig(out, format=fmt, metadata=_METADATA[fmt], facecolor="white", dpi=dpi)
         figure.set_layout_engine(None)  # the first drawing has placed everything; the next ones need not do it again
         drawing.data[fmt] = compact(out.getvalue()) if fmt == "svg" else out.getvalue()
+    drawing.panels = list(_panels(figure))
+
+
+def _panels(figure: Figure) -> Iterator[Panel]:
+    """Yield the panels that have named lines (`set_label`); names that begin with _ are matplotlib's own."""
+    width, height = figure.bbox.size
+    for axis in figure.axes:
+        lines: dict[str, list[tuple[float, float, float, float]]] = {}
+        for line in axis.get_lines():
+            points = np.asarray(line.get_xydata(), dtype=float)
+            if line.get_label() and not str(line.get_label()).startswith("_") and len(points):
+                places = axis.transData.transform(points)
+                found = [
+                    (round(across / width, 4), round(1 - up / height, 4), float(x), float(y))
+                    for (across, up), (x, y) in zip(places.tolist(), points.tolist(), strict=True)
+                    if math.isfinite(across) and math.isfinite(up)
+                ]
+                lines.setdefault(str(line.get_label()), []).extend(found)
+        if lines:
+            x, y = (" ".join(text.split()) for text in (axis.get_xlabel(), axis.get_ylabel()))
+            yield Panel(x, y, lines)
+
+
+def _said(panel: Panel) -> str:
+    """Return in words where the lines of a panel end."""
+    ends = sorted((points[-1][3], name, points[-1][2]) for name, points in panel.lines.items() if points)
+    words = [f"{name} {y:.3g} at {x:.3g}" for y, name, x in ends]
+    if not words:
+        return ""
+    return f"{panel.y} against {panel.x}, where each line ends, from low to high: {few(words, _SHOWN)}."
 
 
 def safe_text(text: str, limit: int = _LABEL) -> str:

@@ -1,7 +1,9 @@
-"""Error against time, one figure a pair: all solvers on the wall's clock, on the processor's, and against samples.
+"""Error against time, one figure a pair: all solvers in one panel, and against samples in a second one.
 
-The panels share the axis of the error, so that one column of labels at the right names the lines of all of them, in the
-order in which they end. Of several seeds the median is drawn, with a band from the least to the greatest.
+Time is that of the processor where the records of all solvers have it, which other work on the machine cannot stretch,
+and the wall's elsewhere. Of several seeds the median is drawn, with a band from the least to the greatest. Rows that
+need no training and published numbers are lines across the panels: the former broken, the latter thin and dotted. One
+column of labels at the right names them all, in the order in which they end.
 """
 
 from __future__ import annotations
@@ -13,15 +15,17 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from otbench.records.record import Record
 from otbench.records.series import real
 from otbench.report.columns import metric_column
+from otbench.report.figures import labels
 from otbench.report.figures.canvas import Drawing, safe_text, save, theme
+from otbench.report.figures.labels import Label
 from otbench.report.figures.lines import Line, draw, drawable, line_of, log_scale, rows_to_draw, ticks
+from otbench.report.figures.style import style
 from otbench.report.reach import CLOCKS, Clock
 from otbench.report.rows import Row, Section
+from otbench.report.summary.contests import short_names
 from otbench.report.tables import Family
 from otbench.reporting import Metric
 
@@ -31,22 +35,22 @@ if TYPE_CHECKING:
 
 _PAIRS = 12
 """Sections of one family that have a figure at most."""
-_PANEL = (2.9, 3.0)
-"""Width and height of a panel in inches."""
-_LINE = 0.155
-"""Height of a label in inches."""
-_LETTER = 0.075
-"""Width of a letter of a label, at most."""
-_GAP = 0.9
-"""Width of what stands before and behind the name in a label: the line to it, and its number."""
-_EDGE = 0.05
-"""Inches left free at the right: the width of a text depends a little on the format."""
-_LONGEST = 30
-"""Letters of a label."""
+_PANEL = (4.4, 3.3)
+"""Width and height of the panel of time in inches."""
+_SAMPLES = 2.6
+"""Width of the panel of samples."""
 _TITLE = 11
 """Letters of a title for each inch of a figure's width."""
-_MARGIN = 0.8
+_MARGIN = 1.1
 """Inches of a figure's height that are not the panel's."""
+_PUBLISHED = "published"
+_PUBLISHED_MOST = 12
+"""Published numbers drawn at most."""
+_GREY = "#555555"
+_HEAD = 34
+"""Letters of a line of the error's label."""
+_LEAST = 10.0
+"""Greatest error shown over the least, at least."""
 _SPAN = 1000.0
 """From the first time that is shown to the last, at most: before, lines are flat."""
 
@@ -77,7 +81,7 @@ def drawings(family: Family, formats: Iterable[str]) -> Iterator[Drawing]:
 
 
 def _pair(family: Family, section: Section, drawing: Drawing) -> Figure | None:
-    """Draw a section: one panel a clock on which its records have curves; None where none has."""
+    """Draw a section; None where it has no curve."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -88,11 +92,7 @@ def _pair(family: Family, section: Section, drawing: Drawing) -> Figure | None:
     drawing.left_out += left_out
     here = {row.label: row for row in section.rows if row.label in rows and row.kind != "published"}
     solvers = {label: row for label, row in here.items() if row.kind == "solver"}
-    panels = [
-        (clock, {label: curve for label, row in solvers.items() if (curve := _curve(row.good, metric, clock))})
-        for clock in reversed(CLOCKS)  # wall clocks, at which lines end together, beside the labels
-    ]
-    panels = [(clock, curves) for clock, curves in panels if curves]
+    panels = _panels(solvers, metric)
     if not panels:
         return None
     floors = {
@@ -100,31 +100,82 @@ def _pair(family: Family, section: Section, drawing: Drawing) -> Figure | None:
         for label, row in here.items()
         if row.kind == "baseline" and metric.name in row.numbers and drawable(row.numbers[metric.name].mean)
     }
-    named = {label for _, curves in panels for label in curves} | set(floors)
-    room = _GAP + _LETTER * max(len(_short(label)) for label in named)
-    size = (_PANEL[0] * len(panels) + room, max(_PANEL[1], _LINE * len(named) + _MARGIN))
-    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(rect=(0, 0, 1 - _EDGE / size[0], 1)))
-    axes = list(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0])
     level = {label: line_of(label, rows, [(0.0, value)]) for label, value in floors.items()}
+    published, beyond = _published(section, metric, max(floors.values(), default=math.inf))
+    drawing.left_out += beyond
+    curves = panels[-1][1]
+    names = short_names([*curves, *floors])
+    texts = {label: f"{labels.short(names[label])}  {curve.middle[-1]:.3g}" for label, curve in curves.items()}
+    texts |= {label: f"{labels.short(names[label])}  {value:.3g}" for label, value in floors.items()}
+    said = [f"{labels.short(label)}  {value:g} {_PUBLISHED}" for label, value, _ in published]
+    room = labels.room([*texts.values(), *said])
+    widths = [_PANEL[0] if clock.key != "samples" else _SAMPLES for clock, _ in panels]
+    size = (sum(widths) + room, labels.height(len(texts) + len(said), _PANEL[1], _MARGIN))
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(rect=(0, 0, 1 - labels.EDGE / size[0], 1)))
+    axes = list(figure.subplots(1, len(panels), sharey=True, squeeze=False, width_ratios=widths)[0])
+    banded = False
     for axis, (clock, curves) in zip(axes, panels, strict=True):
         lines = {label: _line(label, rows, curve, k % 4) for k, (label, curve) in enumerate(curves.items())}
         for label, curve in curves.items():
             if curve.low != curve.high:
+                banded = True
                 colour = lines[label].look.colour
                 axis.fill_between(curve.times, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
         log_y = log_scale([*lines.values(), *level.values()]) and not metric.higher_is_better
         draw(axis, list(lines.values()), log_x=True, log_y=log_y)
-        for floor in level.values():
-            axis.axhline(floor.points[0][1], color=floor.look.colour, linestyle=floor.dashes, linewidth=1.0, zorder=1)
+        for label, floor in level.items():
+            across = axis.axhline(floor.points[0][1], color=floor.look.colour, linestyle=floor.dashes, linewidth=1.0)
+            across.set(label=safe_text(label, 200), zorder=1)
+        for label, value, colour in published:
+            across = axis.axhline(value, color=colour, linestyle=(0, (1, 3)), linewidth=0.9)
+            across.set(label=safe_text(f"{label}, {_PUBLISHED}", 200), zorder=1)
         _set_time(axis, lines.values())
         axis.set_xlabel(clock.label)
     if axes[0].get_yscale() == "log":
-        _set_error(axes[0], lines.values(), floors.values())
-    axes[0].set_ylabel(safe_text(metric_column(metric).head), parse_math=False)
-    title = textwrap.wrap(f"{section.task}: {section.instance}", int(_TITLE * size[0]), max_lines=2, placeholder=" …")
+        _set_error(axes[0], lines.values(), [*floors.values(), *(value for _, value, _ in published)])
+    elif metric.higher_is_better:
+        axes[0].set_ylim(bottom=min(0.0, axes[0].get_ylim()[0]))
+    head = textwrap.wrap(safe_text(metric_column(metric).head, 200), _HEAD, max_lines=2, placeholder=" …")
+    axes[0].set_ylabel("\n".join(head), parse_math=False)
+    title = textwrap.wrap(f"{section.task}: {section.instance}", int(_TITLE * size[0]), max_lines=3, placeholder=" …")
+    title += ["medians over seeds; bands from the least to the greatest"] if banded else []
     figure.suptitle("\n".join(safe_text(part, 200) for part in title), fontsize="small").set_parse_math(False)
-    _name(figure, axes[-1], lines, level)
+    written = [Label(texts[label], line.look.colour, line.points[-1]) for label, line in lines.items()]
+    written += [Label(texts[label], floor.look.colour, (None, floor.points[0][1])) for label, floor in level.items()]
+    written += [Label(text, one[2], (None, one[1]), weak=True) for text, one in zip(said, published, strict=True)]
+    labels.write(figure, axes[-1], written, _MARGIN)
     return figure
+
+
+def _panels(solvers: Mapping[str, Row], metric: Metric) -> list[tuple[Clock, dict[str, _Curve]]]:
+    """Return clocks with the curves on them: samples, if all solvers have them, and time beside the labels."""
+    by_clock = {
+        clock.key: (
+            clock,
+            {label: curve for label, row in solvers.items() if (curve := _curve(row.good, metric, clock))},
+        )
+        for clock in CLOCKS
+    }
+    wall, processor, samples = (by_clock[key] for key in ("train_s", "train_cpu_s", "samples"))
+    full = [panel for panel in (samples, processor) if panel[1] and panel[1].keys() == wall[1].keys()]
+    if not full or full[-1] is samples:
+        full.append(wall)
+    return [panel for panel in full if panel[1]]
+
+
+def _published(section: Section, metric: Metric, bar: float) -> tuple[list[tuple[str, float, str]], int]:
+    """Return name, value and colour of the published numbers that stand beside the section, each once.
+
+    Those that are far worse than `bar`, the greatest score of a row that needs no training, would only stretch the
+    scale; how many are left out is returned, too.
+    """
+    found: dict[tuple[str, float], str] = {}
+    for row in section.rows:
+        value = row.numbers.get(metric.name)
+        if row.kind == "published" and value is not None and drawable(value.mean):
+            found.setdefault((row.label, value.mean), style(row.solver).colour if row.solver else _GREY)
+    near = [(*key, colour) for key, colour in found.items() if metric.higher_is_better or key[1] <= 3 * bar]
+    return near[:_PUBLISHED_MOST], len(found) - len(near[:_PUBLISHED_MOST])
 
 
 def _line(label: str, rows: Mapping[str, Row], curve: _Curve, shift: int) -> Line:
@@ -171,33 +222,8 @@ def _set_error(axis: Axes, lines: Iterable[Line], floors: Iterable[float]) -> No
     starts = [line.points[0][1] for line in lines]
     values = [y for y in (*(y for line in lines for _, y in line.points), *floors) if y > 0]
     top = 3 * max([y for y in (*starts, *floors) if y > 0], default=math.inf)
-    axis.set_ylim(min(values) / 1.4, min(top, 1.4 * max(values)))
+    low, high = min(values) / 1.4, min(top, 1.4 * max(values))
+    if high < _LEAST * low:  # a part of a decade would make little look like much
+        low, high = (math.sqrt(low * high) * _LEAST**half for half in (-0.5, 0.5))
+    axis.set_ylim(low, high)
     ticks(axis.yaxis, axis.get_ylim(), most=3000)
-
-
-def _name(figure: Figure, axis: Axes, lines: Mapping[str, Line], floors: Mapping[str, Line]) -> None:
-    """Write the names of lines and floors to the right of `axis`, near their ends and none over another."""
-    from scipy.optimize import isotonic_regression
-
-    named = sorted(({**floors, **lines}).items(), key=lambda item: item[1].points[-1][1])
-    right = axis.get_xlim()[1]
-    ends = [(right if label in floors else line.points[-1][0], line.points[-1][1]) for label, line in named]
-    to_axes = axis.transData + axis.transAxes.inverted()
-    wanted = np.clip(np.nan_to_num(to_axes.transform(ends)[:, 1], nan=0.0), 0.0, 1.0)
-    steps = np.arange(len(named)) * min(_LINE / (figure.get_figheight() - _MARGIN), 1 / max(len(named) - 1, 1))
-    places = isotonic_regression(wanted - steps).x.clip(0.0, 1.0 - steps[-1]) + steps
-    for (label, line), end, place in zip(named, to_axes.transform(ends), places, strict=True):
-        colour = line.look.colour
-        leader = ([end[0], 1.02, 1.07], [end[1], end[1], place])
-        if 0 <= end[1] <= 1:
-            axis.plot(*leader, color=colour, linewidth=0.5, transform=axis.transAxes, clip_on=False)
-        text = f"{_short(label)}  {line.points[-1][1]:.3g}"
-        axis.text(
-            1.08, place, text, color=colour, transform=axis.transAxes, va="center", fontsize="x-small", parse_math=False
-        )
-
-
-def _short(label: str) -> str:
-    """Leave out the middle of a long label: settings of one solver often differ at the end."""
-    label = safe_text(label, 200)
-    return label if len(label) <= _LONGEST else f"{label[: _LONGEST - 13]}…{label[-12:]}"

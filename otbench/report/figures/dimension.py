@@ -20,6 +20,7 @@ from otbench.report.figures.lines import (
     log_scale,
     looks_of,
     marker_size,
+    name_upward,
     rows_to_draw,
     ticks,
 )
@@ -79,7 +80,7 @@ def _by_dimension(family: Family, drawing: Drawing) -> Figure | None:
             lines += _published_lines(family, metric, rows)
         draw(axis, lines, log_y=log_scale(lines) and not (key == metric.name and metric.higher_is_better))
         _dimension_axis(axis, family)
-        axis.set_ylabel(safe_text(label), parse_math=False)
+        name_upward(axis, label)
     _legend(figure, axes, rows)
     return figure
 
@@ -112,11 +113,12 @@ def _time_to_target(family: Family, drawing: Drawing) -> Figure | None:
         draw(axis, reached, log_y=log_scale([*reached, *missed]))
         for line in missed:
             shown = np.array([(x, y) for x, y in line.points if drawable(y)]).reshape(-1, 2)
-            axis.plot(*shown.T, linestyle="none", marker="x", color=line.look.colour, markersize=7)
+            (artist,) = axis.plot(*shown.T, linestyle="none", marker="x", color=line.look.colour, markersize=7)
+            artist.set_label(safe_text(f"{line.name}, not reached by the end", 200))
         if axis.get_yscale() == "log":
             ticks(axis.yaxis, axis.get_ylim())  # again, with the crosses
         _dimension_axis(axis, family)
-        axis.set_ylabel(f"time to {part:g} of identity (s)")
+        name_upward(axis, f"training time (s) to {part:g} of identity's error")
         if any(line.points for line in missed):
             axis.set_title("cross: not reached by the end of the run", fontsize="small")
     _legend(figure, axes, rows)
@@ -138,7 +140,13 @@ def _published_lines(family: Family, metric: Metric, rows: Mapping[str, Row]) ->
     drawn = {row.solver for row in rows.values()}
     found = {(r.label, r.source): r for s in family.sections for r in s.rows if r.kind == "published"}
     return [
-        Line(style(row.solver), ":", [(x, n.mean) for x, n in _numbers(family, row, metric.name)], hollow=True)
+        Line(
+            style(row.solver),
+            ":",
+            [(x, n.mean) for x, n in _numbers(family, row, metric.name)],
+            hollow=True,
+            name=f"{row.label}, published",
+        )
         for row in found.values()
         if row.solver in drawn
     ]

@@ -20,6 +20,7 @@ from otbench.report.figures import panels
 from otbench.report.figures.canvas import Drawing, save, theme
 from otbench.report.figures.panels import Shown
 from otbench.report.files import Slugs
+from otbench.report.pooled import Pool
 from otbench.report.rows import IDENTITY, Row, Section
 from otbench.report.tables import Family
 
@@ -79,13 +80,16 @@ def pictures_of(family: Family, gallery: Gallery, formats: Iterable[str]) -> Ite
     """Yield figures of what the runs of `family` left to draw, in `formats` (svg, pdf, png)."""
     wanted, slugs = list(formats), Slugs()
     for index, section in enumerate(family.sections):
+        if isinstance(section, Pool):
+            section = section.members[0]  # pictures are of one pair
         where = f"d-{family.sizes[index]:g}" if family.sizes else ""
         for group in _groups(section, gallery):
             picture = group.rows[0].picture
             for suffix, title, make in _FIGURES[picture.kind]:
                 name = slugs.make(*filter(None, ("picture", where, picture.name, suffix)))
                 words = f"{section.task}: {section.instance}: {plain(picture.title, 120)}{title}"
-                drawing = Drawing(f"{family.slug}--{name}", words, left_out=group.left_out)
+                labels = [one.row.label for one in group.rows]
+                drawing = Drawing(f"{family.slug}--{name}", words, left_out=group.left_out, shown=labels)
                 with theme():
                     figure = make(group.rows)
                     if figure is None:

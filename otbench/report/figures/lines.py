@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from otbench.report.figures.canvas import safe_text
 from otbench.report.figures.style import Dashes, Style, looks
 from otbench.report.rows import IDENTITY, Row
 from otbench.report.tables import Family
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 _ROWS = 24
 """Rows drawn in one figure at most: more cannot be told apart. Tables hold them all."""
+_UPWARD = 22
+"""Letters of a line of an upward label: two inches."""
 
 
 @dataclass
@@ -30,6 +34,7 @@ class Line:
         bars: half lengths of bars at the points; none for no bars.
         hollow: thin and with empty markers, as published rows are.
         marked: indices of the points that have a marker; None for all.
+        name: of its row; empty for a line that the page need not tell from others.
     """
 
     look: Style
@@ -38,6 +43,7 @@ class Line:
     bars: list[float] = field(default_factory=list)
     hollow: bool = False
     marked: list[int] | None = None
+    name: str = ""
 
 
 def rows_to_draw(family: Family) -> tuple[dict[str, Row], int]:
@@ -61,7 +67,7 @@ def rows_to_draw(family: Family) -> tuple[dict[str, Row], int]:
 
 def line_of(label: str, rows: Mapping[str, Row], points: list[tuple[float, float]]) -> Line:
     """Return the line of the row called `label`, with the look that it has among `rows`."""
-    return Line(*looks_of(rows)[label], points)
+    return Line(*looks_of(rows)[label], points, name=label)
 
 
 def looks_of(rows: Mapping[str, Row]) -> dict[str, tuple[Style, Dashes]]:
@@ -100,15 +106,31 @@ def draw(axis: Axes, lines: Sequence[Line], *, log_x: bool = False, log_y: bool)
         filled = not line.hollow and not line.look.marker.startswith("$")  # a letter is all edge
         artist.set(markeredgecolor="white" if filled else line.look.colour)
         artist.set_markevery(line.marked)
+        if line.name:
+            artist.set_label(safe_text(line.name, 200))
         artist.set(markeredgewidth=0.8 if line.hollow else 0.5)
     if log_x:
         axis.set_xscale("log")
         ticks(axis.xaxis, axis.get_xlim())
     if log_y:
         axis.set_yscale("log")
+        _at_least_a_decade(axis)
         ticks(axis.yaxis, axis.get_ylim())
     axis.grid(visible=True, which="major", linewidth=0.4, color="#dddddd")
     axis.spines[["top", "right"]].set_visible(False)
+
+
+def name_upward(axis: Axes, text: str) -> None:
+    """Label the upward axis, on as many lines as it takes: a label longer than the panel is high would be clipped."""
+    axis.set_ylabel("\n".join(textwrap.wrap(safe_text(text, 3 * _UPWARD), _UPWARD)), parse_math=False)
+
+
+def _at_least_a_decade(axis: Axes) -> None:
+    """Widen a logarithmic axis until its ends differ by a factor of ten, so that no small difference fills a panel."""
+    low, high = axis.get_ylim()
+    if 0 < low < high < 10 * low:
+        widen = math.sqrt(10 * low / high)
+        axis.set_ylim(low / widen, high * widen)
 
 
 def ticks(axis: Axis, limits: tuple[float, float], most: float = 0.0) -> None:
