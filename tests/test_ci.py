@@ -73,14 +73,15 @@ def test_suspects_get_the_other_seeds_before_the_verdict(tmp_path: Path) -> None
 
 
 def test_the_baseline_is_of_the_configuration_that_is_run() -> None:
-    """Ten seeds of one pool, all from clean commits."""
+    """Ten seeds or more on one pool, all from clean commits."""
     records, notes = read_all([ROOT / "results" / "reference" / "ci"])
     assert not notes
     runs = newest(records, series_of)
     for series, by_seed in runs.items():
         assert dict(series.config) == {"dim": 2.0, "pair": 0.0, "pool": 20000.0, "pool_seed": 0.0}
         assert series.preset == "smoke"
-        assert sorted(by_seed) == list(range(10)), series.label
+        assert len(by_seed) >= 10
+        assert sorted(by_seed) == list(range(len(by_seed))), series.label
         for record in by_seed.values():
             assert record.status is Status.OK
             assert record.environment["commit"]
