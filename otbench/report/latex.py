@@ -217,7 +217,7 @@ def _columns(table: Table, notes: _Notes, said: Callable[[str], str]) -> list[_C
             around = [line.cells[place].mean for place in ends.get(column.key, ())]
             small = rf"$\pm$\,{_number(cell.half)}" if cell.half else ""
             if around and all(around):
-                small = rf"{{[}}{around[0]}, {around[1]}{{]}}"
+                small = rf"{{[}}{_number(around[0])}, {_number(around[1])}{{]}}"
             letters = [notes.mark(escape(said(table.notes[index]))) for index in cell.notes]
             cells.append((_text(cell), small + _raised([*cell.marks, *letters])))
         if any(text != _EMPTY for text, _ in cells):

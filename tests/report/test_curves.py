@@ -1,4 +1,4 @@
-"""Error against time: which clocks are drawn, which published numbers are lines, and labels that keep their distance."""
+"""Error against time: which clocks are drawn, which published numbers are lines, and labels that keep apart."""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ def test_a_score_before_training_is_no_column_and_ends_of_an_interval_stand_besi
     assert "at step 0" in [column.label for column in table.columns]
     assert "step 0" not in fragment(table, "otbench report", "name")
     text = fragment(made(wide())[0], "otbench report", "name")
-    assert re.search(r"& 2\.0 & \{\[\}-?0\.\d+, 0\.\d+\{\]\} &", text)
+    assert re.search(r" \{\[\}(\$-\$)?[\d.]+, (\$-\$)?[\d.]+\{\]\}", text)
     assert r"}\,Told the class of the point that it moves." in text
     assert "lr = 1e-2, hj\\_points = 300" in text
 

@@ -260,8 +260,8 @@ def test_tables_say_which_optimiser_trained_each_row() -> None:
 
 def test_what_was_verified_is_a_remark(tmp_path: Path) -> None:
     made = written([record("identity", 5.0), record("ncf", 0.1)], tmp_path, verified={"ncf-0": "3 of 9 verified"})
-    for name, shown in (("terminal", "ncf"), ("markdown", "ncf"), ("latex", "NCF"), ("html", "ncf")):
-        assert f"repeated by this checkout's bit-equal or within the spread: {shown} (3 of 9 verified)." in made[name]
+    for name, method in (("terminal", "ncf"), ("markdown", "ncf"), ("latex", "NCF"), ("html", "ncf")):
+        assert f"repeated by this checkout's bit-equal or within the spread: {method} (3 of 9 verified)." in made[name]
 
 
 def test_words_about_code_are_text_in_every_format(tmp_path: Path) -> None:

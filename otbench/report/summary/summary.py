@@ -23,7 +23,7 @@ class Summary:
     """What all records together say.
 
     Attributes:
-        records: how many they are.
+        records: how many it rests on, without those that a newer run took the place of.
         guide: which solver by need.
         contests: by task and size; those of one solver last.
         scopes: statistics over instances.
@@ -71,4 +71,5 @@ def summarise(records: Iterable[Record], *, stale: Mapping[str, str] = {}, verif
     elif len(presets) > 1:
         counts = ", ".join(f"{n} under {name}" for name, n in sorted(presets.items()))
         remarks.append(f"Presets are never ranked together; instances: {counts}.")
-    return Summary(len(kept or given), guide(found), found, scopes(found), remarks)
+    used = {id(record) for contest in found for row in contest.section.rows for record in row.records}
+    return Summary(len(used), guide(found), found, scopes(found), remarks)
