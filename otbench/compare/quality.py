@@ -192,7 +192,8 @@ def judged(pending: Sequence[Pending], rules: Rules) -> list[Comparison]:
             verdict, reason = Verdict.WORSE, "it learnt in BASE and does not in NEW"
         elif beyond is Verdict.WORSE and p < SUSPICIOUS_P:
             verdict, reason = Verdict.SUSPICIOUS, "perhaps worse, perhaps chance: more seeds would tell"
-        rows.append(replace(row, verdict=verdict, reason=reason, p=adjusted, leaning=beyond is Verdict.WORSE))
+        leaning = max(item.differences) > _tolerance(item, rules)
+        rows.append(replace(row, verdict=verdict, reason=reason, p=adjusted, leaning=leaning))
     return rows
 
 

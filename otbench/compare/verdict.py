@@ -79,7 +79,7 @@ class Comparison:
         p: Holm's adjusted one-sided p-value; None where no test was needed or possible.
         reason: what else is to be said.
         smaller_is_better: direction of `new`.
-        leaning: whether the change is worse by more than the tolerance, whatever noise says.
+        leaning: whether any seed is worse by more than the tolerance, whatever the mean and the noise say.
     """
 
     series: Series

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from .gate_power import FACTORS, HALF, OTHER, TABLE, Gate, Simulation, baseline, ratios, residuals
+from .gate_power import FACTORS, FEWER_STEPS, OTHER, TABLE, Gate, Simulation, baseline, ratios, residuals
 
 
 @pytest.fixture(scope="module")
@@ -16,11 +17,18 @@ def gate() -> Gate:
     return baseline()
 
 
+def rows() -> dict[str, list[str]]:
+    """Return the cells of each solver in the committed table."""
+    found = re.findall(r"^\| `([^`]+)` \| (.*) \|$", TABLE.read_text(encoding="utf-8"), re.M)
+    return {name: cells.split(" | ") for name, cells in found}
+
+
 def test_every_solver_of_the_baseline_was_planted_into(gate: Gate) -> None:
     solvers = {series.label for series in gate.base if series.kind == "solver"}
-    assert set(ratios(HALF)) >= solvers
-    assert set(ratios(OTHER)) >= solvers
-    assert min(len(found) for found in ratios(HALF).values()) >= 5
+    for name in (*FEWER_STEPS, OTHER):
+        assert ratios(name).keys() == solvers
+    assert min(len(found) for name in FEWER_STEPS for found in ratios(name).values()) >= 5
+    assert min(len(found) for found in ratios(OTHER).values()) >= 3
 
 
 def test_residuals_have_the_spread_of_what_was_measured() -> None:
@@ -33,8 +41,18 @@ def test_residuals_have_the_spread_of_what_was_measured() -> None:
     assert [x["b"] / y["b"] for x, y in zip(half, made, strict=True)] == pytest.approx([0.25] * 4)
 
 
+def test_the_scatter_is_that_of_the_plant_nearest_to_the_factor(gate: Gate, tmp_path: Path) -> None:
+    lines = [f"{name},a,m,{seed},{mean + size * (-1) ** seed}" for name, mean, size in
+             ((FEWER_STEPS[0], 1.2, 0.5), (FEWER_STEPS[1], 0.4, 0.1)) for seed in range(4)]  # fmt: skip
+    (tmp_path / "plants.csv").write_text("\n".join(["plant,method,metric,seed,log_ratio", *lines]))
+    made = Simulation(gate, 0, tmp_path / "plants.csv")
+    stretch = math.sqrt(4 / 3)
+    assert max(logs["m"] for logs in made.scatter("a", 3.0)) == pytest.approx(stretch * 0.5 * math.log(3) / 1.2)
+    assert max(logs["m"] for logs in made.scatter("a", 1.5)) == pytest.approx(stretch * 0.1)
+
+
 def test_what_is_equal_raises_no_alarm_and_what_is_tenfold_does(gate: Gate) -> None:
-    made = Simulation(gate, ratios(HALF), ratios(OTHER), 1)
+    made = Simulation(gate, 1)
     assert not gate.alarm(lambda *_: {}, gate.base)
     for series in gate.base:
         if series.kind == "solver":
@@ -48,25 +66,23 @@ def test_the_committed_table_shows_what_is_claimed(gate: Gate) -> None:
     assert len(unchanged) == 2
     for fails, of in unchanged:
         assert int(fails) <= 0.01 * int(of)
-    rows = {name: cells.split(" | ") for name, cells in re.findall(r"^\| `([^`]+)` \| (.*) \|$", text, re.M)}
-    assert rows.keys() == {series.label for series in gate.base if series.kind == "solver"}
-    for name, cells in rows.items():
-        powers = [int(cell) for cell in cells[3:]]
+    runs = {series.label: by_seed for series, by_seed in gate.base.items() if series.kind == "solver"}
+    assert rows().keys() == runs.keys()
+    for name, (seeds, _, _, *powers) in rows().items():
+        assert int(seeds) == len(runs[name])
         assert len(powers) == 2 * len(FACTORS)
-        for same in (powers[: len(FACTORS)], powers[len(FACTORS) :]):
-            by_factor = dict(zip(FACTORS, same, strict=True))
+        for found in (powers[: len(FACTORS)], powers[len(FACTORS) :]):
+            by_factor = dict(zip(FACTORS, map(int, found), strict=True))
             assert by_factor[2.0] >= 80, name
             assert by_factor[3.0] >= 95, name
 
 
-def test_the_table_is_that_of_this_code(gate: Gate) -> None:
-    """One solver again, with few draws, within what few draws scatter."""
-    rows = dict(
-        re.findall(r"^\| `([^`]+)` \| \d+ \| [\d.]+ \| [\d.]+ \| (\d+) \|", TABLE.read_text(encoding="utf-8"), re.M)
-    )
-    made = Simulation(gate, ratios(HALF), ratios(OTHER), 2)
-    (series,) = [series for series in gate.base if series.label == "mmv1"]
+@pytest.mark.parametrize("label", ["mmv1", "not"])
+def test_the_table_is_that_of_this_code(gate: Gate, label: str) -> None:
+    """Two solvers again, with few draws, within what few draws scatter."""
+    made = Simulation(gate, 2)
+    (series,) = [series for series in gate.base if series.label == label]
     draws = 60
     found = sum(gate.alarm(made.regression(series, FACTORS[0]), [series]) for _ in range(draws)) / draws
-    stated = int(rows["mmv1"]) / 100
+    stated = int(rows()[label][3]) / 100
     assert abs(found - stated) < 4 * math.sqrt(max(stated * (1 - stated), 0.05) / draws)
