@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -86,3 +87,14 @@ def test_the_baseline_is_of_the_configuration_that_is_run() -> None:
             assert record.status is Status.OK
             assert record.environment["commit"]
             assert record.environment["dirty"] is False
+
+
+def test_the_document_says_how_the_baseline_was_made() -> None:
+    text = (ROOT / "docs" / "track-regressions.md").read_text(encoding="utf-8")
+    commands = re.findall(r'--solvers (\S+) --task "gaussian\[pool_seed=0\]" .* --seeds (\d+)-(\d+) ', text)
+    assert commands[0][:2] == ("all", "0")
+    last = {name: int(end) for names, _, end in commands for name in names.split(",")}
+    records, _ = read_all([ROOT / "results" / "reference" / "ci"])
+    for series, by_seed in newest(records, series_of).items():
+        if series.kind == "solver":
+            assert max(by_seed) == last.get(series.solver, last["all"]), series.label

@@ -7,10 +7,11 @@ The baseline is the real one, and so is every line of `otbench.compare` that jud
 
 * A *regression by f* multiplies the errors of one solver by f, in all of its primary metrics, and by what a real
   regression does from seed to seed beyond its mean. That is taken from `plants.csv`: what half, or three quarters, of
-  the steps did to the same seeds, seed by seed, as the logarithm of the ratio; of the two, the one that is nearest to f
-  on average. Its residuals are drawn with replacement, all metrics of one seed together, and stretched by the root of
-  n / (n - 1) for the mean that was taken from them. Where it did more than a factor of f, its scatter counts in
-  proportion: a smaller regression has the same ratio of both.
+  the steps did to the same seeds, seed by seed, as the logarithm of the ratio. Its residuals are drawn with
+  replacement, all metrics of one seed together, and stretched by the root of n / (n - 1) for the mean that was taken
+  from them. Where it did more than a factor of f, they count in proportion. Solvers that converge steadily keep the
+  ratio of effect and scatter; those that oscillate scatter as much from a small change, and three quarters of the steps
+  tell. Of the two plants, the one that scatters more counts.
 * *The same machine*: everything else is equal to the last bit. *Another machine*: everything, the regressed solver too,
   is multiplied by what other instructions did to unchanged code (rows `other instructions` of `plants.csv`), drawn with
   replacement and with a random sign. Where training amplifies rounding until nothing is paired, a regression's own
@@ -79,7 +80,9 @@ class Gate:
     def _judged(self, pending: Mapping[Series, Sequence[Pending]]) -> list[Comparison]:
         for series in self.base.keys() - pending.keys() - self._equal.keys():
             self._equal[series] = self._pending(series, lambda *_: {}, FIRST)
-        return judged([item for series in self.base for item in pending.get(series, self._equal.get(series, ()))], Rules())
+        return judged(
+            [item for series in self.base for item in pending.get(series, self._equal.get(series, ()))], Rules()
+        )
 
     def _pending(self, series: Series, change: Change, seeds: Iterable[int]) -> list[Pending]:
         base = self.base[series]
@@ -140,9 +143,8 @@ class Simulation:
 
     def scatter(self, label: str, factor: float) -> list[dict[str, float]]:
         """Return what a regression of `label` by `factor` does from seed to seed beyond its mean."""
-        size = math.log(factor)
-        known = [plant[label] for plant in self.plants if label in plant]
-        return residuals(min(known, key=lambda found: abs(np.mean(list(effect(found).values())) - size)), size)
+        made = [residuals(plant[label], math.log(factor)) for plant in self.plants if label in plant]
+        return max(made, key=lambda found: np.mean([log**2 for logs in found for log in logs.values()]))
 
     def regression(self, series: Series, factor: float) -> Change:
         """Return a regression of `series` on the same machine."""
