@@ -79,7 +79,7 @@ def test_the_baseline_is_of_the_configuration_that_is_run() -> None:
     assert not notes
     runs = newest(records, series_of)
     for series, by_seed in runs.items():
-        assert dict(series.config) == {"dim": 2.0, "pair": 0.0, "pool": 20000.0, "pool_seed": 0.0}
+        assert dict(series.config) == {"dim": 2.0, "pair": "0", "pool": "20000", "pool_seed": 0.0}
         assert series.preset == "smoke"
         assert len(by_seed) >= 10
         assert sorted(by_seed) == list(range(len(by_seed))), series.label
