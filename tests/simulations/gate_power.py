@@ -143,7 +143,7 @@ class Simulation:
 
     def scatter(self, label: str, factor: float) -> list[dict[str, float]]:
         """Return what a regression of `label` by `factor` does from seed to seed beyond its mean."""
-        made = [residuals(plant[label], math.log(factor)) for plant in self.plants if label in plant]
+        made = [residuals(plant[label], abs(math.log(factor))) for plant in self.plants if label in plant]
         return max(made, key=lambda found: np.mean([log**2 for logs in found for log in logs.values()]))
 
     def regression(self, series: Series, factor: float) -> Change:
