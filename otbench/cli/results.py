@@ -62,7 +62,9 @@ def add_commands(add: AddCommand) -> None:
     )
     parser.add_argument("--require-all", action="store_true", help="fail (code 3) unless all of BASE was measured")
     parser.add_argument(
-        "--suspects", metavar="FILE", help="write what is worse or suspicious, as --solvers takes it, to run more seeds"
+        "--suspects",
+        metavar="FILE",
+        help="write what may be worse and the seeds of it that NEW lacks, to run these, too",
     )
     parser.add_argument("--markdown", metavar="FILE", help="write it for a pull request")
     parser.add_argument("--junit", metavar="FILE", help="write JUnit XML")
@@ -261,7 +263,7 @@ def compare(options: argparse.Namespace) -> int:
         for name, content in trackers.asv(outcome, now or before, folder).items():
             write_output(folder / name, content.encode())
     if (path := outputs["suspects"]) is not None:
-        write_output(path, ",".join(outcome.suspects).encode())
+        write_output(path, writers.suspects(outcome).encode())
     if outcome.regressed:
         return EXIT_FAILED_ROWS
     return 0 if outcome.compared else EXIT_NOTHING_COMPARED

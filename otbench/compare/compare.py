@@ -44,7 +44,12 @@ def compare(base: Iterable[Record], new: Iterable[Record], rules: Rules | None =
     for name, side, found in (("BASE", before, left), ("NEW", now, right)):
         if count := len(side) - sum(map(len, found.values())):
             notes.append(f"{name}: {count} older records of the same runs passed over; the newest of each counts")
-    return Comparisons(tuple(rows), rules, tuple(notes))
+    missing: dict[str, set[int]] = {}
+    for one in left:
+        if one in right:
+            missing.setdefault(one.label, set()).update(left[one].keys() - right[one].keys())
+    more = {label: tuple(sorted(seeds)) for label, seeds in missing.items()}
+    return Comparisons(tuple(rows), rules, tuple(notes), only_in_base=more)
 
 
 def _paired(left: Iterable[Series], right: Iterable[Series]) -> list[tuple[Series | None, Series | None]]:

@@ -17,7 +17,7 @@ from otbench.records.record import Record, Status
 from otbench.records.series import Runs, Series
 from otbench.reporting import Metric
 from otbench.statistics.scale import Scale, scale_for
-from otbench.statistics.spread import ASSUMED, LEVEL, Spread, common, deviation, drawn, holm, mean, mean_test, moderated
+from otbench.statistics.spread import ASSUMED, LEVEL, Spread, common, deviation, drawn, holm, mean, mean_test
 
 LEARNT = math.log(1.25)
 """A solver learns if on every seed it ends at 4/5 of where it began, or better.
@@ -27,8 +27,8 @@ change is significant by itself, at `UNLEARNT_P`. So special a change needs no c
 with three seeds would hide all but the largest ones.
 """
 UNLEARNT = 0.1
-UNLEARNT_P = 0.05
-SUSPICIOUS_P = 0.2
+UNLEARNT_P = 0.025
+SUSPICIOUS_P = 0.1
 """A number that is worse with a p-value below this, not corrected, is suspicious: one in ten changed ones by chance."""
 NO_SPREAD = 1e-6
 """A number that varies less than this over seeds has no noise; then the tolerance alone decides."""
@@ -173,7 +173,8 @@ def judged(pending: Sequence[Pending], rules: Rules) -> list[Comparison]:
             rows.append(replace(row, low=zero, high=zero, reason="equal to the last bit"))
         elif item.exact:
             verdict = verdict_of(difference, _tolerance(item, rules))
-            rows.append(replace(row, low=row.change, high=row.change, verdict=verdict, reason="no noise over seeds"))
+            row = replace(row, low=row.change, high=row.change, leaning=verdict is Verdict.WORSE)
+            rows.append(replace(row, verdict=verdict, reason="no noise over seeds"))
         elif max(map(abs, item.differences)) <= _tolerance(item, rules):
             low, high = sorted(item.scale.change(end) for end in (min(item.differences), max(item.differences)))
             rows.append(replace(row, low=low, high=high, reason="within the tolerance on every seed"))
@@ -191,7 +192,8 @@ def judged(pending: Sequence[Pending], rules: Rules) -> list[Comparison]:
             verdict, reason = Verdict.WORSE, "it learnt in BASE and does not in NEW"
         elif beyond is Verdict.WORSE and p < SUSPICIOUS_P:
             verdict, reason = Verdict.SUSPICIOUS, "perhaps worse, perhaps chance: more seeds would tell"
-        rows.append(replace(row, verdict=verdict, reason=reason, p=adjusted))
+        leaning = max(item.differences) > _tolerance(item, rules)
+        rows.append(replace(row, verdict=verdict, reason=reason, p=adjusted, leaning=leaning))
     return rows
 
 
@@ -210,7 +212,7 @@ def _paired(item: Pending) -> Spread:
 
 
 def _tested(item: Pending, seeds: Spread, pairs: Spread | None) -> tuple[float, Comparison]:
-    """Return the p-value of an item before correction, and its row with the interval.
+    """Return the one-sided p-value of an item before correction, in the direction of its change, and its row.
 
     Both tests hold: if NEW is a new draw of the noise, a difference has at most twice the variance over seeds, whatever
     the pair shares; and its own spread counts whatever NEW is. So the better one is taken, at twice its p-value. One or
@@ -222,14 +224,15 @@ def _tested(item: Pending, seeds: Spread, pairs: Spread | None) -> tuple[float, 
         pairs: what the spreads of their paired differences say; None = nothing.
     """
     n, difference, size = len(item.differences), mean(item.differences), item.size
-    over = moderated(item.spread, Spread(seeds.size * size, seeds.freedom))
+    prior = Spread(seeds.size * size, seeds.freedom)
+    over = drawn(item.spread, prior) if item.spread.freedom > 0 else prior
     own = drawn(_paired(item), None if pairs is None else Spread(pairs.size * size, pairs.freedom))
     spreads = [Spread(over.size * math.sqrt(2), over.freedom), *([own] if n > 2 else [])]
     level = 1 - (1 - LEVEL) / len(spreads)
     results = [mean_test(difference, spread, n, level) for spread in spreads]
     half, p = min(results, key=lambda result: result[1])
     low, high = sorted((item.scale.change(difference - half), item.scale.change(difference + half)))
-    return min(1.0, len(spreads) * p), replace(item.row, change=item.scale.change(difference), low=low, high=high)
+    return min(1.0, len(spreads) * p / 2), replace(item.row, change=item.scale.change(difference), low=low, high=high)
 
 
 def _tolerance(item: Pending, rules: Rules) -> float:

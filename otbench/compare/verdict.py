@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from otbench.records.series import Series
@@ -40,7 +41,8 @@ class Rules:
     """What counts as a change.
 
     Attributes:
-        alpha: chance that unchanged code raises any alarm of quality, over all series and metrics together.
+        alpha: chance that unchanged code is called worse in any number of quality, over all series and metrics
+            together, and the chance that it is called better.
         tolerance: relative change of a quality metric that is never called better or worse.
         gate_time: threshold of time in units of its own noise, and time then counts for `regressed`; None = time is
             shown only.
@@ -74,9 +76,10 @@ class Comparison:
         relative: whether `change` is a ratio (new / base) or a difference (new - base).
         of_gap: whether the ratio is that of the distance to the best possible value, not of the value.
         change: how much; with `low` and `high` its interval.
-        p: Holm's adjusted p-value; None where no test was needed or possible.
+        p: Holm's adjusted one-sided p-value; None where no test was needed or possible.
         reason: what else is to be said.
         smaller_is_better: direction of `new`.
+        leaning: whether any seed is worse by more than the tolerance, whatever the mean and the noise say.
     """
 
     series: Series
@@ -98,6 +101,7 @@ class Comparison:
     p: float | None = None
     reason: str = ""
     smaller_is_better: bool = True
+    leaning: bool = False
 
     @property
     def regressed(self) -> bool:
@@ -113,6 +117,7 @@ class Comparisons:
         rows: in the order of verdicts, then of series.
         rules: by which they were judged.
         between: labels of the two solvers that are BASE and NEW; None where BASE and NEW are two states of the code.
+        only_in_base: by label, seeds that BASE has and NEW has not, of solvers that both have.
         notes: what else the reader should know: other versions, records that were passed over.
     """
 
@@ -120,12 +125,13 @@ class Comparisons:
     rules: Rules
     notes: tuple[str, ...] = ()
     between: tuple[str, str] | None = None
+    only_in_base: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
-    def suspects(self) -> list[str]:
-        """Labels of solvers and baselines with a number that is worse or suspicious, each once."""
-        doubtful = (Verdict.WORSE, Verdict.SUSPICIOUS)
-        return list(dict.fromkeys(row.series.label for row in self.rows if row.gated and row.verdict in doubtful))
+    def suspects(self) -> dict[str, tuple[int, ...]]:
+        """Solvers and baselines with a number that may be worse, and the seeds that would tell more."""
+        labels = dict.fromkeys(row.series.label for row in self.rows if row.leaning)
+        return {label: self.only_in_base.get(label, ()) for label in labels}
 
     def count(self, verdict: Verdict) -> int:
         """Return the number of rows with `verdict`."""

@@ -79,6 +79,15 @@ def markdown(compared: Comparisons) -> str:
     return "\n".join(lines)
 
 
+def suspects(compared: Comparisons) -> str:
+    """Return what may be worse and could have more seeds: in each line solvers and seeds, a tab between."""
+    by_seeds: dict[tuple[int, ...], list[str]] = {}
+    for label, seeds in compared.suspects.items():
+        if seeds:
+            by_seeds.setdefault(seeds, []).append(plain(label))
+    return "".join(f"{','.join(labels)}\t{','.join(map(str, seeds))}\n" for seeds, labels in by_seeds.items())
+
+
 def junit(compared: Comparisons) -> str:
     """Return the comparison as JUnit XML: one test case per number; a regression is a failure."""
     root = ElementTree.Element("testsuites", name="otbench compare")
