@@ -25,6 +25,8 @@ fewer() {  # folder, steps instead of 30, 40, 60, 100
 }
 
 fewer half 15 20 30 50
+run half 5-19 cfm --steps 50  # five seeds say too little of its scatter
+run half 5-9 mmv1 --steps 15
 fewer three-quarters 22 30 45 75
 # The kernels of torch, MKL and oneDNN for an older processor: SSE2 and SSE4.1 in place of AVX2 and later.
 ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE DNNL_MAX_CPU_ISA=SSE41 run other 0-2 \
