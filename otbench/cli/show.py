@@ -79,11 +79,22 @@ def facts_of(entry: Entry, registration: Registration) -> Facts:
     if registration.scored_by_task:
         found.said["scored by"] = "the task, from its own test data: there is no map"
     elif entry.kind != "task":
-        transport = typing.get_type_hints(getattr(cls, "transport")).get("return")  # noqa: B009  (cls may be a task)
-        abilities = [words for name, words in _ABILITIES.items() if any(getattr(c, name, 0) for c in (cls, transport))]
+        able = [cls, *_transports(cls)]
+        abilities = [words for name, words in _ABILITIES.items() if any(getattr(c, name, 0) for c in able)]
         found.said["supports"] = (inspect.getdoc(getattr(cls, "supports", None)) or "").split("\n")[0]
         found.said["gives"] = ", ".join(["forward map", *abilities])
     return found
+
+
+def _transports(cls: type) -> list[type]:
+    """Return the class of transport that a solver says it gives, or all in its module where it names the base only."""
+    from otbench.transport import Transport
+
+    named: type = typing.get_type_hints(getattr(cls, "transport"))["return"]  # noqa: B009  (cls may be a task)
+    if named is not Transport:
+        return [named]
+    members = inspect.getmembers(inspect.getmodule(cls), inspect.isclass)
+    return [member for _, member in members if issubclass(member, Transport)]
 
 
 def describe(out: Console, entry: Entry, registration: Registration) -> None:

@@ -112,6 +112,12 @@ def test_show_says_all_about_a_solver(cli: Cli, toy: str) -> None:
     assert re.search(r"^smoke +steps=20", out, re.MULTILINE)
 
 
+def test_show_finds_the_maps_of_a_solver_that_names_the_base_only(cli: Cli) -> None:
+    code, out, _ = cli("show", "enot")
+    assert code == 0
+    assert re.search(r"^gives +forward map, inverse map, Jacobians of the map$", out, re.MULTILINE)
+
+
 @pytest.mark.parametrize("name", [entry.name for entry in Registry().entries()])
 def test_show_works_for_everything_built_in(name: str, cli: Cli) -> None:
     code, out, err = cli("show", name)
