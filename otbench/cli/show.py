@@ -87,10 +87,10 @@ def facts_of(entry: Entry, registration: Registration) -> Facts:
 
 
 def _transports(cls: type) -> list[type]:
-    """Return the class of transport that a solver says it gives, or all in its module where it names the base only."""
+    """Return the class of transport that a solver says it gives, or all in its module if it names none or the base."""
     from otbench.transport import Transport
 
-    named: type = typing.get_type_hints(getattr(cls, "transport"))["return"]  # noqa: B009  (cls may be a task)
+    named = typing.get_type_hints(getattr(cls, "transport")).get("return", Transport)  # noqa: B009  (cls may be a task)
     if named is not Transport:
         return [named]
     members = inspect.getmembers(inspect.getmodule(cls), inspect.isclass)
