@@ -839,6 +839,27 @@ def test_the_rate_proposed_for_enot_in_more_dimensions() -> None:
     assert means[1] > means[0]  # "no better at d = 64"
 
 
+def test_what_holds_w2ot() -> None:
+    runs = {r.spec.task_config.get("family", "w2bench"): r for r in Store(TUNING / "tolerance").all()}
+    for r in runs.values():
+        assert (r.spec.solver_config["tol"], r.spec.solver_config["max_inner"]) == (0.01, 40)
+    page = TUNING / "README.md"
+    assert (runs["w2bench"].spec.task_config["dim"], runs["w2bench"].spec.cpu_limit) == (2, 150)
+    found = runs["w2bench"].metrics
+    assert says(page, f"it had {found['uvp_fwd']:.3g} and {found['uvp_bwd']:.3g} there after 150 seconds")
+    study = read_study(study_path(TUNING, "w2ot"))
+    assert study is not None
+    before = {r.pair.partition(" ")[0]: r.metrics for r in study.trials[0].runs}
+    for family, words in (
+        ("lse-mid", "it had {} on `lse-mid` ({} in its study)"),
+        ("ridge-mid", "and {} on `ridge-mid` ({})"),
+    ):
+        assert runs[family].spec.cpu_limit == 60
+        both = [f"{m['uvp_fwd']:.3g} and {m['uvp_bwd']:.3g}" for m in (runs[family].metrics, before[family])]
+        assert says(page, words.format(*both))
+    assert Registry().load(Registry().find("w2ot", "solver")).presets["full"].get("tol", 0.1) == 0.1
+
+
 # Measurements without a record
 
 MEASURED = re.compile(r"\bseed 10[01]\b|\bprocessor seconds\b|\bafter \d+ seconds\b")
