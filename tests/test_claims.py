@@ -839,6 +839,16 @@ def test_the_rate_proposed_for_enot_in_more_dimensions() -> None:
     assert means[1] > means[0]  # "no better at d = 64"
 
 
+def test_runs_at_64_dimensions_that_are_not_in_the_table() -> None:
+    again = {r.spec.solver: r for r in Store(TUNING / "repeats").all()}
+    (first,) = (r for r in records("w2bench") if (r.spec.solver, r.spec.task_config["dim"]) == ("fixedpoint", 64))
+    assert again["fixedpoint"].spec == first.spec
+    ends = [r.metrics["uvp_fwd"] for r in (again["fixedpoint"], first)]
+    assert says(W2BENCH, f"ended at {ends[0]:.2f} forward where the one in the table has {ends[1]:.2f}")
+    assert again["w2gn"].spec.cpu_limit == first.spec.cpu_limit
+    assert says(W2BENCH, f"`w2gn` diverged there and ended at {again['w2gn'].metrics['uvp_fwd']:.0f}.")
+
+
 def test_what_holds_w2ot() -> None:
     runs = {r.spec.task_config.get("family", "w2bench"): r for r in Store(TUNING / "tolerance").all()}
     for r in runs.values():
