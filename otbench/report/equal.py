@@ -16,9 +16,10 @@ from itertools import pairwise
 from otbench.names import plain
 from otbench.records.record import CurvePoint, Record, Status, Times
 from otbench.records.series import real
+from otbench.report.reach import CLOCKS
 from otbench.report.rows import LOADED, Row, Section, sections
 
-CPU_SECONDS, SECONDS = "CPU s", "s"
+SECONDS, CPU_SECONDS = (clock.unit for clock in CLOCKS[:2])
 """The clocks of training: processor seconds where all records have them, else the wall's."""
 ALIKE = 1.05
 """Ratio of the longest training to the shortest up to which the table as tuned is one at equal time."""

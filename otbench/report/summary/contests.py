@@ -82,20 +82,27 @@ def words_of(several: Sequence[Terms]) -> str:
     return ", ".join(filter(None, parts))
 
 
-def _budget(several: Sequence[Terms]) -> str:
-    def limits(*names: str) -> str:
-        found = []
-        for name, unit in zip(names, ("s", "processor s"), strict=True):
-            values = sorted({value for terms in several if (value := getattr(terms, name)) is not None})
-            words = [f"{value:g}" for value in values]
-            words = [", ".join(words[:-1]), words[-1]] if len(words) > 1 else words
-            found += [f"{' or '.join(words)} {unit}"] if words else []
-        return " and ".join(found)
+def cut_words(several: Sequence[Terms]) -> str:
+    """Return at which seconds of training curves were read; empty where they were not."""
+    return _limits(several, "cut_s", "cut_cpu_s")
 
-    if cut := limits("cut_s", "cut_cpu_s"):
+
+def _budget(several: Sequence[Terms]) -> str:
+    if cut := cut_words(several):
         return f"curves read at {cut}"
-    given = limits("time_limit", "cpu_limit")
+    given = _limits(several, "time_limit", "cpu_limit")
     return f"{given} each" if given else "each solver's own length"
+
+
+def _limits(several: Sequence[Terms], wall: str, processor: str) -> str:
+    """Return the values of two fields of `several` in words."""
+    found = []
+    for name, unit in ((wall, "s"), (processor, "processor s")):
+        values = sorted({value for terms in several if (value := getattr(terms, name)) is not None})
+        words = [f"{value:g}" for value in values]
+        words = [", ".join(words[:-1]), words[-1]] if len(words) > 1 else words
+        found += [f"{' or '.join(words)} {unit}"] if words else []
+    return " and ".join(found)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from otbench.report.equal import SAYS
 from otbench.report.markdown import markdown_escape
-from otbench.report.summary.contests import Contest, dimensions
+from otbench.report.summary.contests import Contest, cut_words, dimensions
 from otbench.report.summary.scopes import Scope
 from otbench.report.summary.summary import RULE, Summary
 from otbench.report.summary.text import (
@@ -105,7 +105,7 @@ def _in_short(summary: Summary, scope: Scope) -> list[str]:
     return [
         markdown_escape(f"{scope.title}: {len(scope.counted)} instances, {dimensions(scope.counted)}{scope.terms}"),
         marked(mean_ranks(scope)),
-        same if equal is None else marked(f"{mean_ranks(equal)}; {equal.terms.partition('curves ')[2]}"),
+        same if equal is None else marked(f"{mean_ranks(equal)}; read at {equal.read_at}"),
     ]
 
 
@@ -113,7 +113,7 @@ def _line(contest: Contest) -> list[str]:
     equal = contest.equal
     at = "all had the same time" if contest.terms.limited else "-"
     if equal is not None:
-        at = f"{line_of(equal)} ({equal.terms.budget.rpartition(' at ')[2]})"
+        at = f"{line_of(equal)} ({cut_words([equal.terms])})"
     return [_where(contest), marked(line_of(contest)), marked(at), marked(beside(contest, brief=True))]
 
 

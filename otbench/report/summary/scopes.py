@@ -17,10 +17,10 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from otbench.names import few
-from otbench.report.equal import CPU_SECONDS
+from otbench.report.equal import CPU_SECONDS, SECONDS
 from otbench.report.reach import CLOCKS, FRACTIONS, Goal, reach
 from otbench.report.rows import COPIES, IDENTITY
-from otbench.report.summary.contests import SMOKE, Contest, Entry, Terms, pareto_front, twin, words_of
+from otbench.report.summary.contests import SMOKE, Contest, Entry, Terms, cut_words, pareto_front, twin, words_of
 from otbench.reporting import Metric
 
 ALPHA = 0.05
@@ -108,8 +108,11 @@ class Scope:
     remarks: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.terms = words_of([contest.terms for contest in self.contests])
+        terms = [contest.terms for contest in self.contests]
+        self.terms = words_of(terms)
         """What rows have in common beside the instance, in words."""
+        self.read_at = cut_words(terms)
+        """At which seconds of training curves were read; empty where they were not."""
         self.contests = [c for c in self.contests if len(scored(c, self.score)) > 1]
         self._solvers, self._part = complete_part([set(scored(c, self.score)) for c in self.contests])
         everyone = {label for contest in self.contests for label in scored(contest, self.score)}
@@ -220,12 +223,12 @@ class Scope:
     def clock(self) -> str:
         """The clock of training times, of which each contest has its own."""
         clocks = {contest.clock for contest in self.counted}
-        return clocks.pop() if len(clocks) == 1 else "s"
+        return clocks.pop() if len(clocks) == 1 else SECONDS
 
     @cached_property
     def time_unit(self) -> str:
         """The clock of `time_profile`."""
-        return CPU_SECONDS if self._by_processor else "s"
+        return CPU_SECONDS if self._by_processor else SECONDS
 
     @cached_property
     def _by_processor(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from otbench.records.record import Record
 from otbench.report.summary.contests import SMOKE, Contest, contests
@@ -22,21 +23,32 @@ RULE = (
 class Summary:
     """What all records together say.
 
+    What is made of the contests is made when it is asked for: its tests take longer than all else.
+
     Attributes:
         records: how many it rests on, without those that a newer run took the place of.
-        guide: which solver by need.
         contests: by task and size; those of one solver last.
-        scopes: statistics over instances.
-        equal_scopes: the same at equal times of training, where solvers trained for lengths of their own.
         remarks: what was left out, and why.
     """
 
     records: int
-    guide: list[Advice]
     contests: list[Contest]
-    scopes: list[Scope]
     remarks: list[str] = field(default_factory=list)
-    equal_scopes: list[Scope] = field(default_factory=list)
+
+    @cached_property
+    def guide(self) -> list[Advice]:
+        """Which solver by need."""
+        return guide(self.contests)
+
+    @cached_property
+    def scopes(self) -> list[Scope]:
+        """Statistics over instances."""
+        return scopes(self.contests)
+
+    @cached_property
+    def equal_scopes(self) -> list[Scope]:
+        """The same at equal times of training, where solvers trained for lengths of their own."""
+        return scopes([contest.equal for contest in self.contests if contest.equal is not None])
 
     @property
     def compared(self) -> list[Contest]:
@@ -74,5 +86,4 @@ def summarise(records: Iterable[Record], *, stale: Mapping[str, str] = {}, verif
         counts = ", ".join(f"{n} under {name}" for name, n in sorted(presets.items()))
         remarks.append(f"Presets are never ranked together; instances: {counts}.")
     used = {id(record) for contest in found for row in contest.section.rows for record in row.records}
-    equal = [contest.equal for contest in found if contest.equal is not None]
-    return Summary(len(used), guide(found), found, scopes(found), remarks, scopes(equal))
+    return Summary(len(used), found, remarks)
