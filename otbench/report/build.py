@@ -167,7 +167,8 @@ def compile_latex(sources: Mapping[str, str], main: str = "report.tex", *, logs:
         place = Path(name)
         for file, text in sources.items():
             (place / file).write_text(text, encoding="utf-8")
-        log = _run_latex([program, "-no-shell-escape", "-interaction=nonstopmode", "-halt-on-error", main], place)
+        words = [program, "-no-shell-escape", "-interaction=nonstopmode", "-halt-on-error", main]
+        log = _run_latex(words, place)
         result = (place / main).with_suffix(".pdf")
         if (
             sorter is not None
@@ -176,9 +177,7 @@ def compile_latex(sources: Mapping[str, str], main: str = "report.tex", *, logs:
         ):
             _run_latex([sorter, Path(main).stem], place, halt=False)
             for _ in range(2):
-                log = _run_latex(
-                    [program, "-no-shell-escape", "-interaction=nonstopmode", "-halt-on-error", main], place
-                )
+                log = _run_latex(words, place)
         if logs is not None:
             logs.append(log)
         if not result.exists():

@@ -62,6 +62,11 @@ def optimiser_of(record: Record) -> str:
     return plain(str(record.settings.get("optimiser") or record.spec.solver_config.get("optimiser") or ""), 40)
 
 
+def optimisers_of(row: Row) -> str:
+    """Return the optimisers of the runs of a row; empty where there is none to choose."""
+    return ", ".join(dict.fromkeys(name for record in row.records if (name := optimiser_of(record))))
+
+
 def at_equal_time(section: Section) -> EqualTime | None:
     """Return the rows of `section` when each solver had trained for as long as the shortest run.
 

@@ -167,11 +167,14 @@ class _Column:
         return any(small for _, small in self.cells)
 
     @property
+    def _numbers(self) -> list[re.Match[str]]:
+        """The numbers that are aligned: those not in braces."""
+        return [number for text, _ in self.cells if (number := _PLAIN_NUMBER.search(text)) and text[:1] != "{"]
+
+    @property
     def form(self) -> str:
         """The column as the preamble of a tabular has it."""
-        found = [
-            number for text, _ in self.cells if (number := _PLAIN_NUMBER.search(text)) and not text.startswith("{")
-        ]
+        found = self._numbers
         if not found:
             return "c" + (r"@{\,}>{\scriptsize}l" if self.beside else "")
         whole = max(len(number[2]) for number in found)
@@ -183,7 +186,7 @@ class _Column:
 
     def width(self, letter: float) -> float:
         """Points that the column takes, for letters so wide."""
-        numbers = [number for text, _ in self.cells if (number := _PLAIN_NUMBER.search(text)) and text[:1] != "{"]
+        numbers = self._numbers
         aligned = max((len(n[1] + n[2]) for n in numbers), default=0) + max(
             (len(n[3] or "") for n in numbers), default=0
         )

@@ -89,7 +89,7 @@ def _contests(contests: Sequence[Contest]) -> _Content:
         head = (known.head if known else escape(column.label)) + (f" ({escape(column.unit)})" if column.unit else "")
         best = next((entry.error for entry in contest.entries if entry.error is not None), None)
         least = "--" if best is None else _number(best, contest)
-        task, _, rest = contest.title.partition(";")[0].partition(": ")  # the rest tells which part of the data is here
+        task, _, rest = contest.brief_title.partition(": ")
         rest = rest[: _LONG - 1] + "…" if len(rest) > _LONG else rest
         rows.append((spaced(escape(f"{display(task)}: {rest}")), head, least, _order(contest.entries)))
     return [("instance", 0.43), ("metric", "l"), ("first", "r"), ("solvers by rank", 0.31)], rows

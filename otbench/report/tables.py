@@ -15,7 +15,7 @@ from itertools import groupby
 from otbench.names import few
 from otbench.records.series import FLOORS
 from otbench.report.columns import BUDGETS, HARNESS, KEEPS_ROWS, READS_LABEL, Column, metric_column, written
-from otbench.report.equal import SAYS, at_equal_time, optimiser_of
+from otbench.report.equal import SAYS, at_equal_time, optimiser_of, optimisers_of
 from otbench.report.files import Slugs, letter
 from otbench.report.reach import FRACTIONS, Goal, goals, reach, target
 from otbench.report.rows import (
@@ -336,8 +336,8 @@ def _of_section(
 
 def _named(row: Row) -> Cell:
     """Return the optimiser of a row as a cell."""
-    names = dict.fromkeys(name for record in row.records if (name := optimiser_of(record)))
-    return Cell(", ".join(names), row=row, word=True) if names else Cell(row=row)
+    names = optimisers_of(row)
+    return Cell(names, row=row, word=True) if names else Cell(row=row)
 
 
 def _of_budget(columns: Sequence[Column], section: Section) -> list[Column]:

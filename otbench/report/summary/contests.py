@@ -16,7 +16,7 @@ from functools import cached_property
 from otbench.names import few
 from otbench.records.record import Record, Status
 from otbench.records.series import FLOORS
-from otbench.report.equal import CPU_SECONDS, SECONDS, at_equal_time, clock_of, optimiser_of
+from otbench.report.equal import CPU_SECONDS, SECONDS, at_equal_time, clock_of, optimisers_of
 from otbench.report.rows import LOADED, Number, Row, Section, number, sections
 from otbench.reporting import Metric
 from otbench.statistics.paired import ranking
@@ -185,6 +185,11 @@ class Contest:
         return f"{self.section.task}: {self.section.instance}"
 
     @property
+    def brief_title(self) -> str:
+        """The title without what follows a semicolon, which tells which part of the data is here."""
+        return self.title.partition(";")[0]
+
+    @property
     def sign(self) -> int:
         """1 where less is better, else -1."""
         return -1 if self.metric.higher_is_better else 1
@@ -294,7 +299,7 @@ def _entry(row: Row, metric: Metric, clock: str) -> Entry:
         back=back,
         train=train,
         samples=row.numbers.get("samples"),
-        optimiser=", ".join(dict.fromkeys(name for record in row.records if (name := optimiser_of(record)))),
+        optimiser=optimisers_of(row),
         apply_ms=row.numbers.get("infer_fwd_ms"),
         apply_back_ms=row.numbers.get("infer_bwd_ms"),
         both=back is not None or "infer_bwd_ms" in row.numbers,

@@ -119,8 +119,7 @@ def _line(contest: Contest) -> list[str]:
 
 def _where(contest: Contest) -> str:
     unit = f", {contest.metric.unit}" if contest.metric.unit else ""
-    title = contest.title.partition(";")[0]  # the rest tells which part of the data is here
-    return markdown_escape(f"{title}; {contest.metric.label}{unit}; {contest.terms.words}")
+    return markdown_escape(f"{contest.brief_title}; {contest.metric.label}{unit}; {contest.terms.words}")
 
 
 def _guide(summary: Summary, *, reasons: bool = True) -> Iterator[str]:
