@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -244,3 +245,30 @@ def test_a_folder_with_something_else_as_its_commit(cli: Cli, clone: Path, file:
     code, _, err = cli("campaign", file, "--out", tmp_path)
     assert code == 2
     assert "no name of a commit; move it away" in err
+
+
+CAMPAIGNS = sorted((ROOT / "results" / "campaigns").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", CAMPAIGNS, ids=lambda path: path.stem)
+def test_the_page_says_how_each_campaign_is_counted(path: Path) -> None:
+    content = tomllib.loads(path.read_text())
+    parts = [content | part for part in content["runs"]]
+    words = {"cpu-limit": "processor seconds of training", "steps": "1000 steps"}
+    (counted,) = {next((words[key] for key in words if key in part), "steps of the preset") for part in parts}
+    page = (ROOT / "docs" / "campaigns.md").read_text()
+    assert f"`{path.stem}`" in page
+    rows = [line for line in page.splitlines() if line.startswith("| `") and f"`{path.stem}`" in line.split("|")[1]]
+    assert path.stem == "acceptance" or [row.split("|")[2].strip() for row in rows] == [counted]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", CAMPAIGNS, ids=lambda path: path.stem)
+def test_each_campaign_of_the_repository_has_something_to_do(path: Path, cli: Cli, tmp_path: Path) -> None:
+    code, out, err = cli("campaign", path, "--here", "--dry-run", "--out", tmp_path)
+    missing = [words for words in ("no CUDA GPU", "nothing is left of the campaign without the data") if words in err]
+    if code == 2 and missing:
+        pytest.skip(f"{missing[0]} on this machine")
+    assert code in (0, 1)  # 1: data of a part are not on this machine, which is said
+    assert " left" in out
+    assert "Traceback" not in err
