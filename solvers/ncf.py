@@ -24,7 +24,8 @@ Deviations from the paper, all parameters of this file:
   (`collocation=box`) are nearly all far from the data once d exceeds a few.
 * `formula=farther`, in no preset so far: each collocation point is compared with the end of its characteristic, e = 0
   or 1, that is farther away: u(x, t) + (t - e)(H(p) - <p, v>) - u(x - (t - e) v, e). The paper's formula for vectors
-  always goes to t = 0 (`formula=start`), where it says nothing at small t.
+  always goes to t = 0 (`formula=start`), where it says nothing at small t. For images it has a loss from either end
+  (`formula=both`).
 * SOAP (Vyas et al., arXiv 2409.11321), which is Adam in the eigenbasis of Shampoo's preconditioner: the energy distance
   hardly feels fine and far-out errors of the maps, and Adam needs many times as many steps for them.
 * Cosine decay of the learning rate, after a linear warm-up, and polynomial averaging of the weights (Shamir & Zhang,
@@ -53,8 +54,9 @@ other not. We saw that only where the measures lie far apart.
 
 Preset `paper` is the authors' setting on Gaussians only, as far as it is known: architecture, batch sizes and
 collocation. Their learning rate, weight and number of iterations are not public; lr = 1e-3, constant, both weights 1
-and 50 000 steps are our guesses. On points in the plane they have an MLP of 5 layers of width 64 and MMD batches of
-750, on images a ResNet and a weight of its own; neither is in this file, so `paper` is not theirs there.
+and 50 000 steps are our guesses. On codes of images they have residual tanh layers, both formulas and a weight of its
+own: `--preset paper` with `ncf[network=resnet,formula=both]` is that, as far as it is known; width, depth and weight
+are not. On points in the plane they have an MLP of 5 layers of width 64, which is not in this file, and batches of 750.
 """
 
 from __future__ import annotations
@@ -69,6 +71,7 @@ from otbench.nets.average import Averaged
 from otbench.nets.dense_icnn import DenseICNN, dense_icnn_widths
 from otbench.nets.potential import QuadraticCharacteristics
 from otbench.nets.start import start_of
+from otbench.nets.tanh_resnet import TanhResNet
 from otbench.ops.descent import descend, set_rates
 from otbench.ops.energy import energy_distance
 from otbench.ops.energy_losses import energy_losses
@@ -111,7 +114,12 @@ class NCFConfig(Config):
     mmd_batch: int = Field(1000, "samples per side and step", unit="samples", ge=2)
     hj_points: int = Field(1000, "collocation points per step", unit="points", ge=1)
     collocation: Literal["path", "box"] = Field("path", "collocation points on random segments, or in the data's box")
-    formula: Literal["start", "farther"] = Field("start", "implicit formula: from t = 0, or from the farther end")
+    formula: Literal["start", "farther", "both"] = Field(
+        "start", "implicit formula: from t = 0, from the farther end, or the mean of both ends"
+    )
+    network: Literal["icnn", "resnet"] = Field("icnn", "unclamped DenseICNN, or residual tanh layers")
+    width: int = Field(256, "network=resnet: width of the layers", unit="units", ge=1)
+    layers: int = Field(4, "network=resnet: residual layers", ge=1)
     path_scale: float = Field(1.0, "path: factor by which points are moved away from the data's centre", gt=0)
     classes: Literal["input", "loss"] = Field("input", "classes, if any: told to the network, or seen by L_MMD alone")
     class_width: int = Field(25, "least hidden width per class that is told; 0 = as without", unit="units", ge=0)
@@ -193,10 +201,13 @@ class NCF(Solver[NCFConfig]):
 
     def build_potential(self) -> nn.Module:
         """Return u: R^(d+K+1) -> R with `value_and_gradient`; override to put another potential in."""
-        d = self.problem.dim
+        d, config = self.problem.dim, self.config
+        if config.network == "resnet":
+            inputs = d + self.input_classes + 1
+            return TanhResNet(inputs, width=config.width, layers=config.layers, **start_of(self.context))
         return DenseICNN(
             d + self.input_classes + 1,
-            widths=dense_icnn_widths(d, self.config.class_width * self.input_classes),
+            widths=dense_icnn_widths(d, config.class_width * self.input_classes),
             **start_of(self.context),
         )
 
@@ -254,7 +265,8 @@ class NCF(Solver[NCFConfig]):
     def residual(self, where: Tensor, when: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
         """Return the error of the implicit solution formula at collocation points, shape (k,).
 
-        The formula follows the characteristic from (x, t) to t = 0, or with `formula=farther` to the farther end.
+        The formula follows the characteristic from (x, t) to t = 0, or with `formula=farther` to the farther end; with
+        `formula=both` to both ends, shape (2 k,).
 
         Args:
             where: points, shape (k, d + K).
@@ -264,10 +276,15 @@ class NCF(Solver[NCFConfig]):
         """
         cost, p = self.problem.cost, gradient[:, : self.problem.dim]
         v = cost.velocity(p)
-        end = (when < 0.5).to(when) if self.config.formula == "farther" else torch.zeros_like(when)
+        rate = cost.hamiltonian(p) - (p * v).sum(1)
+        if self.config.formula == "both":
+            where, when, value, v, rate = (torch.cat((one, one)) for one in (where, when, value, v, rate))
+            end = (torch.arange(len(when), device=when.device) >= len(when) // 2).to(when)[:, None]
+        else:
+            end = (when < 0.5).to(when) if self.config.formula == "farther" else torch.zeros_like(when)
         span = when - end
         foot = self.potential(_at(where - functional.pad(span * v, (0, self.input_classes)), end))
-        return value - foot + span.squeeze(1) * (cost.hamiltonian(p) - (p * v).sum(1))  # type: ignore[no-any-return]
+        return value - foot + span.squeeze(1) * rate  # type: ignore[no-any-return]
 
     def transport(self) -> Characteristics:
         """Return both maps of the averaged network."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from otbench.config import build_config
+from otbench.nets.tanh_resnet import TanhResNet
 from otbench.problem import Cost, FreshMeasure, PoolMeasure, PowerCost, Problem, QuadraticCost
 from otbench.registration import registrations
 from otbench.solver import Context
@@ -103,7 +104,7 @@ def spread(x: Tensor) -> float:
     return float(torch.pdist(x).mean())
 
 
-@pytest.mark.parametrize("formula", ["start", "farther"])
+@pytest.mark.parametrize("formula", ["start", "farther", "both"])
 @pytest.mark.parametrize("d", [2, 8])
 def test_exact_gaussian_potential_has_no_residual_and_gives_the_maps(d: int, formula: str) -> None:
     s0, s1, gamma = gaussian_pair(d, 100)
@@ -128,7 +129,7 @@ def test_exact_gaussian_potential_has_no_residual_and_gives_the_maps(d: int, for
     assert error(maps.velocity(middle, 0.4), x @ gamma - x) < 1e-6
 
 
-@pytest.mark.parametrize("formula", ["start", "farther"])
+@pytest.mark.parametrize("formula", ["start", "farther", "both"])
 @pytest.mark.parametrize("p", [1.5, 3.0])
 def test_exact_affine_potential_under_a_power_cost(p: float, formula: str) -> None:
     """T(x) = m + s x, coordinate by coordinate, from the characteristics of the cost sum |x_i - y_i|^p / p."""
@@ -236,6 +237,28 @@ def test_loss_is_the_weighted_sum_of_its_parts() -> None:
 def test_without_averaging_the_trained_network_gives_the_maps() -> None:
     solver = Run(small_problem(), steps=1, mmd_batch=32, hj_points=32, averaging=0).solver
     assert solver.transport().potential is solver.potential
+
+
+def test_with_both_formulas_the_loss_is_their_mean() -> None:
+    """Before t = 1/2 the farther end of a characteristic is at 1."""
+    x, y, where = (normal(20, 2, seed).float() for seed in (1, 2, 3))
+    when = torch.rand(20, 1, generator=generator(4)) / 2.01
+    found = {}
+    for formula in ("start", "farther", "both"):
+        solver = Run(small_problem(), steps=1, mmd_batch=32, hj_points=32, formula=formula).solver
+        found[formula] = float(solver.losses(x, y, where, when)[0].detach())
+    assert found["start"] != found["farther"]
+    assert found["both"] == pytest.approx((found["start"] + found["farther"]) / 2, rel=1e-5)
+
+
+def test_the_network_of_the_papers_images_trains() -> None:
+    run = Run(
+        small_problem(), steps=6, mmd_batch=32, hj_points=32, network="resnet", formula="both", width=16, layers=2
+    )
+    first = float(run.solver.step().loss)
+    assert isinstance(run.solver.potential, TanhResNet)
+    assert all(torch.isfinite(run.solver.step().loss) for _ in range(5))
+    assert math.isfinite(first)
 
 
 def test_every_preset_is_a_valid_configuration() -> None:
