@@ -28,6 +28,7 @@ Deviations from the released code, all of them parameters (`paper` sets them bac
     batch: 256 points instead of 1024.
     iterations: fewer in training, where the few samples that need more would hold up all.
     tolerance: `full` solves for its conjugates ten times as closely.
+    weight decay: more of it where a side is a pool (`pool_decay`).
     maps: from a weighted average of the iterates, instead of the last ones; S to a smaller tolerance than in training.
     data: batches walk through the pool in shuffled epochs.
 `paper` is their setting for the W2 benchmark in d <= 256, potential `mlp` and `regression`; in the plane and on images
@@ -78,6 +79,7 @@ class W2OTConfig(Config):
     beta1: float = Field(0.9, "the optimiser's memory of gradients", ge=0, lt=1)
     beta2: float = Field(0.999, "its memory of squared gradients", gt=0, lt=1)
     weight_decay: float = Field(0.0, "peak of the weight decay, which falls with the learning rate", ge=0)
+    pool_decay: float = Field(0.0, "more of it where a side is a pool, whose points can be learnt by heart", ge=0)
     averaging: float = Field(8.0, "maps use the mean of iterates k with weights ~ k^averaging; 0 = the last", ge=0)
     batch_size: int = Field(256, "points per side and batch", unit="points", ge=2)
     width: int = Field(2, "factor of the published widths (2b, 2b, b), b = max(d, 32)", ge=1)
@@ -159,6 +161,8 @@ class W2OT(Solver[W2OTConfig]):
             betas=(config.beta1, config.beta2),
             weight_decay=config.weight_decay,
         )
+        pooled = problem.source.pool is not None or problem.target.pool is not None
+        self.decay = config.weight_decay + (config.pool_decay if pooled else 0.0)
         near, far = problem.source, problem.target
         if config.side == "target":
             near, far = far, near
@@ -207,7 +211,7 @@ class W2OT(Solver[W2OTConfig]):
         dual = self.dual_loss(self.psi, x, y, solved)
         loss = dual + self.amortisation_loss(x, y, guess, solved)
         rate = warmup_cosine(self.context.progress(), warmup=config.warmup, end=config.lr_end)
-        set_rates(self.optimiser, config.lr * rate, weight_decay=config.weight_decay * rate)
+        set_rates(self.optimiser, config.lr * rate, weight_decay=self.decay * rate)
         descend(self.optimiser, loss)
         self.average.update(self._networks())
         return StepInfo(loss.detach(), scalars | {"dual": dual.detach()})
