@@ -91,7 +91,7 @@ class ENOTConfig(Config):
     presets={
         "smoke": {"steps": 60, "batch_size": 256},
         "quick": {"steps": 4000},
-        "full": {"steps": 37_000},
+        "full": {"steps": 37_000, "weight_decay": 0.3},
         "paper": {
             "steps": 200_000,
             "optimiser": "adam",

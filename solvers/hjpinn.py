@@ -8,16 +8,10 @@ The ablation of Park, Liu, Zhou, Osher, "Neural Hamilton-Jacobi Characteristic F
 and all else is NCF's, deviations and parameters included (`otbench.solvers.ncf`). The residual alone does not single
 out the viscosity solution, whose characteristics do not cross. (`formula` has no part in it.)
 
-In the paper's Table 2 HJ-PINN is behind NCF (forward UVP at d = 8: 0.163 and 0.086 %). In our records of the released
-pairs neither is shown to be better, and that is our recipe, as far as single short runs can tell, of which no records
-are kept. Gaussian pair 100 at d = 8, run seed 100, equal points, batches and steps, UVP forward / backward in %:
-
-* values of preset quick, 400 steps: `ncf` 0.063 / 0.123, `hjpinn` 0.051 / 0.062 with SOAP; 0.188 / 0.120 and
-  0.187 / 0.128 with Adam. So the optimiser does not make the difference.
-* values of preset paper (Adam, points in the data's box, weight 1 of L_HJ), 300 steps: `ncf` 0.37 / 0.68, `hjpinn`
-  0.47 / 0.90. That is the paper's order, though not its factor of two.
-
-Collocation, the weight of L_HJ and the schedule differ between these two recipes; which of them decides was not tried.
+In the paper's Table 2 HJ-PINN is behind NCF (forward UVP at d = 8: 0.163 and 0.086 %). With equal settings, points and
+processor seconds ours is behind on one of two curved pairs, and level on the other (results/tuning/README.md: single
+runs). In our records of the released Gaussian pairs, made with a tenth of the weight of L_HJ that `ncf` has in
+`full` now, neither is shown to be better.
 """
 
 from __future__ import annotations
@@ -38,7 +32,7 @@ from otbench.solvers.ncf import NCF, PRESETS, NCFConfig
         "mmd_batch": (500, 1000, 2000),
         "hj_weight": (0.05, 0.2, 0.5),
     },
-    presets=PRESETS,
+    presets={**PRESETS, "full": {"steps": 24_000}},
 )
 class HJPINN(NCF):
     """HJ-PINN: NCF with the residual of the Hamilton-Jacobi equation in the place of the implicit formula."""

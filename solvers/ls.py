@@ -67,7 +67,7 @@ _EPSILON = {"l2": 3e-5, "entropic": 0.03}
     presets={
         "smoke": {"steps": 100, "batch_size": 256, "epsilon": 1e-3},
         "quick": {"steps": 2000},
-        "full": {"steps": 20_000},
+        "full": {"steps": 66_000, "optimiser": "soap", "lr": 1e-2, "batch_size": 1024, "epsilon": 1e-5},
         "paper": {**PAPER, "steps": 100_001, "regulariser": "l2", "epsilon": 0.03, "pairs": "batch"},
     },
 )

@@ -143,7 +143,7 @@ _PAPER: Preset = {
 PRESETS: dict[str, Preset] = {
     "smoke": {"steps": 60, "mmd_batch": 256, "hj_points": 256},
     "quick": {"steps": 1200, "lr": 3e-3},
-    "full": {"steps": 6000},
+    "full": {"steps": 22_000, "lr": 5e-3, "hj_weight": 0.5},
     "paper": _PAPER,
 }
 

@@ -98,7 +98,7 @@ class W2OTConfig(Config):
     presets={
         "smoke": {"steps": 60, "batch_size": 256},
         "quick": {"steps": 1500},
-        "full": {"steps": 19_000, "tol": 0.01, "max_inner": 40},
+        "full": {"steps": 19_000, "tol": 0.01, "max_inner": 40, "pool_decay": 0.3},
         "paper": {
             "steps": 250_001,
             "optimiser": "adam",
