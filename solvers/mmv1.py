@@ -67,7 +67,6 @@ class MMv1Config(PairedConfig):
             "steps": 11_000,
             "optimiser": "soap",
             "lr": 1e-2,
-            "weight_decay": 1.0,
             "steps_per_batch": 8,
             "tol_peak": 3e-2,
             "max_inner": 10,

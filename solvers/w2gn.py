@@ -68,7 +68,7 @@ class W2GNConfig(FreeConfig):
     presets={
         "smoke": {"steps": 60, "batch_size": 256},
         "quick": {"steps": 1000},
-        "full": {"steps": 66_000, "weight_decay": 0.3},
+        "full": {"steps": 66_000},
         "paper": {**PAPER, "steps": 250_001, "convex": True},
     },
 )

@@ -7,7 +7,6 @@ of a table must agree with its formula to half a unit of the last digit that is 
 from __future__ import annotations
 
 import ast
-import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -549,9 +548,38 @@ def test_weight_decay_on_pools(label: str) -> None:
         assert (run.spec.cpu_limit, run.spec.seed, run.spec.task_config["pair"]) == (120, 100, "100")
         assert shows(cell, run.metrics["uvp_fwd"], run.metrics["uvp_bwd"])
     registration = Registry().load(Registry().find(name(label), "solver"))
-    assert registration.presets["full"][key] == float(now)
+    assert registration.presets["full"].get(key, 0.0) == float(now)
     best = min(found, key=lambda value: found[value].metrics["uvp_fwd"] * found[value].metrics["uvp_bwd"])
-    assert best == float(now)
+    assert best == float(now) or name(label) in ("mmv1", "w2gn")  # the sentences below the table say why
+
+
+def test_what_weight_decay_costs() -> None:
+    kept = [*Store(TUNING / "decay").all(), *Store(TUNING / "acceptance").all()]
+    page = TUNING / "README.md"
+
+    def at(task: str, solver: str, decay: float) -> Mapping[str, float]:
+        key = "pool_decay" if solver == "w2ot" else "weight_decay"
+        full = preset_values(Registry().load(Registry().find(solver, "solver")))
+        tol = {"tol": 0.01} if solver == "w2ot" else {}
+        wanted = {**full, **tol, key: decay}
+        mine = [r for r in kept if (r.spec.solver, r.spec.task, r.spec.seed) == (solver, task, 100)]
+        (run, *_) = (r for r in mine if all(r.spec.solver_config.get(k, 0.0) == v for k, v in wanted.items()))
+        assert run.spec.cpu_limit == 30
+        return run.metrics
+
+    said = []
+    for solver in ("enot", "w2ot", "mmv1", "w2gn"):
+        both = [at("toy2d", solver, decay)["sliced_w2_fwd"] for decay in (0.0, 0.3)]
+        said.append(f"`{solver}` {both[0]:.3f} and {both[1]:.3f}")
+        assert (both[1] > 1.1 * both[0]) == (solver in ("mmv1", "w2gn"))
+    assert says(page, f"{said[0]}, {said[1]}, but {said[2]}, {said[3]}.")
+    said, grown = [], []
+    for solver in ("enot", "w2ot", "w2gn"):
+        ends = [[1000 * at("uci", solver, decay)[f"mmd_{way}"] for way in ("fwd", "bwd")] for decay in (0.0, 0.3)]
+        said.append(f"`{solver}` " + " and ".join(", ".join(f"{value:.3g}" for value in end) for end in ends))
+        grown += [after / before for before, after in zip(*ends, strict=True)]
+    assert says(page, f"{said[0]}, {said[1]}, {said[2]}.")
+    assert says(page, f"no error grew by more than {100 * (max(grown) - 1):.0f} %")
 
 
 # Verified records
