@@ -9,9 +9,9 @@ and all else is NCF's, deviations and parameters included (`otbench.solvers.ncf`
 out the viscosity solution, whose characteristics do not cross. (`formula` has no part in it.)
 
 In the paper's Table 2 HJ-PINN is behind NCF (forward UVP at d = 8: 0.163 and 0.086 %). With equal settings, points and
-processor seconds ours is behind on one of two curved pairs, and level on the other (results/tuning/README.md: single
-runs). In our records of the released Gaussian pairs, made with a tenth of the weight of L_HJ that `ncf` has in
-`full` now, neither is shown to be better.
+budgets ours is behind on one of two curved pairs, and level on the other (results/tuning/README.md: single runs). In
+our records of the released Gaussian pairs, made with a tenth of the weight of L_HJ that `ncf` has in `full` now,
+neither is shown to be better.
 """
 
 from __future__ import annotations
