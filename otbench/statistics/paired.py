@@ -107,13 +107,17 @@ def difference(row: str, other: str, ours: Values, theirs: Values, size: float =
     found = [mean(values) for values in units.values()]
     if not found:
         return None
-    found = [0.0 if abs(value) <= _EQUAL * size else value for value in found]
-    n, centre, spread = len(found), mean(found), deviation(found)
+    found = [_rounded(value, size) for value in found]
+    n, centre, spread = len(found), _rounded(mean(found), size), _rounded(deviation(found), size)
     if n < 2:
         return Difference(row, other, centre, None, 1.0, n, 0.0)
-    spread = 0.0 if spread <= _EQUAL * size else spread
     half, p = mean_test(centre, Spread(spread, n - 1), n)
     return Difference(row, other, centre, half, p, n, spread)
+
+
+def _rounded(value: float, size: float) -> float:
+    """Return `value`, or 0 if it is a rounding error of numbers of that size."""
+    return 0.0 if abs(value) <= _EQUAL * size else value
 
 
 def ranking(

@@ -64,7 +64,7 @@ def test_a_line_for_each_trial_then_a_table_and_the_preset(tune: Tune, tmp_path:
     numbered = [f"{name} {k}/5" for name in ("ls", "mmr") for k in range(1, 6)]
     assert [line.split("  ")[0] for line in lines[:10]] == numbered
     assert "(as it stands)" in lines[0]
-    assert "lse-mid d=8: 0.3 %, 60 steps" in lines[0]
+    assert re.search(r"lr=0\.01 .* \(as it stands\) .*lse-mid d=8: 1 %, 60 steps", lines[0])  # the score is 100 * lr
     assert "best so far" in out
     study = read_study(study_path(tmp_path / "tuning", "ls"))
     assert study is not None
