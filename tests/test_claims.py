@@ -497,10 +497,10 @@ def _full(solver: str, wanted: Mapping[str, object]) -> dict[str, object]:
 
 def test_every_study_is_listed() -> None:
     assert {f"`{path.stem}`" for path in TUNING.glob("*.json")} == set(STUDIES)
-    assert len(STUDIES) == 11
+    assert len(STUDIES) == 13
     *first, last = STUDIES
     assert says(
-        RULES, f"Eleven solvers have gone through the protocol of [`otbench tune`](tuning.md): {', '.join(first)}"
+        RULES, f"Thirteen solvers have gone through the protocol of [`otbench tune`](tuning.md): {', '.join(first)}"
     )
     assert says(RULES, f"and {last}. `ls` and `ncf` have what it proposed; the others keep their presets")
     assert {name(label) for label in STUDIES if STUDIES[label][-1].startswith("as proposed")} == {"ls", "ncf"}
