@@ -278,8 +278,8 @@ class NCF(Solver[NCFConfig]):
         v = cost.velocity(p)
         rate = cost.hamiltonian(p) - (p * v).sum(1)
         if self.config.formula == "both":
+            end = torch.cat((torch.zeros_like(when), torch.ones_like(when)))
             where, when, value, v, rate = (torch.cat((one, one)) for one in (where, when, value, v, rate))
-            end = (torch.arange(len(when), device=when.device) >= len(when) // 2).to(when)[:, None]
         else:
             end = (when < 0.5).to(when) if self.config.formula == "farther" else torch.zeros_like(when)
         span = when - end
