@@ -93,11 +93,16 @@ class FFJORD(CNF[FFJORDConfig]):
     "rnode",
     config=RNODEConfig,
     reference="Finlay, Jacobsen, Nurbekyan, Oberman, ICML 2020, arXiv 2002.02798",
-    search={"lr": (1e-3, 3e-3, 1e-2), "optimiser": ("adam", "soap"), "kinetic": (0.01, 0.1, 1.0)},
+    search={
+        "lr": (1e-3, 3e-3, 1e-2),
+        "optimiser": ("adam", "soap"),
+        "batch_size": (250, 500, 1000),
+        "kinetic": (0.01, 0.1, 1.0),
+    },
     presets={
         "smoke": _SMOKE,
         "quick": {**_OURS, "steps": 1200},
-        "full": {**_FULL, "rk4_steps": 8},
+        "full": _FULL,
         "paper": {**_PAPER, "rk4_steps": 8},
     },
 )

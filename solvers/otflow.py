@@ -114,22 +114,13 @@ SETTINGS = {
     search={
         "lr": (0.01, 0.02, 0.05),
         "optimiser": ("adam", "soap"),
-        "batch_size": (512, 1000, 2000),
+        "batch_size": (128, 512, 1000),
         "alpha_c": (100.0, 300.0, 1000.0),
     },
     presets={
         "smoke": {"steps": 40, "width": 32, "batch_size": 128, "lr": 0.03, "schedule": "cosine"},
         "quick": {"steps": 800, "schedule": "cosine"},
-        "full": {
-            "steps": 8000,
-            "width": 128,
-            "batch_size": 1000,
-            "lr": 0.02,
-            "nt": 8,
-            "nt_validate": 12,
-            "nt_test": 18,
-            "schedule": "cosine",
-        },
+        "full": {"steps": 8000, "alpha_c": 100.0, "batch_size": 128, "lr": 0.02, "schedule": "cosine"},
         "paper": {
             "steps": 120_000,
             "settings": "auto",
