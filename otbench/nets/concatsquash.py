@@ -87,14 +87,33 @@ class ConcatSquash(Recorded):
             x = functional.linear(x, weight, bias)
             tangent = functional.linear(tangent, weight)
             if k + 1 < len(self.weights):
-                if self.activation == "tanh":
-                    x = x.tanh()
-                    slope = 1 - x.square()
-                else:
-                    slope = x.sigmoid()
-                    x = functional.softplus(x)
+                x, slope = self._bent(x)
                 tangent = tangent * slope[:, None]
         return x, tangent.expand(len(x), -1, -1)
+
+    def value_and_trace(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Return the velocity, shape (n, dim), and the trace of its Jacobian, shape (n,), both differentiable.
+
+        With two hidden layers the Jacobian is $W_3 D_2 W_2 D_1 W_1$, where $D_k$ holds the slopes $s_k$ of layer k. Its
+        trace $s_2^T \big( W_2 \odot (W_1 W_3)^T \big) s_1$ costs a point no more than the velocity does. Networks of
+        another depth pass the unit vectors through all layers, which costs dim times as much.
+        """
+        if len(self.widths) != 2:
+            units = torch.eye(self.dim, dtype=x.dtype, device=x.device)[None]
+            velocity, tangents = self.value_and_tangents(x, t, units)
+            return velocity, tangents.diagonal(dim1=1, dim2=2).sum(1)
+        (first, first_bias), (second, second_bias), (third, third_bias) = (self._layer(k, t) for k in range(3))
+        x, slope = self._bent(functional.linear(x, first, first_bias))
+        x, next_slope = self._bent(functional.linear(x, second, second_bias))
+        trace = (functional.linear(slope, second * (first @ third).T) * next_slope).sum(1)
+        return functional.linear(x, third, third_bias), trace
+
+    def _bent(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the activation at `z`, and its slope."""
+        if self.activation == "tanh":
+            bent = z.tanh()
+            return bent, 1 - bent.square()
+        return functional.softplus(z), z.sigmoid()
 
     def _layer(self, k: int, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return matrix and bias of layer k at time t."""

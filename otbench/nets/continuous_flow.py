@@ -34,12 +34,12 @@ class Block(Recorded):
     Attributes:
         net: f.
         root: square root of the end time, shape (), where it is learnt; else None, and the end time is 1.
-        probe: e, shape (n, 1, d); None for the exact trace.
+        probe: e, shape (n, 1, d); None for the exact trace, without penalties.
         evaluations: calls so far.
     """
 
     def __init__(self, net: nn.Module, *, learnt_end: bool) -> None:
-        """Join a network on (x, t) that has `value_and_tangents` with its end time, 1 at first."""
+        """Join a network on (x, t) that has `value_and_tangents` and `value_and_trace` with its end time, 1 at first."""
         super().__init__()
         self.net = net
         one = torch.ones_like(next(net.parameters()).detach().flatten()[0])
@@ -55,12 +55,10 @@ class Block(Recorded):
         if len(state) == 1:
             return (end * self.net(x, t),)
         if self.probe is None:
-            directions = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)[None]
-            velocity, tangents = self.net.value_and_tangents(x, t, directions)  # type: ignore[operator]
-            trace = tangents.diagonal(dim1=1, dim2=2).sum(1)
-        else:
-            velocity, tangents = self.net.value_and_tangents(x, t, self.probe)  # type: ignore[operator]
-            trace = (tangents * self.probe).sum((1, 2))
+            velocity, trace = self.net.value_and_trace(x, t)  # type: ignore[operator]
+            return end * velocity, end * trace
+        velocity, tangents = self.net.value_and_tangents(x, t, self.probe)  # type: ignore[operator]
+        trace = (tangents * self.probe).sum((1, 2))
         if len(state) == 2:
             return end * velocity, end * trace
         return end * velocity, end * trace, end * velocity.square().sum(1) / 2, end * tangents.square().sum((1, 2))

@@ -34,6 +34,21 @@ def test_tangents_are_the_jacobian_times_directions(activation: Smooth) -> None:
     torch.testing.assert_close(net.value_and_tangents(x, T, directions)[1], directions @ jacobian.transpose(1, 2))
 
 
+@pytest.mark.parametrize("activation", ["tanh", "softplus"])
+@pytest.mark.parametrize("widths", [(), (7,), (7, 6), (5, 6, 7)])
+def test_the_trace_is_that_of_the_jacobian(activation: Smooth, widths: tuple[int, ...]) -> None:
+    net = build(activation, *widths)
+    x = torch.randn(4, 3, generator=torch.Generator().manual_seed(3), dtype=F64)
+    velocity, trace = net.value_and_trace(x, T)
+    torch.testing.assert_close(velocity, net(x, T))
+    tangents = net.value_and_tangents(x, T, torch.eye(3, dtype=F64)[None])[1]
+    wanted = tangents.diagonal(dim1=1, dim2=2).sum(1)
+    torch.testing.assert_close(trace, wanted)
+    parameters = [p for p in net.parameters() if p is not net.biases[-1] and p is not net.shifts[-1]]
+    ours, theirs = (torch.autograd.grad(one.square().sum(), parameters) for one in (trace, wanted))
+    torch.testing.assert_close(ours, theirs)
+
+
 def test_sizes_must_be_positive() -> None:
     with pytest.raises(ValueError, match="positive sizes"):
         build("tanh", 0)

@@ -174,8 +174,8 @@ def test_the_published_row_has_the_published_parameter_count(dim: int, count: in
 
 def test_an_equation_that_blows_up_is_a_divergence() -> None:
     class Explosive(ConcatSquash):
-        def value_and_tangents(self, x: Tensor, t: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-            return x**3 * 1e4, 3 * x[:, None].square() * 1e4 * directions
+        def value_and_trace(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+            return x**3 * 1e4, 3 * x.square().sum(1) * 1e4
 
     block = Block(Explosive(2, widths=(), activation="tanh", dtype=F64), learnt_end=False)
     with pytest.raises(DivergedError, match="gave up on block 0"):
