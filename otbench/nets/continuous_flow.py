@@ -39,7 +39,7 @@ class Block(Recorded):
     """
 
     def __init__(self, net: nn.Module, *, learnt_end: bool) -> None:
-        """Join a network on (x, t) that has `value_and_tangents` and `value_and_trace` with its end time, 1 at first."""
+        """Join a network on (x, t), such as `ConcatSquash`, with its end time, which is 1 at first."""
         super().__init__()
         self.net = net
         one = torch.ones_like(next(net.parameters()).detach().flatten()[0])

@@ -1,9 +1,9 @@
-"""Closed forms of flows against plain ones, as ratios of times within one run: OT-Flow's gradient and trace, FFJORD's trace.
+"""Closed forms of flows against plain ones, as ratios of times within one run.
 
-Both forms give the gradient of the potential, the trace of its Hessian, and the derivative of a loss of both by all
-parameters, on the same points, on one thread. The autograd form is what one would write first: a gradient with a graph,
-then one more backward pass per coordinate. FFJORD's exact trace stands against the diagonal of the whole Jacobian, by unit
-vectors that pass through the network beside the points.
+OT-Flow: both forms give the gradient of the potential, the trace of its Hessian, and the derivative of a loss of both
+by all parameters, on the same points, on one thread. The autograd form is what one would write first: a gradient with a
+graph, then one more backward pass per coordinate. FFJORD: the exact trace stands against the diagonal of the whole
+Jacobian, by unit vectors that pass through the network beside the points.
 """
 
 from __future__ import annotations
