@@ -57,7 +57,7 @@ class RNODEConfig(CNFConfig):
 
 _OURS: Preset = {"lr": 5e-3, "least_width": 64, "schedule": "cosine", "validate_every": 50}
 _SMOKE: Preset = {**_OURS, "steps": 30, "batch_size": 128, "least_width": 32, "lr": 0.02, "test_tolerance": 1e-4}
-_FULL: Preset = {**_OURS, "steps": 8000, "batch_size": 1000, "factor": 4, "lr": 2e-3}
+_FULL: Preset = {**_OURS, "batch_size": 1000, "factor": 4, "lr": 2e-3}
 _PAPER: Preset = {
     "steps": 200_000,
     "settings": "auto",
@@ -75,7 +75,7 @@ _PAPER: Preset = {
     presets={
         "smoke": {**_SMOKE, "atol": 1e-2, "rtol": 1e-2},
         "quick": {**_OURS, "steps": 800},
-        "full": _FULL,
+        "full": {**_FULL, "steps": 4000},
         "paper": {**_PAPER, "atol": 1e-8, "rtol": 1e-6},
     },
 )
@@ -102,7 +102,7 @@ class FFJORD(CNF[FFJORDConfig]):
     presets={
         "smoke": _SMOKE,
         "quick": {**_OURS, "steps": 1200},
-        "full": _FULL,
+        "full": {**_FULL, "steps": 14_000, "optimiser": "soap", "lr": 1e-2, "batch_size": 250, "kinetic": 0.1},
         "paper": {**_PAPER, "rk4_steps": 8},
     },
 )

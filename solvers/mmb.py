@@ -44,7 +44,7 @@ class MMBConfig(FreeConfig):
     presets={
         "smoke": {"steps": 60, "batch_size": 256},
         "quick": {"steps": 1000},
-        "full": {"steps": 10_000},
+        "full": {"steps": 22_000, "lr": 1e-2, "batch_size": 2048},
         "paper": {**PAPER, "steps": 100_001},
     },
 )

@@ -120,7 +120,7 @@ SETTINGS = {
     presets={
         "smoke": {"steps": 40, "width": 32, "batch_size": 128, "lr": 0.03, "schedule": "cosine"},
         "quick": {"steps": 800, "schedule": "cosine"},
-        "full": {"steps": 8000, "alpha_c": 100.0, "batch_size": 128, "lr": 0.02, "schedule": "cosine"},
+        "full": {"steps": 11_000, "alpha_c": 100.0, "batch_size": 128, "lr": 0.02, "schedule": "cosine"},
         "paper": {
             "steps": 120_000,
             "settings": "auto",
