@@ -206,7 +206,7 @@ def test_budgets_of_the_gaussian_table() -> None:
     assert says(
         README, f"The runs {drew} in the same time, and took {min(wall):.0f} to {max(wall):.0f} seconds of the wall."
     )
-    assert says(RULES, f"Those of the Gaussian table {drew} in 120 processor seconds.")
+    assert says(RULES, f"Runs of the Gaussian table {drew} in 120 processor seconds.")
 
 
 # Tables of data
