@@ -78,6 +78,9 @@ class MNISTConfig(Config):
     target_labels: int | None = Field(
         None, "labelled target images per class, the rest unlabelled; left out: all are labelled", ge=1
     )
+    held_out: int | None = Field(
+        None, "training images of each set, its last, that take the place of the test images; left out: none", ge=100
+    )
     pool_seed: int | None = Field(None, "seed that chooses labelled images; left out: the run's seed", ge=0, lt=10**9)
 
     @model_validator(mode="before")
@@ -183,6 +186,10 @@ def _judged(
         "full": {"pair": ["fmnist-mnist", "transfer", "shift"], "vae": ["unconditional", "conditional"]},
         "paper": {"pair": "fmnist-mnist", "vae": "conditional", "size": "paper"},
     },
+    tuning=[
+        ({"pair": "fmnist-mnist", "space": "pixel", "held_out": 10_000}, 100),
+        ({"pair": "transfer", "space": "pixel", "held_out": 10_000}, 101),
+    ],
 )
 class MNIST(Task[MNISTConfig]):
     """Fashion-MNIST images to digits, and digits to other digits, class by class."""
@@ -307,7 +314,10 @@ class MNIST(Task[MNISTConfig]):
     @cached_property
     def _sets(self) -> Mapping[SetName, ImageSet]:
         """The images of both sides, read once."""
-        return {name: load(name, self.data_dir) for name in sorted({self._pair.source, self._pair.target})}
+        sets = {name: load(name, self.data_dir) for name in sorted({self._pair.source, self._pair.target})}
+        if self.config.held_out is None:
+            return sets
+        return {name: images.setting_aside(self.config.held_out) for name, images in sets.items()}
 
     def _networks(self) -> list[tuple[ImageSet, NetworkSettings[nn.Module]]]:
         """Return images and settings of each network: the target's classifier and, of codes, the VAEs."""
@@ -364,14 +374,16 @@ class MNIST(Task[MNISTConfig]):
         where = "pixels" if config.space == "pixel" else f"codes of the {config.vae} VAE{reading}"
         size = "" if config.size == "default" else f" ({config.size})"
         labels = "" if config.target_labels is None else f", {config.target_labels} labelled targets per class"
-        count = f"{TEST_COUNT[self._pair.source]:,}".replace(",", " ")
-        return f"{self._pair.words}, {where}{size}{labels}, {count} test images{self.pool_words()}"
+        count = f"{config.held_out or TEST_COUNT[self._pair.source]:,}".replace(",", " ")
+        kind = "test images" if config.held_out is None else "training images set aside"
+        return f"{self._pair.words}, {where}{size}{labels}, {count} {kind}{self.pool_words()}"
 
     def published(self) -> Published | None:
         """Published rows stand beside the pairs of real images."""
-        if self.config.pair == "digits" or self.config.size == "tiny":
+        config = self.config
+        if config.pair == "digits" or config.size == "tiny" or config.held_out is not None:
             return None
-        return Published("mnist", {"pair": self.config.pair})
+        return Published("mnist", {"pair": config.pair})
 
     def _trained(self, data: ImageSet, settings: NetworkSettings[NetworkT], device: torch.device) -> Trained[NetworkT]:
         """Return a network; where it is not there, say how to make it, but train those of the digits in seconds."""

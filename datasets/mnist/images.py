@@ -8,7 +8,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from otbench.data.remote import RemoteFile, locate, present
-from otbench.errors import DataError
+from otbench.errors import DataError, UsageError
 
 SIDE = 32
 CLASSES = 10
@@ -76,6 +76,20 @@ class ImageSet:
     train: Images
     test: Images
     digest: str
+
+    def setting_aside(self, count: int) -> ImageSet:
+        """Return the set whose last `count` training images take the place of its test images.
+
+        Raises:
+            UsageError: fewer than as many would be left.
+        """
+        images = self.train
+        if 2 * count > len(images.label):
+            raise UsageError(
+                f"{self.name} has {len(images.label)} training images: held_out={count} is more than half of them"
+            )
+        train, test = (Images(images.pixels[part], images.label[part]) for part in (slice(-count), slice(-count, None)))
+        return replace(self, train=train, test=test)
 
 
 def files(name: SetName) -> tuple[RemoteFile, ...]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from otbench.cli.common import EXIT_FAILED_ROWS, EXIT_INTERRUPTED, AddCommand, registry_of, warn
+from otbench.cli.common import EXIT_FAILED_ROWS, EXIT_INTERRUPTED, AddCommand, data_folder, registry_of, warn
 from otbench.cli.console import console, plain_table, say
-from otbench.errors import UsageError
+from otbench.errors import DataError, PluginError, UsageError
 from otbench.files import results_folder, shown, typed_path
 from otbench.names import listed
 
@@ -29,6 +29,7 @@ def add_commands(add: AddCommand) -> None:
     parser.add_argument("--solvers", metavar="LIST", required=True, help="solvers by name, or 'all'")
     parser.add_argument("--trials", metavar="N", type=int, help="trials of a solver (default: 8)")
     parser.add_argument("--seconds", metavar="S", type=float, help="processor seconds of a run (default: 60)")
+    parser.add_argument("--data-dir", metavar="DIR", help="your own copies of data files (also: OTBENCH_DATA_DIR)")
     parser.add_argument("--out", metavar="DIR", help="where studies are and go (default: results/tuning)")
 
 
@@ -43,16 +44,17 @@ def tune(options: argparse.Namespace) -> int:
     check_number("--trials", trials, 1, MAX_TRIALS)
     check_number("--seconds", seconds, LEAST_SECONDS, MOST_SECONDS)
     folder = results_folder().parent / "tuning" if options.out is None else typed_path(options.out, "--out")
-    registry = registry_of(options)
+    data_dir, registry = data_folder(options.data_dir), registry_of(options)
     registry.load_plugins()
     tuning.require_optuna()
-    chosen = _chosen(options.solvers, registry, tuning.protocol(seconds, tuning.pairs_of(registry)))
+    agreed = [tuning.protocol(seconds, pairs) for pairs in tuning.pairs_of(registry)]
+    chosen = _chosen(options.solvers, registry, agreed, data_dir)
     Store(folder).prepare()
     studies = {one.note.name: _opened(one, folder) for one in chosen}
     interrupted = False
     try:
         for one in chosen:
-            _tune(one, studies, registry, folder, trials)
+            _tune(one, studies, registry, folder, trials, data_dir)
     except KeyboardInterrupt:
         interrupted = True
     _print_table(studies.values(), folder)
@@ -63,17 +65,14 @@ def tune(options: argparse.Namespace) -> int:
     return 0 if good else EXIT_FAILED_ROWS
 
 
-def _chosen(typed: str, registry: Registry, agreed: Protocol) -> list[Candidate]:
+def _chosen(typed: str, registry: Registry, agreed: Sequence[Protocol], data_dir: Path | None) -> list[Candidate]:
     """Return the solvers to tune; of 'all', those that cannot be tuned are named and left out.
 
     Raises:
         UsageError: a solver that was named cannot be tuned.
         PluginError: its file cannot be imported.
+        DataError: images that it is tuned on are not here, or a network that judges them.
     """
-    from otbench.cli.estimate import refusals
-    from otbench.errors import PluginError
-    from otbench.harness.tuning import candidate
-
     names = list(dict.fromkeys(listed(typed)))
     if not names:
         raise UsageError(f"--solvers {typed!r}: nothing is named")
@@ -81,19 +80,27 @@ def _chosen(typed: str, registry: Registry, agreed: Protocol) -> list[Candidate]
     found = []
     for name in [entry.name for entry in registry.entries("solver")] if every else names:
         try:
-            one = candidate(name, registry, agreed)
-            for run in one.runs[:1]:
-                if reason := refusals([run], registry, None).get(run.id):
-                    raise UsageError(
-                        f"'{name}' cannot be tuned on vectors ({reason}), and the task mnist has no held-out part of"
-                        " its training images to tune it on; choose its preset by hand"
-                    )
-            found.append(one)
-        except (PluginError, UsageError) as error:
+            found.append(_candidate(name, registry, agreed, data_dir))
+        except (DataError, PluginError, UsageError) as error:
             if not every:
                 raise
             warn([f"left out: {error}"])
     return found
+
+
+def _candidate(name: str, registry: Registry, agreed: Sequence[Protocol], data_dir: Path | None) -> Candidate:
+    """Return the solver `name` under the first protocol whose pairs it takes."""
+    from otbench.cli.estimate import refusals
+    from otbench.harness.tuning import candidate
+
+    reasons = []
+    for protocol in agreed:
+        one = candidate(name, registry, protocol, data_dir=data_dir)
+        reason = refusals(one.runs[:1], registry, data_dir).get(one.runs[0].id)
+        if reason is None:
+            return one
+        reasons.append(f"{protocol.pairs[0].task}: {reason}")
+    raise UsageError(f"'{name}' takes none of the pairs that solvers are tuned on ({'; '.join(reasons)})")
 
 
 def _opened(one: Candidate, folder: Path) -> Study:
@@ -112,7 +119,14 @@ def _opened(one: Candidate, folder: Path) -> Study:
     return one.blank
 
 
-def _tune(one: Candidate, studies: dict[str, Study], registry: Registry, folder: Path, trials: int) -> None:
+def _tune(
+    one: Candidate,
+    studies: dict[str, Study],
+    registry: Registry,
+    folder: Path,
+    trials: int,
+    data_dir: Path | None,
+) -> None:
     """Bring the study of a solver, in `studies` and in its file, to `trials` trials."""
     from otbench.harness.tuning import evaluator, tune
     from otbench.records.study import study_path, write_study
@@ -128,7 +142,7 @@ def _tune(one: Candidate, studies: dict[str, Study], registry: Registry, folder:
         best = "  best so far" if study.best is trial and trial.number else ""
         say(f"{study.solver} {trial.number + 1}/{trials}  {_in_words(trial)}{best}")
 
-    tune(one, begun, trials=trials, evaluate=evaluator(one, registry), keep=keep)
+    tune(one, begun, trials=trials, evaluate=evaluator(one, registry, data_dir=data_dir), keep=keep)
 
 
 def _in_words(trial: Trial) -> str:

@@ -51,32 +51,40 @@ Evaluate = Callable[[Mapping[str, Value]], tuple[list[PairRun], Mapping[str, Val
 """Runs one choice of values on all pairs; returns the runs, and the environment that they ran in."""
 
 
-def pairs_of(registry: Registry) -> list[Pair]:
-    """Return the instances that tasks set aside for tuning.
+def pairs_of(registry: Registry) -> list[list[Pair]]:
+    """Return the instances that tasks set aside for tuning, task by task: vectors first, then images.
 
     Raises:
         PluginError: a task cannot be imported.
     """
     notes = [registry.load(entry) for entry in registry.entries("task")]
-    return [Pair(task=note.name, config=dict(config), seed=seed) for note in notes for config, seed in note.tuning]
+    found = [[Pair(task=note.name, config=dict(config), seed=seed) for config, seed in note.tuning] for note in notes]
+    return sorted((pairs for pairs in found if pairs), key=_of_images)
 
 
 def protocol(cpu_seconds: float, pairs: Sequence[Pair]) -> Protocol:
-    """Return the protocol that all solvers share."""
+    """Return the protocol that all solvers on these pairs share."""
+    score = (
+        "geometric mean over the pairs of the share of images that are not of the wanted class"
+        if _of_images(pairs)
+        else "geometric mean over the pairs of sqrt(forward UVP * backward UVP), of the forward UVP where there is no"
+        " backward map"
+    )
     return Protocol(
         preset=PRESET,
         cpu_seconds=cpu_seconds,
         threads=1,
         pairs=list(pairs),
-        score=(
-            "geometric mean over the pairs of sqrt(forward UVP * backward UVP), of the forward UVP where there is no"
-            f" backward map; {WORST:g} % for a run that did not end well, and at most that"
-        ),
+        score=f"{score}; {WORST:g} % for a run that did not end well, and at most that",
         sampler=(
             f"trial 0: the preset as it stands; {RANDOM_TRIALS} trials at random; then optuna's tree-structured Parzen"
             " estimator, seeded by solver and trial; no values twice"
         ),
     )
+
+
+def _of_images(pairs: Sequence[Pair]) -> bool:
+    return any(pair.config.get("space") == "pixel" for pair in pairs)
 
 
 def require_optuna() -> None:
@@ -187,9 +195,11 @@ def _number(value: Value) -> float:
 
 
 def pair_run(pair: Pair, record: Record) -> PairRun:
-    """Return what a study keeps of one run."""
+    """Return what a study keeps of one run: its UVP, or where it is judged by classes, the share of wrong ones."""
     metrics = {name: record.metrics[name] for name in (FORWARD, BACKWARD) if name in record.metrics}
-    good = record.status is Status.OK and FORWARD in metrics
+    if not metrics and "accuracy" in record.metrics:
+        metrics = {"error": 100 - record.metrics["accuracy"]}
+    good = record.status is Status.OK and (FORWARD in metrics or "error" in metrics)
     return PairRun(
         pair=pair.name,
         status=record.status,
@@ -264,19 +274,20 @@ class Candidate:
     blank: Study
 
 
-def candidate(name: str, registry: Registry, agreed: Protocol) -> Candidate:
+def candidate(name: str, registry: Registry, agreed: Protocol, *, data_dir: Path | None = None) -> Candidate:
     """Return the solver `name`, ready to be tuned.
 
     Raises:
         UsageError: there is no such solver, it is a baseline, or it declares nothing to search.
         PluginError: its file cannot be imported.
+        DataError: what the pairs need is not here.
     """
     entry = registry.find(name, "solver", "baseline")
     if entry.kind == "baseline":
         raise UsageError(f"'{name}' is a baseline: it has nothing to tune")
     note = registry.load(entry)
     space = search_space(note)
-    runs = [_planned(note, {}, pair, registry, agreed) for pair in agreed.pairs]
+    runs = [_planned(note, {}, pair, registry, agreed, data_dir) for pair in agreed.pairs]
     code = code_hash({f"{n} {key}": value for n, run in enumerate(runs) for key, value in run.source.items()})
     return Candidate(note, runs, Study(solver=name, protocol=agreed, code=code, space=space))
 

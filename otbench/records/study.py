@@ -40,7 +40,9 @@ class Pair(_Model):
     @property
     def name(self) -> str:
         """The instance in a few words."""
-        return f"{self.config.get('family', self.task)} d={self.config.get('dim', '?')}"
+        if "dim" in self.config:
+            return f"{self.config.get('family', self.task)} d={self.config['dim']}"
+        return f"{self.task} {self.config.get('pair', '')}".rstrip()
 
 
 class Protocol(_Model):

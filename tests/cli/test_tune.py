@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -10,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from otbench.config import Value
+from otbench.errors import DataError
 from otbench.harness import tuning
 from otbench.plugins.registry import Registry
 from otbench.records.record import Status
-from otbench.records.study import PairRun, read_study, study_path
+from otbench.records.study import PairRun, Protocol, read_study, study_path
 
 pytest.importorskip("optuna")
 
@@ -42,6 +44,19 @@ class Runs:
             return made, {"commit": "abc"}
 
         return evaluate
+
+
+def without_inputs(name: str, registry: Registry, agreed: Protocol, **_: object) -> tuning.Candidate:
+    """Stand in for `candidate` where the images may not be at hand: nothing is planned beyond the specification."""
+    found = _CANDIDATE(name, registry, agreed.model_copy(update={"pairs": VECTORS}))
+    first = found.runs[0]
+    runs = [first.model_copy(update={"spec": first.spec.model_copy(update={"task": agreed.pairs[0].task})})]
+    blank = found.blank.model_copy(update={"protocol": agreed})
+    return dataclasses.replace(found, runs=runs, blank=blank)
+
+
+_CANDIDATE = tuning.candidate
+VECTORS = tuning.pairs_of(Registry())[0]
 
 
 @pytest.fixture
@@ -108,15 +123,36 @@ def test_a_solver_none_of_whose_trials_ends_well_is_a_failure(tune: Tune, runs: 
 def test_of_all_those_that_cannot_be_tuned_are_left_out(
     tune: Tune, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, toy: str
 ) -> None:
+    monkeypatch.setattr("otbench.harness.tuning.candidate", without_inputs)
+    takes = {"ls": "convex", "gnot": "mnist"}
     monkeypatch.setattr(
         "otbench.cli.estimate.refusals",
-        lambda runs, registry, data_dir: {} if runs[0].spec.solver == "ls" else {runs[0].id: "needs classes"},
+        lambda runs, registry, data_dir: (
+            {} if runs[0].spec.task == takes.get(runs[0].spec.solver) else {runs[0].id: "needs something else"}
+        ),
     )
     code, _, err = tune("--solvers", "all", "--trials", 1, "--plugin", toy)
     assert code == 0
-    assert "left out: 'gnot' cannot be tuned on vectors (needs classes)" in err
+    assert "'ncf' takes none of the pairs that solvers are tuned on (convex: needs something else; mnist: needs" in err
     assert "left out: solver 'toyshift'" in err
-    assert [path.name for path in (tmp_path / "tuning").glob("*.json")] == ["ls.json"]
+    assert {path.name for path in (tmp_path / "tuning").glob("*.json")} == {"gnot.json", "ls.json"}
+    study = read_study(study_path(tmp_path / "tuning", "gnot"))
+    assert study is not None
+    assert {pair.task for pair in study.protocol.pairs} == {"mnist"}
+
+
+def test_images_that_are_not_here_are_one_message(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str, registry: Registry, agreed: Protocol, **_: object) -> tuning.Candidate:
+        if agreed.pairs[0].task == "mnist":
+            raise DataError("task mnist needs the classifier of MNIST, which is not trained yet")
+        return candidate(name, registry, agreed)
+
+    candidate = tuning.candidate
+    monkeypatch.setattr("otbench.harness.tuning.candidate", missing)
+    code, _, err = cli("tune", "--out", tmp_path / "tuning", "--solvers", "gnot")
+    assert code == 2
+    assert "needs the classifier of MNIST" in err
+    assert "Traceback" not in err
 
 
 @pytest.mark.parametrize(

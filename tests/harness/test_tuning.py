@@ -18,7 +18,7 @@ from otbench.solver import Field, Search
 
 pytest.importorskip("optuna")
 
-PAIRS = tuning.pairs_of(Registry())
+PAIRS, IMAGES = tuning.pairs_of(Registry())
 SPACE: dict[str, list[Value]] = {"lr": [0.01, 0.1, 1.0], "kind": ["a", "b"], "width": [1, 2, 4, 8]}
 
 
@@ -120,16 +120,27 @@ def test_solvers_that_can_choose_their_optimiser_are_tuned_with_both() -> None:
 
 
 def test_no_pair_and_no_seed_is_one_that_reports_use() -> None:
-    pairs = tuning.pairs_of(Registry())
-    assert {pair.task for pair in pairs} == {"convex"}
-    assert {pair.seed for pair in pairs} == {pair.config["pair"] for pair in pairs} == {100, 101}
-    assert {(pair.config["family"], pair.config["dim"]) for pair in pairs} == {("lse-mid", 8), ("ridge-mid", 32)}
+    assert {pair.task for pair in PAIRS} == {"convex"}
+    assert {pair.seed for pair in PAIRS} == {pair.config["pair"] for pair in PAIRS} == {100, 101}
+    assert {(pair.config["family"], pair.config["dim"]) for pair in PAIRS} == {("lse-mid", 8), ("ridge-mid", 32)}
+    assert {pair.task for pair in IMAGES} == {"mnist"}
+    assert {pair.seed for pair in IMAGES} == {100, 101}
+    assert all(pair.config["held_out"] == 10_000 for pair in IMAGES)  # training images, no test images
+    assert [pair.name for pair in IMAGES] == ["mnist fmnist-mnist", "mnist transfer"]
 
 
 def test_runs_are_limited_by_the_processor_and_by_nothing_else() -> None:
     chosen = tuning.candidate("ls", Registry(), tuning.protocol(60, PAIRS))
     assert [(run.spec.cpu_limit, run.spec.steps, run.spec.time_limit) for run in chosen.runs] == [(60, None, None)] * 2
     assert {(run.spec.threads, run.spec.device, run.spec.preset) for run in chosen.runs} == {(1, "cpu", "full")}
+
+
+def test_maps_of_images_are_scored_by_the_share_of_wrong_classes() -> None:
+    found = tuning.pair_run(IMAGES[0], record(accuracy=93.5))
+    assert (found.score, found.metrics) == (6.5, {"error": 6.5})
+    assert tuning.pair_run(IMAGES[0], record(accuracy=100.0)).score == tuning.LEAST
+    assert tuning.pair_run(IMAGES[0], record(Status.DIVERGED, accuracy=93.5)).score == tuning.WORST
+    assert "wanted class" in tuning.protocol(60, IMAGES).score
 
 
 # -------------------------------------------------------------------------------------------------------------- values

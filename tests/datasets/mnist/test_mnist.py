@@ -93,6 +93,19 @@ def test_classes_are_paired_by_label(pixel: MNISTInstance) -> None:
     assert (data.train.label[batch.index] == 8).all()
 
 
+def test_training_images_can_take_the_place_of_test_images(cache: Path) -> None:
+    given = task(space="pixel", held_out=100)
+    made, train = build(given), load("digits", None).train
+    pool, label = made.problem.target.pool, made.test.target.label
+    assert pool is not None
+    assert len(pool) == len(train.label) - 100
+    assert torch.equal(label, train.label[-100:])
+    assert "100 training images set aside" in given.describe()
+    assert given.published() is None
+    with pytest.raises(UsageError, match="more than half"):
+        build(task(space="pixel", held_out=1000))
+
+
 def test_pixels_are_the_images(pixel: MNISTInstance) -> None:
     x = pixel.test.target.x
     assert x.shape == (450, 1, 32, 32)
