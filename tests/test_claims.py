@@ -125,7 +125,7 @@ def half(of: Iterable[float]) -> float:
 # Gaussian pairs
 
 DIMS = (2, 4, 8)
-TITLES, GAUSSIAN = tables(README, "Gaussian pairs")[0]
+_, GAUSSIAN = tables(README, "Gaussian pairs")[0]
 
 
 @pytest.mark.parametrize("label", GAUSSIAN)

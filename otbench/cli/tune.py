@@ -15,7 +15,7 @@ from otbench.names import listed
 
 if TYPE_CHECKING:
     from otbench.config import Value
-    from otbench.harness.tuning import Candidate
+    from otbench.harness.tuning import Candidate, Evaluate
     from otbench.plugins.registry import Registry
     from otbench.records.study import Protocol, Study, Trial
 
@@ -54,7 +54,7 @@ def tune(options: argparse.Namespace) -> int:
     interrupted = False
     try:
         for one in chosen:
-            _tune(one, studies, registry, folder, trials, data_dir)
+            _tune(one, studies, folder, trials, tuning.evaluator(one, registry, data_dir=data_dir))
     except KeyboardInterrupt:
         interrupted = True
     _print_table(studies.values(), folder)
@@ -119,16 +119,9 @@ def _opened(one: Candidate, folder: Path) -> Study:
     return one.blank
 
 
-def _tune(
-    one: Candidate,
-    studies: dict[str, Study],
-    registry: Registry,
-    folder: Path,
-    trials: int,
-    data_dir: Path | None,
-) -> None:
+def _tune(one: Candidate, studies: dict[str, Study], folder: Path, trials: int, evaluate: Evaluate) -> None:
     """Bring the study of a solver, in `studies` and in its file, to `trials` trials."""
-    from otbench.harness.tuning import evaluator, tune
+    from otbench.harness.tuning import tune
     from otbench.records.study import study_path, write_study
 
     begun = studies[one.note.name]
@@ -142,7 +135,7 @@ def _tune(
         best = "  best so far" if study.best is trial and trial.number else ""
         say(f"{study.solver} {trial.number + 1}/{trials}  {_in_words(trial)}{best}")
 
-    tune(one, begun, trials=trials, evaluate=evaluator(one, registry, data_dir=data_dir), keep=keep)
+    tune(one, begun, trials=trials, evaluate=evaluate, keep=keep)
 
 
 def _in_words(trial: Trial) -> str:
