@@ -46,7 +46,12 @@ Single runs on one thread of a busy machine, seed 100, no records kept; forward 
 defaults, lse-mid ends at 4.0 and 3.7 after 12. With SOAP but new batches each step and
 `tol_peak=1e-3,max_inner=50,lr=3e-3`, w2bench ends at 13.4 and 2.6 after 26 (357 steps).
 
-On images `paper` is not the authors' setting: there they have another network, of width 512.
+On codes of images the authors have another network, a squared MMD beside the dual, and a rate that halves where epochs
+no longer help: `--preset paper --steps 18760` with
+`fixedpoint[network=resnet,lr=1e-4,batch_size=64,steps_per_batch=1,mmd_weight=1e-3,epoch=938]`. The MMD is between the
+images of a batch and the batch of the other side, whatever their classes. Ours differs in the loss that decides about
+the rate: theirs leaves |z - y*|^2 / 2 out, which changes no gradient but makes that number meaningless; in the pairs of
+a batch, which share their classes but are no couples; and in float32 (theirs is float64).
 The released code also clamps g to be convex (`convex=true`), under which no map with a Jacobian eigenvalue below 1 can
 be reached; the paper's results need the unclamped network, so `paper` does not clamp.
 """
@@ -59,17 +64,20 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from otbench.config import Renamed
 from otbench.errors import UsageError
 from otbench.nets.average import Averaged
 from otbench.nets.dense_icnn import DenseICNN, dense_icnn_widths
 from otbench.nets.potential import QuadraticPotential, gradient_beside
+from otbench.nets.residual import ResidualNet
 from otbench.nets.start import start_of
 from otbench.nets.watch import Watch
 from otbench.ops.descent import descend, set_rates
 from otbench.ops.inner import InnerSolver
 from otbench.ops.jacobian import solved_with_derivative
+from otbench.ops.kernel_loss import kernel_loss
 from otbench.ops.optimisers import OptimiserName, build_optimiser
 from otbench.ops.points import held_out
 from otbench.ops.prox import ProxResult, solve_prox, solve_prox_paper
@@ -82,6 +90,8 @@ from otbench.solver import Config, Context, Field, No, Problem, Solver, StepInfo
 _ANCHORS = 4096
 """Points from which the maps of an instance without warm start solve: a finer choice than a batch, and still cheap."""
 _SEED = 20_230
+_SHARE = 0.25
+"""Of what a residual layer adds, as published."""
 _MAP_ITERATIONS = 200
 _VALIDATION_POINTS = 2000
 """Most points of either side on which the dual is validated."""
@@ -123,7 +133,12 @@ class FixedPointConfig(Config):
     max_inner: int = Field(50, "most inner iterations", unit="iterations", ge=1)
     warm_start: bool = Field(True, "start from the last solution of the same pool point (inner=anderson only)")
     convex: bool = Field(False, "clamp the network to be convex after each step, as the released code does")
-    activation: Literal["softplus", "celu"] = Field("softplus", "activation of the network")
+    network: Literal["icnn", "resnet"] = Field("icnn", "DenseICNN, or residual softplus layers and a quadratic")
+    width: int = Field(512, "network=resnet: width of the layers", unit="units", ge=1)
+    layers: int = Field(2, "network=resnet: residual layers", ge=1)
+    mmd_weight: float = Field(0.0, "weight of the squared MMD between images of a batch and the other batch", ge=0)
+    epoch: int = Field(0, "steps after which the mean loss decides about the rate; 0 = warm-up and cosine", ge=0)
+    activation: Literal["softplus", "celu"] = Field("softplus", "activation of the DenseICNN")
     class_width: int = Field(25, "least hidden width per class, if any; 0 = the published width", unit="units", ge=0)
     validate_every: int = Field(50, "steps between looks at validation rows, if any; 0 = never", unit="steps", ge=0)
 
@@ -172,11 +187,12 @@ class FixedPointConfig(Config):
 class FixedPoint(Solver[FixedPointConfig]):
     """Fixed-point neural OT: one potential gives both maps; each step solves an inner problem for a batch of points.
 
-    A step asks the host once per inner iteration (the tolerance test) and nowhere else.
+    A step asks the host once per inner iteration (the tolerance test), and with `epoch` once an epoch, nowhere else.
 
     Attributes:
         potential: g, the network that is trained.
         average: the averaged network, and the number of steps so far.
+        plateau: halves the rate when epochs no longer bring a lower mean loss; None where the rate follows the budget.
         reverse: whether the potential lives on the target's side, so that S is explicit and T is solved for.
         inner: finds y*, from the last y* of the same point where the solved side is a finite pool.
         watch: the best network so far by validation; None where there are no validation rows.
@@ -194,10 +210,16 @@ class FixedPoint(Solver[FixedPointConfig]):
         return No(scarce) if scarce else super().supports(problem)
 
     def __init__(self, problem: Problem, config: FixedPointConfig, context: Context) -> None:
-        """Build the network, its average, the optimiser and the two samplers."""
+        """Build the network, its average, the optimiser and the two samplers.
+
+        Raises:
+            UsageError: a network that cannot be clamped is to be convex.
+        """
         super().__init__(problem, config, context)
+        if config.convex and config.network != "icnn":
+            raise UsageError("fixedpoint: convex=true clamps a DenseICNN; leave network=icnn, or convex out")
         balanced = problem.classes > 0
-        self.potential = self.build_potential()
+        self.potential: DenseICNN | ResidualNet = self.build_potential()
         self.average = Averaged(self.potential, config.averaging)
         self.optimiser = build_optimiser(
             config.optimiser,
@@ -210,6 +232,11 @@ class FixedPoint(Solver[FixedPointConfig]):
         validated = bool(config.validate_every) and far.validation is not None and not balanced
         # fresh points cannot be learnt by heart
         self.decay = config.weight_decay if near.pool is not None or far.pool is not None else 0.0
+        self.plateau: ReduceLROnPlateau | None = None
+        if config.epoch:
+            set_rates(self.optimiser, config.lr, weight_decay=self.decay)
+            self.plateau = ReduceLROnPlateau(self.optimiser, factor=0.5, patience=5, min_lr=1e-7)
+        self.epoch_loss = torch.zeros((), device=problem.device, dtype=problem.dtype)
         self.reverse = config.side == "target" or (config.side == "auto" and near.pool is None and far.pool is not None)
         if self.reverse:
             near, far = far, near
@@ -246,13 +273,18 @@ class FixedPoint(Solver[FixedPointConfig]):
             )
             self.held_solved = self.held_far.clone()
 
-    def build_potential(self) -> DenseICNN:
+    def build_potential(self) -> DenseICNN | ResidualNet:
         """Return the network g on points followed by their class; tests put an exact potential here."""
-        inputs = self.problem.dim + self.problem.classes
+        config, inputs = self.config, self.problem.dim + self.problem.classes
+        if config.network == "resnet":
+            sizes = {"width": config.width, "layers": config.layers}
+            return ResidualNet(
+                inputs, **sizes, activation="softplus", share=_SHARE, quadratic=True, **start_of(self.context)
+            )
         return DenseICNN(
             inputs,
-            widths=dense_icnn_widths(inputs, self.config.class_width * self.problem.classes),
-            activation=self.config.activation,
+            widths=dense_icnn_widths(inputs, config.class_width * self.problem.classes),
+            activation=config.activation,
             **start_of(self.context),
         )
 
@@ -264,21 +296,37 @@ class FixedPoint(Solver[FixedPointConfig]):
     def step(self) -> StepInfo:
         """Do one step of Adam on a pair of batches."""
         config, near, far = self.config, self.near.next(), self.far.next()
-        rate = warmup_cosine(self.context.progress(), warmup=config.warmup, end=config.lr_end)
+        rate = self._rate()
         x, z = (with_class(side.x, side.label, self.problem.classes) for side in (near, far))
         found = self.solve_batch(x, z, far.index, tol=max(config.tol, rate * config.tol_peak))
         loss = self.loss(self.potential, x, z, found.y)
-        set_rates(self.optimiser, config.lr * rate, weight_decay=self.decay * rate)
+        if config.mmd_weight:
+            d = self.problem.dim
+            image = x + gradient_beside(self.potential, self.problem.classes)(x)
+            loss = loss + config.mmd_weight * kernel_loss(image[:, :d], z[:, :d])
+        if self.plateau is None:
+            set_rates(self.optimiser, config.lr * rate, weight_decay=self.decay * rate)
         descend(self.optimiser, loss, grad_clip=config.grad_clip)
-        if config.convex:
+        if config.convex and isinstance(self.potential, DenseICNN):
             self.potential.clamp_convex_()
         self.average.update(self.potential)
+        if self.plateau is not None:
+            self.epoch_loss += loss.detach()
+            if self.average.steps_done % config.epoch == 0:
+                self.plateau.step(float(self.epoch_loss) / config.epoch)
+                self.epoch_loss.zero_()
         scalars: dict[str, Tensor | float] = {
             "inner_iterations": float(found.iterations),
             "unconverged": found.unconverged,
             "residual": found.residual.max(),
         }
         return StepInfo(loss.detach(), scalars)
+
+    def _rate(self) -> float:
+        """Return the learning rate as a share of the peak."""
+        if self.plateau is not None:
+            return self.optimiser.param_groups[0]["lr"] / self.config.lr  # type: ignore[no-any-return]
+        return warmup_cosine(self.context.progress(), warmup=self.config.warmup, end=self.config.lr_end)
 
     @torch.no_grad()
     def validate(self) -> StepInfo:
@@ -292,21 +340,21 @@ class FixedPoint(Solver[FixedPointConfig]):
         return StepInfo(value)
 
     @staticmethod
-    def loss(network: DenseICNN, x: Tensor, z: Tensor, y: Tensor) -> Tensor:
+    def loss(network: DenseICNN | ResidualNet, x: Tensor, z: Tensor, y: Tensor) -> Tensor:
         """Return the dual's value, shape (), from points `x` of the potential's side, `z` of the other, and y*(z)."""
         at_x, at_y = network(torch.cat((x, y))).split((len(x), len(y)))
         return at_x.mean() - at_y.mean() - (z - y).square().sum(1).mean() / 2  # type: ignore[no-any-return]
 
     def transport(self) -> FixedPointMaps:
         """Return both maps, by the best network by validation, else the latest."""
-        network: DenseICNN = self.average.module if self.watch is None else self.watch.module  # type: ignore[assignment]
+        network: DenseICNN | ResidualNet = self.average.module if self.watch is None else self.watch.module  # type: ignore[assignment]
         maps = self._maps(network)
         if self.fresh is None:
             return maps
         with torch.no_grad():
             return self._maps(network, maps.implicit(self.fresh))
 
-    def _maps(self, network: DenseICNN, images: Tensor | None = None) -> FixedPointMaps:
+    def _maps(self, network: DenseICNN | ResidualNet, images: Tensor | None = None) -> FixedPointMaps:
         return FixedPointMaps(
             network,
             classes=self.problem.classes,
@@ -344,7 +392,7 @@ class FixedPointMaps(Transport):
 
     def __init__(
         self,
-        potential: DenseICNN,
+        potential: DenseICNN | ResidualNet,
         *,
         classes: int,
         reverse: bool,

@@ -70,8 +70,8 @@ from torch.nn import functional
 from otbench.nets.average import Averaged
 from otbench.nets.dense_icnn import DenseICNN, dense_icnn_widths
 from otbench.nets.potential import QuadraticCharacteristics
+from otbench.nets.residual import ResidualNet
 from otbench.nets.start import start_of
-from otbench.nets.tanh_resnet import TanhResNet
 from otbench.ops.descent import descend, set_rates
 from otbench.ops.energy import energy_distance
 from otbench.ops.energy_losses import energy_losses
@@ -204,7 +204,7 @@ class NCF(Solver[NCFConfig]):
         d, config = self.problem.dim, self.config
         if config.network == "resnet":
             inputs = d + self.input_classes + 1
-            return TanhResNet(inputs, width=config.width, layers=config.layers, **start_of(self.context))
+            return ResidualNet(inputs, width=config.width, layers=config.layers, **start_of(self.context))
         return DenseICNN(
             d + self.input_classes + 1,
             widths=dense_icnn_widths(d, config.class_width * self.input_classes),

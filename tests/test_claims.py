@@ -601,7 +601,7 @@ def test_how_the_runs_of_each_page_were_made() -> None:
         assert {record.spec.standardise for record in kind(folder)} == {recent}
         cpu = {str(record.environment["cpu"]) for record in kind(folder)}
         assert all(("AMD EPYC" if recent else "Xeon") in name for name in cpu), (folder, cpu)
-    assert says(README, "But for the tables of data and the images, the records come from earlier states of the code")
+    assert says(README, "Those of the tables of data and the images come from earlier states of the code")
     assert says(REFERENCE / "README.md", "Those of `uci` and `mnist` were made by earlier states of the code")
     on_pairs = [r for r in kind("") if r.spec.task == "gaussian"]
     assert {(r.spec.preset, r.spec.time_limit, r.spec.cpu_limit) for r in on_pairs} == {("full", None, 120)}

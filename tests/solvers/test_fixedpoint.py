@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 import torch
@@ -188,6 +189,7 @@ def test_maps_keep_shapes_and_undo_each_other() -> None:
         (500, {"averaging": 0.0, "steps_per_batch": 3}),
         (500, {"inner": "paper", "tol": 1e-2}),
         (None, {"steps_per_batch": 3, "optimiser": "soap"}),
+        (500, {"network": "resnet", "width": 16, "mmd_weight": 1e-3, "epoch": 3}),
     ],
 )
 def test_resumed_run_equals_an_unbroken_one_bit_for_bit(pool: int | None, values: dict[str, Value]) -> None:
@@ -218,6 +220,42 @@ def test_clamped_variant_stays_convex_and_cannot_shrink() -> None:
     x, y = pair.sample(0, 200, generator), pair.sample(0, 200, generator)
     moved = run.solver.transport().forward(x) - run.solver.transport().forward(y)
     assert (moved.norm(dim=1) >= (x - y).norm(dim=1) * (1 - 1e-4)).all()
+
+
+def test_a_network_without_a_clamp_cannot_be_convex() -> None:
+    with pytest.raises(UsageError, match="convex=true clamps a DenseICNN"):
+        Run(Pair(2).problem(), network="resnet", convex=True)
+
+
+def test_the_setting_of_images_learns_both_maps() -> None:
+    """Residual layers, an MMD beside the dual, and a rate that epochs decide about."""
+    pair = Pair(2)
+    values: dict[str, Value] = {"network": "resnet", "width": 32, "lr": 3e-3, "batch_size": 256, "averaging": 0.0}
+    run = Run(pair.problem(), steps=300, mmd_weight=1e-3, epoch=20, **values)
+    run.go(300)
+    assert max(pair.uvp(run.solver)) < 2.0
+
+
+def test_the_rate_halves_when_six_epochs_bring_nothing() -> None:
+    run = Run(Pair(2).problem(), cls=exact(Pair(2)), batch_size=256, lr=1e-3, epoch=2)
+    rates = []
+    for _ in range(20):
+        run.go(2)
+        rates.append(run.solver.optimiser.param_groups[0]["lr"])
+    assert rates[0] == 1e-3
+    assert 1e-7 <= rates[-1] < 1e-3
+    assert all(after in (before, max(before / 2, 1e-7)) for before, after in pairwise(rates))
+
+
+def test_the_mmd_joins_the_loss_of_the_step_alone() -> None:
+    """With the exact potential it is nearly 0, whatever its weight; with the identity it is not."""
+    pair = Pair(2)
+
+    def first_loss(cls: type[FixedPoint], weight: float) -> float:
+        return Run(pair.problem(), cls=cls, batch_size=1024, mmd_weight=weight).go(1)[0]
+
+    added = [first_loss(cls, 1.0) - first_loss(cls, 0.0) for cls in (exact(pair), FixedPoint)]
+    assert abs(added[0]) < 0.02 < added[1]
 
 
 @pytest.mark.parametrize("dim", [2, 4])

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from otbench.config import build_config
-from otbench.nets.tanh_resnet import TanhResNet
+from otbench.nets.residual import ResidualNet
 from otbench.problem import Cost, FreshMeasure, PoolMeasure, PowerCost, Problem, QuadraticCost
 from otbench.registration import registrations
 from otbench.solver import Context
@@ -256,7 +256,7 @@ def test_the_network_of_the_papers_images_trains() -> None:
         small_problem(), steps=6, mmd_batch=32, hj_points=32, network="resnet", formula="both", width=16, layers=2
     )
     first = float(run.solver.step().loss)
-    assert isinstance(run.solver.potential, TanhResNet)
+    assert isinstance(run.solver.potential, ResidualNet)
     assert all(torch.isfinite(run.solver.step().loss) for _ in range(5))
     assert math.isfinite(first)
 
