@@ -224,7 +224,7 @@ def test_a_small_pool_is_paired_whole(make_run: Make) -> None:
     solver = make_run(CFM, pool(sample(70, 2), sample(50, 2)), **SMALL).solver
     solver.step()
     assert solver.settings.paired_points == 50
-    assert solver.settings.map_evaluations == 40
+    assert solver.settings.map_evaluations == 20
 
 
 def test_points_of_different_shape_are_declined() -> None:
