@@ -356,8 +356,8 @@ class NormalFlowMaps(TimedFlowMaps):
     def log_prob(self, y: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
         """Return log densities of T#source at `y`, shape (n,): the normal's at S(y), less the integral of div v.
 
-        The divergence is exact, and its integral along the way by Gauss's rule: `NODES` divergences or `steps`, each as long
-        as d evaluations, instead of one in each evaluation of the integrator.
+        The divergence is exact, and its integral along the way by Gauss's rule: `NODES` divergences or `steps`, each as
+        long as d evaluations, instead of one in each evaluation of the integrator.
         """
         nodes, weights = np.polynomial.legendre.leggauss(max(self.steps, NODES))
         times = [1.0, *((1 - nodes) / 2), 0.0]  # nodes rise from -1 to 1
