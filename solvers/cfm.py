@@ -18,6 +18,8 @@ integrator. Where mu is N(0, I), the flow has densities, with the exact trace. T
 * `sinkhorn`: partners drawn from the entropic plan of these points, of strength `eps` for the cost |x - y|^2 / 2. A
   plan takes the longer the smaller eps is, and time grows as the square of their number: give a smaller
   `pairing_batch`.
+  Where the problem is itself one of entropic transport (task `eot`), eps is its own; the flow is still a map,
+  which matches the target but draws from no plan.
 
 `reflow=k` goes on with k further rounds of equal length on pairs (x_0, T(x_0)) of the flow that the round before left,
 from its weights, with a rate that rises and falls anew. With exact flows no round raises the transport cost, but what
@@ -83,6 +85,8 @@ from otbench.solver import (
 )
 from otbench.solvers._flow import log_normal
 
+EPSILON = 0.1
+"""Strength of the entropy where neither the user nor the problem has one."""
 NODES = 10
 """Points along the way, at least, at which densities look at the divergence."""
 BLOCK = 2048
@@ -97,7 +101,11 @@ class CFMConfig(Config):
     coupling: Literal["independent", "minibatch", "sinkhorn"] = Field("minibatch", "who is paired with whom")
     pairing_batch: int = Field(2048, "points per side that are paired at a time", unit="points", ge=2, le=20_000)
     pairing_passes: int = Field(8, "times that these pairs are walked through", ge=1)
-    eps: float = Field(0.1, "coupling=sinkhorn: strength of the entropy, in the units of the points", gt=0)
+    eps: float | None = Field(
+        None,
+        "coupling=sinkhorn: strength of the entropy, in the units of the points; none = the problem's own, or 0.1",
+        gt=0,
+    )
     reflow: int = Field(0, "further rounds on pairs of the flow itself", ge=0, le=2)
     optimiser: OptimiserName = Field("adam", "Adam, or SOAP: Adam in Shampoo's eigenbasis")
     lr: float = Field(2e-3, "learning rate, at its peak", gt=0)
@@ -115,10 +123,11 @@ class CFMConfig(Config):
 
 @dataclass(frozen=True)
 class _Settings:
-    """What follows from parameters and data: pairs of a block, and evaluations of the network per map (0 = varies)."""
+    """What follows from parameters and data: pairs of a block, evaluations of the network per map (0 = varies), eps."""
 
     paired_points: int
     map_evaluations: int
+    eps: float
 
 
 @register_solver(
@@ -160,7 +169,10 @@ class CFM(Solver[CFMConfig]):
         left: steps until they are replaced, shape (), int64.
         round: rounds of reflow that have begun, shape (), int64.
         evaluations: of the network by the integrator in training, shape (), int64.
+        settings: the values that this run uses.
     """
+
+    settings: _Settings
 
     @classmethod
     def supports(cls, problem: Problem) -> Support:
@@ -186,7 +198,8 @@ class CFM(Solver[CFMConfig]):
         self.left, self.round, self.evaluations = (torch.zeros((), dtype=torch.int64) for _ in range(3))
         self._times = np.linspace(0, 1, config.ode_steps + 1).tolist()
         self._tolerance = config.tolerance if config.integrator == "dopri5" else None
-        self.settings = _Settings(n, 0 if self._tolerance else 4 * config.ode_steps)
+        eps = problem.epsilon or EPSILON if config.eps is None else config.eps
+        self.settings = _Settings(n, 0 if self._tolerance else 4 * config.ode_steps, eps)
         self.function_evaluations = 0 if config.reflow else None
 
     def build_network(self) -> nn.Module:
@@ -279,7 +292,7 @@ class CFM(Solver[CFMConfig]):
         if self.config.coupling == "minibatch":
             return assigned(x, y)
         units = self.problem.units
-        strength = self.config.eps / (1.0 if units is None else float(units.scale) ** 2)
+        strength = self.settings.eps / (1.0 if units is None else float(units.scale) ** 2)
         return entropic_partners(x, y, strength, self.context.generator)
 
     def transport(self) -> FlowMaps:

@@ -15,13 +15,16 @@ from otbench.config import parameters_of
 from otbench.plugins.registry import Entry
 from otbench.registration import Registration
 
+if typing.TYPE_CHECKING:
+    from otbench.transport import Transport
+
 _ABILITIES = {
     "backward": "inverse map",
     "validate": "early stopping on a validation pool",
     "log_prob": "log densities",
     "differentiable": "Jacobians of the map",
     "velocity": "velocity field",
-    "interpolate": "geodesics",
+    "interpolate": "interpolation",
 }
 PARAMETERS = ("name", "type", "default", "bounds", "unit", "meaning")
 """Heads of the table of parameters."""
@@ -79,22 +82,35 @@ def facts_of(entry: Entry, registration: Registration) -> Facts:
     if registration.scored_by_task:
         found.said["scored by"] = "the task, from its own test data: there is no map"
     elif entry.kind != "task":
-        able = [cls, *_transports(cls)]
-        abilities = [words for name, words in _ABILITIES.items() if any(getattr(c, name, 0) for c in able)]
+        sure, perhaps = _transports(cls)
+        always = [words for name, words in _ABILITIES.items() if any(getattr(c, name, 0) for c in (cls, *sure))]
+        able = [words for name, words in _ABILITIES.items() if any(getattr(c, name, 0) for c in perhaps)]
         found.said["supports"] = (inspect.getdoc(getattr(cls, "supports", None)) or "").split("\n")[0]
-        found.said["gives"] = ", ".join(["forward map", *abilities])
+        found.said["gives"] = ", ".join(["forward map", *always])
+        if others := [words for words in able if words not in always]:
+            found.said["gives"] += f"; on some problems {', '.join(others)}"
     return found
 
 
-def _transports(cls: type) -> list[type]:
-    """Return the class of transport that a solver says it gives, or all in its module if it names none or the base."""
+def _transports(cls: type) -> tuple[list[type], list[type]]:
+    """Return the class of transport that a solver says it gives, and those derived from it which it may give instead.
+
+    If it names none or the base, all classes of transports in its module are returned first.
+    """
     from otbench.transport import Transport
 
     named = typing.get_type_hints(getattr(cls, "transport")).get("return", Transport)  # noqa: B009  (cls may be a task)
-    if named is not Transport:
-        return [named]
-    members = inspect.getmembers(inspect.getmodule(cls), inspect.isclass)
-    return [member for _, member in members if issubclass(member, Transport)]
+    if named is Transport:
+        members = inspect.getmembers(inspect.getmodule(cls), inspect.isclass)
+        return [member for _, member in members if issubclass(member, Transport)], []
+    return [named], [one for one in _derived(named) if one.__module__ in (named.__module__, cls.__module__)]
+
+
+def _derived(cls: type[Transport]) -> list[type[Transport]]:
+    found: list[type[Transport]] = []
+    for one in cls.__subclasses__():
+        found += [one, *_derived(one)]
+    return found
 
 
 def describe(out: Console, entry: Entry, registration: Registration) -> None:

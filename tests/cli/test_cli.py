@@ -118,6 +118,16 @@ def test_show_finds_the_maps_of_a_solver_that_names_the_base_only(cli: Cli) -> N
     assert re.search(r"^gives +forward map, inverse map, Jacobians of the map$", out, re.MULTILINE)
 
 
+def test_show_finds_what_a_solver_gives_on_some_problems(cli: Cli) -> None:
+    code, out, _ = cli("show", "cfm")
+    assert code == 0
+    said = re.search(r"^gives +(.*)$", out, re.MULTILINE)
+    assert said is not None
+    always, _, sometimes = said[1].partition("; on some problems ")
+    assert always == "forward map, inverse map, Jacobians of the map"
+    assert sometimes == "log densities, velocity field, interpolation"
+
+
 @pytest.mark.parametrize("name", [entry.name for entry in Registry().entries()])
 def test_show_works_for_everything_built_in(name: str, cli: Cli) -> None:
     code, out, err = cli("show", name)

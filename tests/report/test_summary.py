@@ -354,8 +354,32 @@ def test_one_solver_alone_is_not_recommended() -> None:
 def test_a_difference_that_is_not_shown_is_not_claimed() -> None:
     records = field_of({"ncf": 0.1, "mmr": 0.11}, dims=[2, 4, 8])
     advice = told(records, "known truth, many samples")  # two solvers on three instances: p = 1/4 at best
-    assert advice.answer == "none is shown to be best; first by mean rank: `ncf`"
+    assert advice.answer == "none is shown to be best; by mean rank: `ncf` 1.0, `mmr` 2.0"
     assert "p = 0.25" in advice.text
+
+
+def test_nobody_is_recommended_where_no_two_are_told_apart() -> None:
+    """Friedman's test may find a difference that Nemenyi's does not find between any two."""
+    errors = {name: 0.1 * (k + 1) for k, name in enumerate(("ncf", "mmr", "mmv1", "mm", "hjpinn", "w2gn"))}
+    records = field_of(errors, dims=[2, 4, 8])
+    for one in records:  # the first two of d = 8 are the last two elsewhere
+        if one.spec.task_config["dim"] == 8 and one.spec.solver in ("ncf", "mmr"):
+            one.metrics["uvp_fwd"] *= 20
+    (scope,) = scopes(contests(records))
+    assert not scope.alike or scope.groups == [scope.solvers]
+    advice = told(records, "known truth, many samples")
+    assert advice.answer.startswith("none is shown to be best; by mean rank: ")
+    assert advice.answer.count("`") == 6
+
+
+def test_a_yardstick_is_read_on_the_seeds_of_the_solvers() -> None:
+    """Another seed is another pool."""
+    records = field_of({"ncf": 0.3, "mmr": 0.2}, dims=[8], seeds=1)
+    records += [run("linear", value, seed=seed) for seed, value in enumerate((4.0, 0.1, 0.1))]
+    records += [run("identity", 5.0, seed=3)]
+    (contest,) = contests(records)
+    assert contest.yardstick("linear", "uvp_fwd") == 4.0
+    assert contest.yardstick("identity", "uvp_fwd") == 5.0  # better than none
 
 
 def test_both_maps_are_judged_by_the_worse_one_and_forward_solvers_are_left_out() -> None:
@@ -384,6 +408,15 @@ def test_a_row_that_is_not_trained_is_named_where_it_is_as_good() -> None:
     assert advice.answer.startswith("try `linear` first, which is not trained; then `mmv1`")
     assert "`linear`, which is not trained, is at least as good as all of them on 3 of 3 instances." in advice.text
     assert "identity" not in advice.text
+
+
+def test_a_row_that_is_not_trained_is_named_where_it_is_sometimes_as_good() -> None:
+    records = field_of({"ncf": 0.3, "mmr": 0.2, "mmv1": 0.1, "linear": 0.01})
+    for one in records:
+        if one.spec.solver == "linear" and one.spec.task_config["dim"] == 2:
+            one.metrics["uvp_fwd"] = 50.0
+    answer = told(records, "known truth, many samples").answer
+    assert answer.endswith("; `linear`, not trained, is as good on 2 of 3")
 
 
 def test_what_copies_reach_says_nothing() -> None:

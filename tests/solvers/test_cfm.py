@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -218,6 +219,15 @@ def test_a_resumed_run_is_the_unbroken_one(at: int, make_run: Make) -> None:
     x = sample(9, 3)
     assert torch.equal(unbroken.solver.transport().forward(x), resumed.solver.transport().forward(x))
     assert unbroken.solver.function_evaluations == resumed.solver.function_evaluations
+
+
+@pytest.mark.parametrize(("given", "own", "used"), [(None, None, 0.1), (None, 3.0, 3.0), (0.5, 3.0, 0.5)])
+def test_a_problem_of_entropic_transport_has_its_own_strength(
+    make_run: Make, given: float | None, own: float | None, used: float
+) -> None:
+    problem = dataclasses.replace(curved(40, 2), epsilon=own)
+    solver = make_run(CFM, problem, coupling="sinkhorn", eps=given, **SMALL).solver
+    assert solver.settings.eps == used
 
 
 def test_a_small_pool_is_paired_whole(make_run: Make) -> None:

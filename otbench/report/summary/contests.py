@@ -241,7 +241,7 @@ def contests(
     found = []
     for members in solvers.values():
         spec = members[0].spec
-        beside = [record for record in yardsticks if record.spec.dtype == spec.dtype]
+        beside = list(_beside([one for one in yardsticks if one.spec.dtype == spec.dtype], members))
         for section in sections([*members, *beside], stale=stale, verified=verified):
             if section.metrics and any(row.kind == "solver" for row in section.rows):
                 terms = (spec.dtype, spec.time_limit, spec.cpu_limit, spec.standardise)
@@ -249,6 +249,24 @@ def contests(
     found.sort(key=_order)
     _tell_apart(found)
     return found
+
+
+def _beside(yardsticks: Sequence[Record], members: Sequence[Record]) -> Iterator[Record]:
+    """Yield those of `yardsticks` that have a seed in common with `members` on their instance, or all without one.
+
+    A seed draws the pool: what a yardstick has on another one says nothing about these.
+    """
+    seeds: dict[object, set[int]] = {}
+    for record in members:
+        seeds.setdefault(_instance(record), set()).add(record.spec.seed)
+    met = {(_instance(one), one.spec.solver) for one in yardsticks if one.spec.seed in seeds.get(_instance(one), ())}
+    for one in yardsticks:
+        if one.spec.seed in seeds.get(_instance(one), ()) or (_instance(one), one.spec.solver) not in met:
+            yield one
+
+
+def _instance(record: Record) -> object:
+    return record.spec.task, tuple(sorted((name, str(value)) for name, value in record.spec.task_config.items()))
 
 
 def twin(metric: str) -> str:

@@ -144,18 +144,20 @@ def _answer(need: Need, task: str, contests: Sequence[Contest]) -> Advice:
         why = " ".join(_too_few(need, contests))
         return Advice(need.words, detail, answer, why, len(scope.contests), need.part)
     first = scope.groups[0]
-    free = [label for label, count in _untrained(need, scope).items() if count == len(scope.counted)]
+    untrained, instances = _untrained(need, scope), len(scope.counted)
+    free = [label for label, count in untrained.items() if count == instances]
     rest = f"; not shown to be worse: {_names(first[1:], scope)}" if len(first) > 1 else ""
     answer = f"{_names(first[:1], scope)}{rest}"
-    if scope.alike:
-        answer = f"none is shown to be best; first by mean rank: {_names(scope.solvers[:1], scope)}"
+    if len(first) == len(scope.solvers):
+        answer = f"none is shown to be best; by mean rank: {_with_ranks(scope, _SHOWN)}"
     if COPIES in free:
         answer = f"no map is shown to be better than `{COPIES}` of training rows"
     elif free:
         answer = f"try {_names(free, scope)} first, which {'are' if len(free) > 1 else 'is'} not trained; then {answer}"
-    return Advice(
-        need.words, detail, answer, " ".join(_sentences(need, scope)), len(scope.counted), need.part, tuple(first)
-    )
+    else:
+        often = [f"`{label}`, not trained, is as good on {n} of {instances}" for label, n in untrained.items()]
+        answer = "; ".join([answer, *often])
+    return Advice(need.words, detail, answer, " ".join(_sentences(need, scope)), instances, need.part, tuple(first))
 
 
 def _too_few(need: Need, contests: Sequence[Contest]) -> Iterator[str]:
@@ -194,8 +196,7 @@ def _value(need: Need, contest: Contest, cost: float) -> str:
 
 
 def _sentences(need: Need, scope: Scope) -> Iterator[str]:
-    names, ranks, short = scope.solvers, scope.mean_ranks, short_names(scope.solvers)
-    order = ", ".join(f"`{short[name]}` {ranks[name]:.1f}" for name in names)
+    order = _with_ranks(scope, len(scope.solvers))
     by = need.score.words(scope.counted[0])
     p = "" if scope.friedman is None else f" (Friedman's test: p = {scope.friedman:.2g})"
     yield f"Mean ranks by {by} on {_count(len(scope.counted), 'instance')}: {order}{p}."
@@ -263,6 +264,11 @@ def _untrained(need: Need, scope: Scope) -> dict[str, int]:
 def _names(labels: Sequence[str], scope: Scope) -> str:
     short = short_names(scope.solvers)
     return ", ".join(f"`{short.get(label, label)}`" for label in labels)
+
+
+def _with_ranks(scope: Scope, most: int) -> str:
+    short = short_names(scope.solvers)
+    return ", ".join(f"`{short[name]}` {scope.mean_ranks[name]:.1f}" for name in scope.solvers[:most])
 
 
 def _count(n: int, thing: str) -> str:

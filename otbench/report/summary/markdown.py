@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from otbench.report.equal import SAYS
 from otbench.report.markdown import markdown_escape
 from otbench.report.summary.contests import Contest, cut_words, dimensions
+from otbench.report.summary.guide import Advice
 from otbench.report.summary.scopes import Scope
 from otbench.report.summary.summary import RULE, Summary
 from otbench.report.summary.text import (
@@ -59,7 +60,7 @@ def document(summary: Summary, command: str, figures: Sequence[str] = ()) -> str
     """
     out = ["# Which solver when", "", f"Made by otbench; made again by `{command}`.", ""]
     out += _paragraphs(sources(summary))
-    out += [*_guide(summary), ""]
+    out += [*_guide(summary.guide), ""]
     if summary.compared:
         out += ["## By task and size", "", *_paragraphs([RULE, *EXPLAINED])]
     for contest in summary.compared:
@@ -76,15 +77,21 @@ def document(summary: Summary, command: str, figures: Sequence[str] = ()) -> str
 
 
 def short(summary: Summary) -> str:
-    """Return the answers of the guide, a line for each task, and behind a line one for each contest."""
-    out = [*_guide(summary, reasons=False), "", *_paragraphs(sources(summary))]
+    """Return what the guide advises, and behind a line what it rests on: a line for each task and each contest."""
+    answered = [advice for advice in summary.guide if advice.solvers]
+    out = [*_guide(answered, reasons=False), ""] if answered else []
+    open_needs = [advice.need for advice in summary.guide if advice.need not in {one.need for one in answered}]
+    missing = [need for words in dict.fromkeys(open_needs) for need in words.split("; ")]
+    out += _paragraphs([f"Too few records to advise on: {'; '.join(missing)}."] if missing else [])
+    out += _paragraphs(sources(summary))
+    count = len(summary.compared)
+    if count:
+        out += [f"<details><summary>What this rests on: each task and size ({count})</summary>", ""]
     scopes = [scope for scope in summary.scopes if len({contest.section.task for contest in scope.counted}) == 1]
     if scopes:
-        heads = ["task", "by mean rank: error, training (geometric means)", "at equal time: mean rank, error"]
+        heads = ["task", "by mean rank: error (geometric means)", "at equal time: mean rank, error"]
         out += [*_table(heads, [_in_short(summary, scope) for scope in scopes]), ""]
-    if summary.compared:
-        count = len(summary.compared)
-        out += [f"<details><summary>Each task and size by itself ({count})</summary>", ""]
+    if count:
         heads = ["task and size", "by rank: error (seconds of training)", "at equal time", "beside, not ranked"]
         out += _table(heads, [_line(contest) for contest in summary.compared])
         out += ["", *_paragraphs([f"{RULE} Without a rank: one seed, in the order of errors. At equal time: {SAYS}."])]
@@ -122,11 +129,11 @@ def _where(contest: Contest) -> str:
     return markdown_escape(f"{contest.brief_title}; {contest.metric.label}{unit}; {contest.terms.words}")
 
 
-def _guide(summary: Summary, *, reasons: bool = True) -> Iterator[str]:
+def _guide(answers: Sequence[Advice], *, reasons: bool = True) -> Iterator[str]:
     """Yield the guide as a table, with the reasons or the number of instances behind each answer."""
     lines = []
     before = ""
-    for advice in summary.guide:
+    for advice in answers:
         need = "" if advice.need == before else f"**{markdown_escape(advice.need)}**"
         last = marked(advice.text) if reasons else str(advice.instances)
         lines.append([need, marked(advice.answer), markdown_escape(advice.detail), last])
