@@ -2,9 +2,10 @@ r"""The plug-in Bures map: the optimal map between two Gaussians, with the momen
 
 T(x) = m1 + A (x - m0),  A = S0^{-1/2} (S0^{1/2} S1 S0^{1/2})^{1/2} S0^{-1/2}
 
-On Gaussian pairs it is the statistical floor: what these training points allow at best. Knott and Smith, Journal of
-Optimization Theory and Applications 43, 1984. Not by POT (`ot.gaussian.bures_wasserstein_mapping`), whose roots are NaN
-where rounding makes an eigenvalue negative, as it does with the pixels of images.
+On Gaussian pairs its error is what the sample of training points costs: a yardstick, and no lower bound, as a trained
+map can end below it by chance. Knott and Smith, Journal of Optimization Theory and Applications 43, 1984. Not by POT
+(`ot.gaussian.bures_wasserstein_mapping`), whose roots are NaN where rounding makes an eigenvalue negative, as it does
+with the pixels of images.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class LinearConfig(Config):
     always=True,
 )
 class Linear(TwoMaps[LinearConfig, AffineMap]):
-    """Bures map with the moments of the same training pools: the statistical floor of Gaussian tasks."""
+    """Bures map with the moments of the same training pools: the yardstick of Gaussian tasks."""
 
     def __init__(self, problem: Problem, config: LinearConfig, context: Context) -> None:
         """Start at the identity; the moments are read by the step."""

@@ -19,9 +19,12 @@ Deviations from the paper (`paper` sets them back, as far as its settings are kn
     optimiser: SOAP instead of Adam, by default; the maps to be learnt stretch some directions hundredfold.
     directions: both in each step, on the same batches, instead of in turn. f(x) and g(y), with their gradients, then
         serve twice: 18 passes over the layers instead of 24, and one step of the optimiser instead of two.
-    learning rate: short warm-up and cosine decay to zero.
+    learning rate: 5e-3 at its peak instead of 3e-4, with a short warm-up before the cosine decay to zero.
+    batch: 512 points instead of 1024.
+    data: batches walk through a pool in shuffled epochs; not a parameter.
     weight decay: where a side is a pool, it keeps the potentials from fitting the noise of its points.
-    widths: those of the DenseICNN of the same dimension, doubled; the paper has three layers of 512 from d = 64 on.
+    widths: those of the DenseICNN of the same dimension, doubled; the paper has three layers of 512 from d = 64 on,
+        and we do not know what below: `paper` has 512 everywhere.
     tau, lambda: 0.99 and 0.3 everywhere; the paper's benchmark has 0.9 and 0.3. In few dimensions 0.9 is too small.
 
 In few dimensions the forward error falls slowly with the number of steps. It is spread over the source, not at creases

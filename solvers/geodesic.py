@@ -26,6 +26,8 @@ Lagrangians are those of the problem's cost: |v|^2 / 2; sum_i |v_i|^p / p (`conv
 |v|^2 / 2 + omega^2 |x|^2 / 2 (`gaussian[omega=2]`), for which the paths are known in closed form
 (`otbench.problem.HarmonicCost`).
 
+Classes are ignored: within one set of images (`mnist[pair=transfer]`) both measures are the same to it.
+
 Failings: the two networks of phase 1 follow each other and the loss says little; nothing in phase 1 keeps paths from
 crossing, and where they do v is the mean of their velocities, so that S and T do not belong together.
 
@@ -42,7 +44,7 @@ The paper's networks and settings are not known to us; this is a reconstruction 
 ours: the polynomials in time, instead of a network that is told it; the critic is a free DenseICNN with a higher rate
 than the paths, as in `not`; weight decay that falls with the rate; a short warm-up and cosine decay in each phase;
 averaged weights. In preset `paper` all values are guesses: plain MLPs, Adam with 1e-4 (v: 1e-3), 10 updates of the
-paths to one of the critic, constant rates, and as many steps of v as of the critic.
+paths to one of the critic, constant rates, and as many updates of v as of the paths.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ y^*(y) = \arg\max_w \langle w, y \rangle - \psi(w), \quad \text{that is} \quad \
 y* is held fixed when the loss is differentiated (envelope theorem). The inverse map has a potential and a problem of
 its own, with the roles of the two measures exchanged: two trainings side by side. Maps: gradients of the potentials.
 
-Deviations from the released code, all of them parameters (`paper` sets them back):
+Deviations from the released code, all of them parameters but the last (`paper` sets them back):
     inner solver: per-sample Anderson acceleration, started from the last y* of the same pool point (elsewhere from y),
         instead of Adam on the whole batch from a uniform point of the unit cube.
     inner tolerance: in the preset `full` it falls with the rate, and a sample takes at most 10 iterations a step. One

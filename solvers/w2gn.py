@@ -16,7 +16,7 @@ The gradient of psi at S(y) is wanted anyway, and with it psi(S(y)); that S(y) i
 takes one inner product: $\psi(z) - \langle z, \nabla\psi(z) \rangle$ with $\nabla\psi(z)$ fixed does not change with z.
 So the potential is evaluated once, at both batches.
 
-Deviations from the released code, all of them parameters (`paper` sets them back):
+Deviations from the released code, all of them parameters but the last (`paper` sets them back):
     networks: free softplus networks, with |x|^2/2 built in (`strong_convexity=1`), that need no pre-training, instead
         of CELU networks that are clamped to be convex after each step (`convex=true`, with little strong convexity). On
         a soft-max pair in d = 8 (12 processor seconds) the clamp cost a factor of 10 to 30 in the error (single runs,
@@ -28,6 +28,9 @@ Deviations from the released code, all of them parameters (`paper` sets them bac
     maps: from a weighted average of the iterates. The released code keeps the checkpoint with the lowest error against
         the ground truth, which no solver here can see.
     data: batches walk through the pool in shuffled epochs.
+
+Free potentials have a price: on the W2 benchmark at d = 64 `full` runs away, and a clamped network does not
+([what was tried](../../results/reference/w2bench/README.md)).
 
 `paper` is the setting of the benchmark; the first paper has another one on Gaussians (widths, rates, betas, 5001
 iterations, lambda = min(d, 50) / d).

@@ -19,7 +19,7 @@ where $\hat x$ is held fixed when the loss is differentiated. L-BFGS finds it, s
 from H(y). With `side=target` the roles of the measures are exchanged: S = grad psi, and T is solved for. The potential
 need not be convex (`potential=mlp`), and then x^ may be a local minimiser.
 
-Deviations from the released code, all of them parameters (`paper` sets them back):
+Deviations from the released code, all of them parameters but the last two (`paper` sets them back):
     optimiser: SOAP, or Adam at its usual betas, instead of AdamW with both betas 0.5; a higher rate, with a short
         warm-up. Both decay by a cosine.
     networks: twice as wide; the last layers of psi and H begin at zero, so that both maps begin at the identity (for
@@ -31,6 +31,7 @@ Deviations from the released code, all of them parameters (`paper` sets them bac
     weight decay: more of it where a side is a pool (`pool_decay`).
     maps: from a weighted average of the iterates, instead of the last ones; S to a smaller tolerance than in training.
     data: batches walk through the pool in shuffled epochs.
+    weight decay, if any: its strength falls with the rate, and AdamW multiplies by the rate once more.
 `paper` is their setting for the W2 benchmark in d <= 256, potential `mlp` and `regression`; in the plane and on images
 they have others.
 """

@@ -68,7 +68,7 @@ class WGANQCConfig(FreeConfig):
     presets={
         "smoke": {"steps": 100, "batch_size": 64},
         "quick": {"steps": 1500},
-        "full": {"steps": 10_000, "batch_size": 256},
+        "full": {"steps": 20_000, "batch_size": 256},
         "paper": {**PAPER, "steps": 100_001, "batch_size": 64, "gamma": 0.1},
     },
 )

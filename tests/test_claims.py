@@ -218,7 +218,7 @@ def parameters(solver: str, table: str) -> int:
     return number
 
 
-UCI_ROWS = tables(README, "Tables of data")[0][1]
+UCI_ROWS = tables(README, "Tabular data")[0][1]
 
 
 @pytest.mark.parametrize("label", UCI_ROWS)
@@ -237,7 +237,7 @@ def test_uci_table(label: str) -> None:
 def test_uci_rows_are_not_like_for_like() -> None:
     fixedpoint = {r.label for table in SETS for r in uci("fixedpoint", table).values()}
     assert fixedpoint == {"fixedpoint[batch_size=512,lr=1e-2,weight_decay=0.3]"}
-    assert says(README, f"`fixedpoint` ran with `{fixedpoint.pop()[11:-1]}`, the others as shipped.")
+    assert says(README, f"`fixedpoint` ran with `{fixedpoint.pop()[11:-1]}`, the others as shipped;")
     for table in SETS:
         assert all(r.label == solver for solver in ("ncf", "otflow") for r in uci(solver, table).values())
         validates = {"validate_every" in r.spec.solver_config for r in uci("fixedpoint", table).values()}
@@ -443,11 +443,11 @@ METHODS = {"enot": "ENOT", "w2gn": "W2GN", "mmr": "MM:R", "w2ot": "w2ot, MLP, ob
 @pytest.mark.parametrize("label", AGAINST)
 def test_curved_maps_against_published_numbers(label: str) -> None:
     rows = published_table("w2bench")
-    for dim, ours, theirs in zip((2, 4), AGAINST[label][::2], AGAINST[label][1::2], strict=True):
-        (run,) = (r for r in records("w2bench") if r.spec.solver == name(label) and r.spec.task_config["dim"] == dim)
-        assert shows(ours, run.metrics["uvp_fwd"])
+    for dim, ours, theirs in zip((2, 4, 16, 64), AGAINST[label][::2], AGAINST[label][1::2], strict=True):
+        found = [r for r in records("w2bench") if r.spec.solver == name(label) and r.spec.task_config["dim"] == dim]
+        assert shows(ours, found[0].metrics["uvp_fwd"]) if found else ours == "-"
         its = rows[(rows["method"] == METHODS[name(label)]) & (rows["dim"] == dim) & (rows["metric"] == "uvp_fwd")]
-        assert shows(theirs, its["value"].iloc[0])
+        assert shows(theirs, *its["value"][:1]) or (theirs == "-" and not len(its))
 
 
 # Tuning
@@ -601,7 +601,6 @@ def test_how_the_runs_of_each_page_were_made() -> None:
         assert {record.spec.standardise for record in kind(folder)} == {recent}
         cpu = {str(record.environment["cpu"]) for record in kind(folder)}
         assert all(("AMD EPYC" if recent else "Xeon") in name for name in cpu), (folder, cpu)
-    assert says(README, "Those of the tables of data and the images come from earlier states of the code")
     assert says(REFERENCE / "README.md", "Those of `uci` and `mnist` were made by earlier states of the code")
     on_pairs = [r for r in kind("") if r.spec.task == "gaussian"]
     assert {(r.spec.preset, r.spec.time_limit, r.spec.cpu_limit) for r in on_pairs} == {("full", None, 120)}
@@ -732,7 +731,10 @@ def test_uci_page_sentences() -> None:
             assert all("nll" in run.metrics for run in uci(solver, table).values())
         assert max(values(uci("otflow", table), "nll")) < min(values(uci("linear", table), "nll"))
         assert min(values(uci("ncf", table), "inverse_gap")) > 20
-    assert says(UCI, "`otflow` has by far the best densities of all rows that have one, also on BSDS300")
+    assert not any("nll" in run.metrics for run in records("uci") if run.spec.solver not in ("otflow", "linear"))
+    assert says(
+        UCI, "`otflow` has by far better densities than `linear`, the only other row that has any, also on BSDS300"
+    )
     samples = [values(uci(solver, "bsds300"), "mmd_fwd") for solver in ("otflow", "linear")]
     assert min(samples[0]) > max(samples[1])
     assert says(UCI, "where its samples are worse than those of `linear`")
@@ -808,7 +810,13 @@ def test_w2bench_page_sentences() -> None:
         (run,) = (r for r in records("w2bench") if r.spec.solver == solver and r.spec.task_config["dim"] == dim)
         return run
 
-    assert says(W2BENCH, "All are within twice their own numbers but `enot` at d = 4, which gets closer")
+    assert says(W2BENCH, "At d = 2 and 4 all are within twice their own numbers but `enot` at d = 4, which gets closer")
+    assert says(W2BENCH, "At d = 16 `enot` is a little beyond that in this run, not in")
+    twice = 2 * 0.24
+    (again,) = (
+        r for r in Store(TUNING / "repeats").all() if (r.spec.solver, r.spec.task_config["dim"]) == ("enot", 16)
+    )
+    assert again.metrics["uvp_fwd"] < twice < at("enot", 16).metrics["uvp_fwd"] < 1.1 * twice
     rows = published_table("w2bench")
     behind = {
         (solver, dim)
@@ -855,12 +863,9 @@ def test_what_the_lengths_say_in_words() -> None:
     page = TUNING / "README.md"
     runs = of_length("enot", 4)
     short, long = runs[300].metrics["uvp_fwd"], runs[570].metrics["uvp_fwd"]
-    power = math.log(long / short) / math.log(570 / 300)
-    minutes = 570 * (2 * 0.03 / long) ** (1 / power) / 60
     assert says(
-        page, f"the forward error falls to {long / short:.2f} of what it was, as the power {power:.1f} of the time."
+        page, f"after 570 seconds instead of 300 the forward error is {long / short:.2f} of what it was, in one run"
     )
-    assert says(page, f"it would be at twice the published number after {minutes:.0f} minutes.")
     steps = f"{runs[570].counts.steps:,}".replace(",", " ")
     assert says(page, f"`paper` takes 200 000 steps of 1024 points a side; ours took {steps} of 512 in 570 seconds.")
     registration = Registry().load(Registry().find("enot", "solver"))

@@ -31,7 +31,7 @@ class Family:
         values: parameters by name; only these can be set.
         draw: makes the map, from dimension, values and a random state.
         seed: of pair 0 in dimension 0.
-        truth: which solvers' networks contain the exact potential, in words.
+        truth: which solvers' classes contain the exact potential, in words.
         sources: kinds of source for which the target has finite moments, and the map is optimal.
     """
 
@@ -100,7 +100,8 @@ def _product(dim: int, values: Numbers, random: np.random.RandomState) -> Convex
 
 
 def _lse(atoms: int, tau: float, curvature: float, rank: int) -> Family:
-    return Family({"atoms": atoms, "jump": 1.0, "tau": tau, "curvature": curvature, "rank": rank}, _soft, 1000)
+    values = {"atoms": atoms, "jump": 1.0, "tau": tau, "curvature": curvature, "rank": rank}
+    return Family(values, _soft, 1000, truth="truth is a mean of lightsb for one eps")
 
 
 def _ridges(slope: float, tau: float, curvature: float) -> Family:

@@ -138,7 +138,7 @@ def test_pools_pair_no_points_of_the_two_sides() -> None:
 
 def test_describe_says_what_it_is_and_whose_class_the_truth_is_in() -> None:
     assert task(dim=8, pool=100_000).describe() == (
-        "lse-mid, d = 8, pair 0, normal source, pool 100 000, truth in no solver's class"
+        "lse-mid, d = 8, pair 0, normal source, pool 100 000, truth is a mean of lightsb for one eps"
     )
     assert task(family="ridge-mid", tau=0.1, pool="fresh", source="t").describe() == (
         "ridge-mid, tau = 0.1, d = 2, pair 0, t(5) source, fresh samples, truth is a softplus ICNN"
@@ -166,6 +166,8 @@ def test_describe_says_what_it_is_and_whose_class_the_truth_is_in() -> None:
         ({"pair": -1}, "pair=-1"),
         ({"pool": 1}, "use 'fresh' or a whole number from 2"),
         ({"pool": "many"}, "use 'fresh' or a whole number from 2"),
+        ({"dim": 32, "pool": 32}, "pool=32 is too small for dim=32"),
+        ({"dim": 1024, "family": "ridge-mid", "ridges": 17}, "give at most 16 at this dim"),
         ({"cost": "power", "p": 2}, "p=2: use one of 1.5, 3, 4"),
         ({"p": 3}, "belongs to cost=power"),
         ({"cost": "power", "family": "lse-mid"}, "use family=product with cost=power"),
