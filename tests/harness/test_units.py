@@ -137,13 +137,18 @@ def test_maps_move_with_the_points(solver: str, pair: tuple[Array, Array]) -> No
     settings: dict[str, Any] = {"solver": solver, "preset": "smoke", "steps": 5, "validation": 0, "dtype": "float64"}
     there, here = np.array([50.0, -20.0, 30.0]), np.array([-3.0, 40.0, 9.0])
     try:
-        plain = otbench.fit(x, y, **settings, device="cpu").forward(x, generator=generator())
+        made = otbench.fit(x, y, **settings, device="cpu")
     except otbench.UsageError as refusal:
         pytest.skip(str(refusal))
+    plain = made.forward(x, generator=generator())
+    back = made.backward(y, generator=generator()) if hasattr(made, "backward") else None
     for scale in (2.0**-7, 2.0**7):
         moved = otbench.fit(scale * (x + there), scale * (y + here), **settings, device="cpu")
         image = moved.forward(scale * (x + there), generator=generator())
         assert np.allclose(image / scale - here, plain, atol=1e-9)
+        if back is not None:
+            image = moved.backward(scale * (y + here), generator=generator())
+            assert np.allclose(image / scale - there, back, atol=1e-9)
 
 
 @pytest.mark.slow
@@ -156,15 +161,19 @@ def test_a_solver_ends_as_well_wherever_the_points_lie(solver: str) -> None:
     y = noise @ stretch
     there, here = np.array([10.0, -10.0, 0.0, 10.0]), np.array([-20.0, 0.0, 20.0, 0.0])
 
-    def error(scale: float, source: Array, target: Array) -> float:
-        points = scale * (x + source)
+    def errors(scale: float, source: Array, target: Array) -> list[float]:
+        """Return the errors of both maps, or of the forward one alone."""
+        points, images = scale * (x + source), scale * (y + target)
         try:
-            made = otbench.fit(points, scale * (y + target), solver=solver, steps=300, device="cpu", validation=0)
+            made = otbench.fit(points, images, solver=solver, steps=300, device="cpu", validation=0)
         except otbench.UsageError as refusal:
             pytest.skip(str(refusal))
-        image = made.forward(points, generator=generator()) / scale - target
-        return float(np.square(image - x @ stretch).sum(1).mean())
+        found = [made.forward(points, generator=generator()) / scale - target - x @ stretch]
+        if hasattr(made, "backward"):
+            found.append(made.backward(images, generator=generator()) / scale - source - noise)
+        return [float(np.square(error).sum(1).mean()) for error in found]
 
-    usual = error(1.0, 0 * there, 0 * here)
+    usual = errors(1.0, 0 * there, 0 * here)
     for scale in (1.0, 0.01, 100.0):
-        assert error(scale, there, here) < 1.5 * usual + 1e-3
+        for moved, plain in zip(errors(scale, there, here), usual, strict=True):
+            assert moved < 1.5 * plain + 1e-3
