@@ -6,7 +6,7 @@ import argparse
 import warnings
 from functools import partial
 
-from otbench.cli.common import AddCommand, plugin_files, warn
+from otbench.cli.common import AddCommand, out_file, plugin_files, warn
 from otbench.cli.console import say
 from otbench.errors import OtbenchWarning, UsageError
 from otbench.files import shown, typed_path
@@ -38,7 +38,7 @@ def add_commands(add: AddCommand) -> None:
 def apply(options: argparse.Namespace) -> int:
     """Read the map, apply it a chunk at a time, write the images as a whole."""
     file = typed_path(options.map, "RECORD|FILE")
-    source, result = typed_path(options.input, "--input"), typed_path(options.output, "--output")
+    source, result = typed_path(options.input, "--input"), out_file(options.output, "--output")
     label = None if options.labels is None else typed_path(options.labels, "--labels")
     if not 0 <= options.seed <= MOST_SEED:
         raise UsageError(f"--seed {options.seed}: must be a whole number from 0 to 2^63 - 1")

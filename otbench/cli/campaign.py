@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
-from otbench.cli.common import AddCommand, registry_of
+from otbench.cli.common import AddCommand, out_folder, registry_of
 from otbench.cli.console import say
 from otbench.cli.executor import executor_of
 from otbench.cli.request import config_values, read_toml, request_of
@@ -60,12 +60,14 @@ def campaign(options: argparse.Namespace) -> int:
     from otbench.cli.sitting import Sitting
 
     begin = perf_counter()
+    if options.here and options.commit is not None:
+        raise UsageError("--here runs the code as it is here, --commit that of a commit; give one of the two")
     path = typed_path(options.file, "FILE")
     seconds = None if options.budget is None else _seconds(options.budget)
     file = _read(path)
     typed = {name: getattr(options, name.replace("-", "_")) for name in _WHOLE}
     whole = file.whole | {name: value for name, value in typed.items() if value is not None}
-    out = typed_path(str(whole.get("out", results_folder() / "campaigns" / path.stem)), "--out")
+    out = out_folder(str(whole.get("out", results_folder() / "campaigns" / path.stem)), "--out")
     if not options.here:
         _hand_over(options, file, path, out)
     deadline = None if seconds is None else begin + seconds

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from otbench.cli.common import EXIT_FAILED_ROWS, AddCommand, warn
+from otbench.cli.common import EXIT_FAILED_ROWS, AddCommand, out_folder, warn
 from otbench.cli.console import say
 from otbench.errors import UsageError
 from otbench.files import typed_path
+from otbench.records.words import counted
 
 
 def add_commands(add: AddCommand) -> None:
@@ -22,7 +23,7 @@ def merge(options: argparse.Namespace) -> int:
     from otbench.records.merge import merge
     from otbench.records.store import Store
 
-    into = Store(typed_path(options.into, "--into"))
+    into = Store(out_folder(options.into, "--into"))
     sources = [Store(typed_path(folder, "FOLDER", folder=True)) for folder in options.folders]
     for source in sources:
         if source.folder.resolve() == into.folder.resolve():
@@ -32,7 +33,8 @@ def merge(options: argparse.Namespace) -> int:
     for conflict in done.conflicts:
         say(f"conflict: {conflict}")
     say(
-        f"{done.added} records added to {into.folder}, {done.same} were there already, {len(done.conflicts)} conflicts"
+        f"{counted(done.added, 'record')} added to {into.folder}, {done.same} there already,"
+        f" {counted(len(done.conflicts), 'conflict')}"
         + ("; move one of the two away where you want the other" if done.conflicts else "")
     )
     return EXIT_FAILED_ROWS if done.conflicts else 0

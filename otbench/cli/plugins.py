@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from otbench.cli.common import EXIT_FAILED_ROWS, AddCommand, data_folder, registry_of, warn
 from otbench.cli.console import console, plain_table
 from otbench.errors import UsageError
+from otbench.files import shown, typed_path
 from otbench.names import hint
+
+if TYPE_CHECKING:
+    from otbench.plugins.registry import Entry, Registry
 
 
 def add_commands(add: AddCommand) -> None:
@@ -57,19 +63,29 @@ def show(options: argparse.Namespace) -> int:
     return 0
 
 
+def _named(name: str, registry: Registry) -> Entry:
+    """Return the entry called `name`; a name that is that of a file gets a word about files."""
+    try:
+        return registry.find(name)
+    except UsageError:
+        if Path(name).suffix[1:].isalpha() or os.sep in name:  # 1.5 is no file
+            why = "check takes a name, or a Python file (.py) that registers one"
+            raise UsageError(f"'{shown(name)}': {why}") from None
+        raise
+
+
 def check(options: argparse.Namespace) -> int:
     """Test plugins against the contract."""
     from otbench.harness.plan import resolve_device
 
     device, _ = resolve_device(options.device)
-    is_file = options.name.endswith(".py")
-    options.plugin = [*options.plugin, options.name] if is_file else options.plugin
     registry = registry_of(options)
-    if is_file:
-        path = Path(options.name).resolve()
+    if options.name.endswith(".py"):
+        path = typed_path(options.name, "NAME|FILE").resolve()
+        registry.add_plugin(path, shown(options.name))
         entries = [e for e in registry.entries() if e.path is not None and e.path.resolve() == path]
     else:
-        entries = [registry.find(options.name)]
+        entries = [_named(options.name, registry)]
     if not entries:
         why = "; ".join(f"{p.where}: {p.reason}" for p in registry.problems) or "it registers nothing"
         raise UsageError(f"{options.name}: nothing to check: {why}")

@@ -11,6 +11,7 @@ from otbench.cli.common import data_folder
 from otbench.errors import UsageError
 from otbench.files import shown
 from otbench.names import hint
+from otbench.records.words import why_unread
 
 if TYPE_CHECKING:
     from otbench.harness.plan import Request
@@ -58,7 +59,7 @@ def read_toml(path: Path, option: str) -> dict[str, Any]:
         with path.open("rb") as stream:  # a pipe will do, one without end will not
             return tomllib.loads(stream.read(MAX_CONFIG).decode())
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{option} {shown(path)}: cannot be read: {error}") from None
+        raise UsageError(f"{option} {shown(path)}: {why_unread(error)}; name a TOML file") from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:  # the latter: nested without end
         raise UsageError(f"{option} {path}: not valid TOML: {error}") from None
 

@@ -14,6 +14,8 @@ from otbench.cli.common import (
     EXIT_FAILED_ROWS,
     EXIT_NOTHING_COMPARED,
     AddCommand,
+    out_file,
+    out_folder,
     program_name,
     registry_of,
     warn,
@@ -21,7 +23,8 @@ from otbench.cli.common import (
 from otbench.cli.console import console, say
 from otbench.errors import OtbenchError, UsageError
 from otbench.files import results_folder, typed_path
-from otbench.names import hint, listed
+from otbench.names import few, hint, listed
+from otbench.records.words import counted
 
 if TYPE_CHECKING:
     from otbench.harness.identity import Standing
@@ -139,11 +142,16 @@ def chosen(options: argparse.Namespace, records: Sequence[Record], where: str) -
             names = _known_names(option, typed, have, f"no such records in {where}")
             kept = [record for record in kept if getattr(record.spec, field) in names]
     if not kept:
-        raise UsageError(f"no records in {where}; make some with: {program_name()} --solvers ... --task ...")
+        raise no_records(where)
     if (typed := getattr(options, "metrics", None)) is not None:
         metrics = _metric_names(typed, kept)
         kept = [_showing(record, metrics) for record in kept]
     return kept
+
+
+def no_records(where: str) -> UsageError:
+    """Return what is said where there are no records, and how they are made."""
+    return UsageError(f"no records in {where}; make some with: {program_name()} --solvers ... --task ...")
 
 
 def _showing(record: Record, metrics: Sequence[str]) -> Record:
@@ -158,6 +166,8 @@ def _recorded(options: argparse.Namespace) -> tuple[list[Record], list[Path]]:
     from otbench.records.store import read_all
 
     folders = _folders(options)
+    if not options.folders and not folders[0].exists():  # nothing was run here yet
+        raise no_records(str(folders[0]))
     records, notes = read_all(folders)
     warn(notes)
     return records, folders
@@ -165,7 +175,11 @@ def _recorded(options: argparse.Namespace) -> tuple[list[Record], list[Path]]:
 
 def _known_names(option: str, typed: str, have: Sequence[str], why: str, *, most: int | None = None) -> tuple[str, ...]:
     """Return the names in `typed`; one that the records do not `have` is refused, and so is no name at all."""
-    names = tuple(listed(typed)) or ("",)
+    names = tuple(listed(typed))
+    if not names:
+        raise UsageError(
+            f"--{option} {typed!r}: nothing is named; there is: {few(have, most or len(have)) or 'nothing'}"
+        )
     for name in names:
         if name not in have:
             raise UsageError(f"--{option} {name}: {why}{hint(name, have, 'there is', most=most)}")
@@ -185,7 +199,7 @@ def report(options: argparse.Namespace) -> int:
     from otbench.report.build import FORMATS, build, parse_formats
 
     formats = parse_formats(options.format) if options.format is not None else list(FORMATS)
-    out = _typed(options.out, "--out") or results_folder().parent.parent / "reports"
+    out = out_folder(str(results_folder().parent.parent / "reports") if options.out is None else options.out, "--out")
     words = [*program_name().split(), "report", *options.folders]
     for name in ("solvers", "task", "preset"):  # formats and place do not change what a table holds
         if (typed := getattr(options, name)) is not None:
@@ -204,7 +218,7 @@ def report(options: argparse.Namespace) -> int:
     )
     warn(made.notes)
     page = "; open index.html in a browser" if "index.html" in made.written else ""
-    say(f"{len(made.written)} files in {out}{page}")
+    say(f"{counted(len(made.written), 'file')} in {out}{page}")
     return 0
 
 
@@ -228,8 +242,11 @@ def compare(options: argparse.Namespace) -> int:
     from otbench.statistics.paired import ALPHA
 
     base, new = typed_path(options.base, "BASE"), _typed(options.new, "NEW")
-    outputs = {name: _typed(getattr(options, name), f"--{name}") for name in ("markdown", "junit", "json", "suspects")}
-    rounds, folder = _typed(options.pytest_benchmark, "--pytest-benchmark"), _typed(options.asv, "--asv")
+    outputs = {
+        name: None if (typed := getattr(options, name.replace("-", "_"))) is None else out_file(typed, f"--{name}")
+        for name in ("markdown", "junit", "json", "suspects", "pytest-benchmark")
+    }
+    folder = None if options.asv is None else out_folder(options.asv, "--asv")
     solvers = options.solver or []
     if new is None and len(solvers) != 2:
         raise UsageError(
@@ -257,8 +274,8 @@ def compare(options: argparse.Namespace) -> int:
     for option, text in (("markdown", writers.markdown), ("junit", writers.junit), ("json", writers.benchmark_json)):
         if (path := outputs[option]) is not None:
             write_output(path, text(outcome).encode())
-    if rounds is not None:
-        write_output(rounds, trackers.pytest_benchmark(outcome, now or before).encode())
+    if (path := outputs["pytest-benchmark"]) is not None:
+        write_output(path, trackers.pytest_benchmark(outcome, now or before).encode())
     if folder is not None:
         for name, content in trackers.asv(outcome, now or before, folder).items():
             write_output(folder / name, content.encode())
@@ -280,11 +297,12 @@ def accept(options: argparse.Namespace) -> int:
     from otbench.records.store import Store
 
     new = Store(typed_path(options.new, "NEW"))
-    into = Store(_typed(options.into, "--into") or results_folder().parent / "reference" / "ci")
+    typed = str(results_folder().parent / "reference" / "ci") if options.into is None else options.into
+    into = Store(out_folder(typed, "--into"))
     done = accept(new, into, prune=options.prune)
-    warn([*new.passed_over, *into.passed_over])
+    warn(into.passed_over)
     say(
-        f"{done.written} runs accepted into {into.folder}; {done.replaced} replaced, {done.pruned} removed, "
+        f"{counted(done.written, 'run')} accepted into {into.folder}; {done.replaced} replaced, {done.pruned} removed, "
         f"{done.kept} kept"
     )
     return 0
@@ -294,12 +312,12 @@ def export(options: argparse.Namespace) -> int:
     """Write records as one tidy table."""
     from otbench.records.export import export
 
-    out = typed_path(options.out, "--out")
+    out = out_folder(options.out, "--out")
     records, folders = _recorded(options)
     if not records:
-        raise UsageError(f"no records in {', '.join(map(str, folders))}")
+        raise no_records(", ".join(map(str, folders)))
     for path in export(records, out, listed(options.format)):
-        say(f"{len(records)} records written to {path}")
+        say(f"{counted(len(records), 'record')} written to {path}")
     return 0
 
 

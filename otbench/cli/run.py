@@ -11,6 +11,7 @@ from otbench.cli.common import (
     EXIT_FAILED_ROWS,
     EXIT_INTERRUPTED,
     AddCommand,
+    out_folder,
     program_name,
     registry_of,
     warn,
@@ -105,7 +106,7 @@ def _request(options: argparse.Namespace) -> tuple[Request, Path, Executor]:
     for name in ("solvers", "task"):
         if name not in values:
             raise UsageError(f"--{name} is missing; example: {program_name()} --solvers ncf,fixedpoint --task gaussian")
-    out = typed_path(str(values.pop("out", results_folder())), "--out")
+    out = out_folder(str(values.pop("out", results_folder())), "--out")
     executor, values = executor_of(values, dry_run=options.dry_run)
     return request_of(values), out, executor
 

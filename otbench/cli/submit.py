@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from otbench.cli.common import EXIT_FAILED_ROWS, AddCommand, data_folder, registry_of
+from otbench.cli.common import EXIT_FAILED_ROWS, AddCommand, data_folder, out_folder, program_name, registry_of
 from otbench.cli.console import say
 from otbench.errors import UsageError
 from otbench.files import read_regular, results_folder, typed_path, unreadable, write_whole
 from otbench.names import few, plain
+from otbench.records.words import counted
 
 if TYPE_CHECKING:
     from otbench.records.record import Record
@@ -41,7 +43,9 @@ def submit(options: argparse.Namespace) -> int:
     name = store.folder.resolve().name if options.name is None else options.name
     if not re.fullmatch("[a-z0-9][a-z0-9_-]{0,40}", name) or name == "ci":
         raise UsageError(f"--name {plain(name, 60)}: use small letters, digits, - and _; not 'ci'")
-    reference = typed_path(options.into, "--into") if options.into else results_folder().parent / "reference"
+    reference = out_folder(
+        str(results_folder().parent / "reference") if options.into is None else options.into, "--into"
+    )
     into = Store(reference / name)
     if store.folder.resolve() == into.folder.resolve():
         raise UsageError(f"{store.folder} is in the reference set already")
@@ -50,9 +54,10 @@ def submit(options: argparse.Namespace) -> int:
         raise UsageError(f"no records in {store.folder}")
     found = list(store.passed_over)
     if records:
-        found += objections(records, verified, registry_of(options), data_dir=data_folder(options.data_dir))
+        data_dir = data_folder(options.data_dir)
+        found += objections(records, verified, registry_of(options), verify=_verify(options), data_dir=data_dir)
     if found:
-        say(*found, f"{len(records)} records: {len(found)} objections; nothing was written")
+        say(*found, f"{counted(len(records), 'record')}: {counted(len(found), 'objection')}; nothing was written")
         return EXIT_FAILED_ROWS
     done = merge([store], into)
     if done.conflicts or done.passed_over:
@@ -64,15 +69,22 @@ def submit(options: argparse.Namespace) -> int:
     write_whole(into.folder / "README.md", _readme(name, records, again).encode())
     write_whole(reference / CHANGES, with_line(log, line).encode())
     say(
-        f"{len(records)} records are in {into.folder}",
+        f"{counted(len(records), 'record')} in {into.folder}",
         f"a line is in {reference / CHANGES}, among what comes after version {version(log)}",
         "commit both, with the files of plugins that they need, and open a pull request",
     )
     return 0
 
 
+def _verify(options: argparse.Namespace) -> str:
+    """Return the command that runs the records again, with what they need."""
+    words = [*program_name().split(), "verify", options.folder]
+    words += [] if options.data_dir is None else ["--data-dir", options.data_dir]
+    return shlex.join([*words, *(word for plugin in options.plugin for word in ("--plugin", plugin))])
+
+
 def _what(records: Sequence[Record]) -> str:
-    return f"{len(records)} records of {_names(records, 'solver')} on {_names(records, 'task')}"
+    return f"{counted(len(records), 'record')} of {_names(records, 'solver')} on {_names(records, 'task')}"
 
 
 def _names(records: Sequence[Record], field: str) -> str:

@@ -6,10 +6,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from otbench.cli.common import AddCommand, program_name, warn
+from otbench.cli.common import AddCommand, out_file, program_name, warn
 from otbench.cli.console import console, say
 from otbench.errors import UsageError
 from otbench.files import results_folder, shown, typed_path
+from otbench.records.words import counted, why_unread
 
 if TYPE_CHECKING:
     from otbench.report.summary.summary import Summary
@@ -43,7 +44,7 @@ def summary(options: argparse.Namespace) -> int:
     from otbench.report.summary.summary import summarise
 
     files = {
-        name: typed_path(typed, f"--{name}")
+        name: out_file(typed, f"--{name}")
         for name in ("markdown", "json")
         if (typed := getattr(options, name)) is not None
     }
@@ -60,7 +61,9 @@ def summary(options: argparse.Namespace) -> int:
 
         write_output(files["json"], as_json(made).encode())
     if files:
-        say(f"summary of {made.records} records written to {', '.join(str(path) for path in files.values())}")
+        say(
+            f"summary of {counted(made.records, 'record')} written to {', '.join(str(path) for path in files.values())}"
+        )
         return 0
     from otbench.report.summary.terminal import print_summary
 
@@ -79,12 +82,14 @@ def _markdown(path: Path, made: Summary, options: argparse.Namespace) -> str:
     try:
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--markdown {shown(path)}: cannot be read: {error}; name another file") from None
+        raise UsageError(f"--markdown {shown(path)}: cannot be read: {why_unread(error)}; name another file") from None
     return put_between(text, made, command) or document(made, command)
 
 
 def _folders(options: argparse.Namespace) -> list[Path]:
     """Return the folders to read: those named, or one that has records, each with its subfolders."""
+    from otbench.cli.results import no_records
+
     local = results_folder()
     reference = local.parent / "reference"
     named = [typed_path(folder, "FOLDER", folder=True) for folder in options.folders]
@@ -93,7 +98,7 @@ def _folders(options: argparse.Namespace) -> list[Path]:
     found = [folder for root in named for folder in _with_records(root)]
     if not found:
         tried = ", ".join(str(folder) for folder in named)
-        raise UsageError(f"no records in {tried}; make some with: {program_name()} --solvers ... --task ...")
+        raise no_records(tried)
     return list(dict.fromkeys(found))
 
 

@@ -7,11 +7,19 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from otbench.cli.common import EXIT_FAILED_ROWS, EXIT_INTERRUPTED, AddCommand, data_folder, registry_of, warn
+from otbench.cli.common import (
+    EXIT_FAILED_ROWS,
+    EXIT_INTERRUPTED,
+    AddCommand,
+    data_folder,
+    out_folder,
+    registry_of,
+    warn,
+)
 from otbench.cli.console import console, plain_table, say
 from otbench.errors import DataError, PluginError, UsageError
-from otbench.files import results_folder, shown, typed_path
-from otbench.names import listed
+from otbench.files import results_folder, shown
+from otbench.names import listed, plain
 
 if TYPE_CHECKING:
     from otbench.config import Value
@@ -43,7 +51,7 @@ def tune(options: argparse.Namespace) -> int:
     seconds = tuning.CPU_SECONDS if options.seconds is None else options.seconds
     check_number("--trials", trials, 1, MAX_TRIALS)
     check_number("--seconds", seconds, LEAST_SECONDS, MOST_SECONDS)
-    folder = results_folder().parent / "tuning" if options.out is None else typed_path(options.out, "--out")
+    folder = out_folder(str(results_folder().parent / "tuning") if options.out is None else options.out, "--out")
     data_dir, registry = data_folder(options.data_dir), registry_of(options)
     registry.load_plugins()
     tuning.require_optuna()
@@ -73,6 +81,8 @@ def _chosen(typed: str, registry: Registry, agreed: Sequence[Protocol], data_dir
         PluginError: its file cannot be imported.
         DataError: images that it is tuned on are not here, or a network that judges them.
     """
+    if "[" in typed:
+        raise UsageError(f"--solvers {plain(typed)!r}: tune takes names without parameters; it tries values itself")
     names = list(dict.fromkeys(listed(typed)))
     if not names:
         raise UsageError(f"--solvers {typed!r}: nothing is named")

@@ -23,6 +23,7 @@ from otbench.files import shown
 from otbench.names import plain
 from otbench.records.record import Record, Status
 from otbench.records.series import newest, series_of
+from otbench.records.words import why_unread
 
 _ASV_RESULTS, _ASV_BENCHMARKS, _ASV_MACHINE = 2, 2, 1
 """Versions of asv's files."""
@@ -156,8 +157,10 @@ def _known_to_asv(folder: Path) -> dict[str, object]:
         return {"version": _ASV_BENCHMARKS}
     try:
         known = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise UsageError(f"--asv: cannot read {shown(path)}: {error}") from None
+    except OSError as error:
+        raise UsageError(f"--asv: cannot read {shown(path)}: {why_unread(error)}") from None
+    except ValueError:
+        raise UsageError(f"--asv: {shown(path)}: not JSON; move it away") from None
     if not isinstance(known, dict) or known.get("version") != _ASV_BENCHMARKS:
         raise UsageError(f"--asv: {shown(path)} is no list of benchmarks of asv, version {_ASV_BENCHMARKS}")
     return known

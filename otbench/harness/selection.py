@@ -16,6 +16,8 @@ from otbench.errors import UsageError
 
 DIGITS = 9
 """Most digits of a seed or a dimension: what every random generator and every array can take."""
+LONGEST = 10_000
+"""Most numbers of a range."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,11 @@ def integers(text: str, *, option: str) -> list[int]:
                 f"{option} {text!r}: '{part.strip()}' is not a whole number from 0 to 10^{DIGITS} (write 0,1,2 or 0-2)"
             )
         stop = int(last) if dash else int(first)
-        if stop < int(first) or stop - int(first) > 10_000:
+        if stop - int(first) >= LONGEST:
+            raise UsageError(
+                f"{option} {text!r}: '{part.strip()}' is a range of more than {LONGEST} numbers; shorten it"
+            )
+        if stop < int(first):
             raise UsageError(f"{option} {text!r}: '{part.strip()}' is not a range that goes up")
         values += range(int(first), stop + 1)
     return list(dict.fromkeys(values))

@@ -14,6 +14,7 @@ from otbench.plugins.registry import Registry
 from otbench.records.record import Record
 from otbench.records.series import Series, newest, series_of
 from otbench.records.verified import Outcome, Verification
+from otbench.records.words import counted
 from otbench.task import Task
 
 LEAST_VERIFIED, VERIFIED_SHARE = 3, 0.05
@@ -22,7 +23,12 @@ _SAME = (Outcome.EQUAL, Outcome.WITHIN)
 
 
 def objections(
-    records: Sequence[Record], verified: Sequence[Verification], registry: Registry, *, data_dir: Path | None = None
+    records: Sequence[Record],
+    verified: Sequence[Verification],
+    registry: Registry,
+    *,
+    verify: str,
+    data_dir: Path | None = None,
 ) -> list[str]:
     """Return what keeps `records` from being submitted, one line each; none if nothing does.
 
@@ -30,6 +36,7 @@ def objections(
         records: all of one folder, at least one.
         verified: what `otbench verify` found of them.
         registry: where solvers and tasks are found.
+        verify: the command that runs records of this folder again.
         data_dir: the user's own data.
     """
     tables: dict[tuple[object, ...], dict[Series, Mapping[int, Record]]] = {}
@@ -41,7 +48,7 @@ def objections(
     for rows in tables.values():
         found += _seeds(rows)
         found += _controls(rows, registry, data_dir)
-    return [*found, *_verified(records, verified)]
+    return [*found, *_verified(records, verified, verify)]
 
 
 def verified_ids(records: Sequence[Record], verified: Sequence[Verification]) -> set[str]:
@@ -101,7 +108,7 @@ def _controls(rows: Mapping[Series, Mapping[int, Record]], registry: Registry, d
         yield f"{_where(series)}: the rows that always stand beside solvers are missing: {', '.join(lacking)}"
 
 
-def _verified(records: Sequence[Record], verified: Sequence[Verification]) -> Iterator[str]:
+def _verified(records: Sequence[Record], verified: Sequence[Verification], verify: str) -> Iterator[str]:
     """Object to records that were not run again, or came out different."""
     code = {record.id: code_hash(record.source) for record in records}
     different = [v.id for v in verified if v.outcome is Outcome.DIFFERENT and code.get(v.id) == v.recorded]
@@ -111,8 +118,8 @@ def _verified(records: Sequence[Record], verified: Sequence[Verification]) -> It
     good = len(verified_ids(records, verified))
     if good < needed:
         yield (
-            f"{good} of {len(records)} records were run again and came out the same, and {needed} are needed:"
-            f" otbench verify FOLDER --sample {needed}"
+            f"{good} of {counted(len(records), 'record')} came out the same when run again, {needed} must:"
+            f" {verify} --sample {needed}"
         )
 
 

@@ -23,6 +23,7 @@ from otbench import _links
 from otbench.errors import OtbenchError, PluginError, UsageError
 from otbench.files import SHOWN, read_regular, shown
 from otbench.names import hint
+from otbench.records.words import why_unread
 from otbench.registration import Kind, Registration, registrations
 
 MAX_SOURCE = 2**24
@@ -92,19 +93,34 @@ class Registry:
                 self._read(path, f"otbench.{folder}.{stem}", "built in")
         self._read_entry_points()
         for path in self.plugins:
-            if not path.is_file():
-                why = "not a regular file" if path.exists() else "no such file"
-                raise PluginError(f"--plugin {shown(path)}: {why}")
-            if any(entry.path is not None and entry.path.resolve() == path for entry in self._entries.values()):
-                continue  # a file of the plugin folders, named once more
-            before = len(self._entries) + len(self.problems)
-            if not self._read(path, f"otbench_ext.{path.stem}", "plugin"):
-                raise PluginError(f"--plugin {self.problems[-1].where}: {self.problems[-1].reason}")
-            if len(self._entries) + len(self.problems) == before:
-                raise PluginError(
-                    f"--plugin {path}: registers nothing; decorate a class with register_solver, register_baseline "
-                    "or register_task from otbench.solver or otbench.task"
-                )
+            self._read_plugin(path, f"--plugin {shown(path)}")
+
+    def add_plugin(self, path: Path, typed: str) -> None:
+        """Look through one more file, named `typed` in messages.
+
+        Raises:
+            PluginError: as of the files that a registry is made with.
+        """
+        path = path.resolve()
+        if path not in self.plugins:
+            self.plugins = (*self.plugins, path)
+            self._read_plugin(path, typed)
+
+    def _read_plugin(self, path: Path, typed: str) -> None:
+        if not path.is_file():
+            why = "no such file" if not path.exists() else "is a folder" if path.is_dir() else "not a regular file"
+            raise PluginError(f"{typed}: {why}")
+        if any(entry.path is not None and entry.path.resolve() == path for entry in self._entries.values()):
+            return  # a file of the plugin folders, named once more
+        before = len(self._entries) + len(self.problems)
+        if not self._read(path, f"otbench_ext.{path.stem}", "plugin"):
+            line = self.problems[-1].where.removeprefix(str(path))
+            raise PluginError(f"{typed}{line}: {self.problems[-1].reason}")
+        if len(self._entries) + len(self.problems) == before:
+            raise PluginError(
+                f"{typed}: registers nothing; decorate a class with register_solver, register_baseline "
+                "or register_task from otbench.solver or otbench.task"
+            )
 
     def entries(self, *kinds: Kind) -> list[Entry]:
         """Return the entries of `kinds` (all if none is given), by kind and name."""
@@ -128,7 +144,7 @@ class Registry:
         broken = "".join(
             f" ({p.where} is left out: {p.reason})"
             for p in self.problems
-            if name in Path(p.where).name or p.where.rpartition(":")[0] in asked_for
+            if name in Path(p.where).name or p.where in asked_for or p.where.rpartition(":")[0] in asked_for
         )
         raise UsageError(f"unknown {what} '{name}'{hint(name, known, 'known')}{broken}")
 
@@ -157,8 +173,10 @@ class Registry:
         try:
             tree = ast.parse(read_regular(path, MAX_SOURCE).decode(), filename=str(path))
         except (SyntaxError, ValueError, OSError, RecursionError, MemoryError) as error:  # last: nested too deep
-            line = getattr(error, "lineno", None) or 0
-            self.problems.append(BrokenPlugin(f"{path}:{line}", f"{type(error).__name__}: {error}"))
+            line = getattr(error, "lineno", None)
+            unread = isinstance(error, (OSError, UnicodeDecodeError))
+            reason = why_unread(error) if unread else f"{type(error).__name__}: {error}"
+            self.problems.append(BrokenPlugin(f"{path}:{line}" if line else str(path), reason))
             return False
         for node in tree.body:
             if isinstance(node, ast.ClassDef):

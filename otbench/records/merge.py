@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from otbench.errors import UsageError
 from otbench.files import read_regular, write_whole, writing
+from otbench.names import few
 from otbench.records.record import Record
 from otbench.records.store import MAX_RECORD, Store
 from otbench.records.verified import keep_verified, read_verified
@@ -40,12 +42,18 @@ def merge(sources: Sequence[Store], into: Store) -> Merged:
     What `otbench verify` found comes along. Folders inside are not entered.
 
     Raises:
+        UsageError: a folder holds no record; nothing was written.
         StoreError: a folder cannot be read or written; what was copied until then is whole.
     """
     merged = Merged()
-    into.prepare()
-    for source in sources:
-        for path, record in source.files():
+    found = [source.files() for source in sources]
+    for source, files in zip(sources, found, strict=True):
+        if not files:
+            why = f": {few(source.passed_over, 3)}" if source.passed_over else ""
+            raise UsageError(f"no records in {source.folder}{why}")
+    into.prepare("--into")
+    for source, files in zip(sources, found, strict=True):
+        for path, record in files:
             if path.stem != record.id:
                 merged.passed_over.append(f"{path}: passed over (it is the record of {record.id})")
                 continue

@@ -24,14 +24,20 @@ from otbench.files import MAP_ENDING, read_regular, shown, write_atomically, wri
 from otbench.picture import MAX_ARRAYS, MAX_BYTES, POINTS, Picture, PictureKind
 from otbench.records.record import SCHEMA, PictureInfo, Record
 from otbench.records.verified import VERIFIED
+from otbench.records.words import why_unread
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_THEN = (
-    "results already there are kept; free space or permissions, or choose another folder with --out, then repeat the"
-    " same command"
-)
+
+def _then(option: str) -> str:
+    return (
+        f"results already there are kept; free space or permissions, or choose another folder with {option}, then"
+        " repeat the same command"
+    )
+
+
+_THEN = _then("--out")
 MAX_RECORD = 2**26
 """A record has at most this many bytes; a larger file is passed over."""
 
@@ -44,13 +50,16 @@ class Store:
         self.folder = Path(folder)
         self.passed_over: list[str] = []
 
-    def prepare(self) -> None:
+    def prepare(self, option: str = "--out") -> None:
         """Create the folder and prove that it can be written.
+
+        Args:
+            option: which option of the command names another folder, for the message.
 
         Raises:
             StoreError: it cannot; the message says why.
         """
-        with writing(self.folder, _THEN):
+        with writing(self.folder, _then(option)):
             self.folder.mkdir(parents=True, exist_ok=True)
             write_atomically(self.folder / ".probe", b"otbench\n")
             (self.folder / ".probe").unlink(missing_ok=True)  # another run of the program may have been quicker
@@ -144,15 +153,20 @@ class Store:
         try:
             paths = sorted(path for path in self.folder.iterdir() if path.suffix == ".json" and path.name != VERIFIED)
         except OSError as error:
-            raise StoreError(f"cannot read results in '{shown(self.folder)}': {error.strerror or error}") from error
+            missing = isinstance(error, FileNotFoundError)
+            why = "no such folder" if missing else "is a file" if self.folder.is_file() else why_unread(error)
+            raise StoreError(f"cannot read results in '{shown(self.folder)}': {why}") from error
         return [(path, record) for path in paths if (record := self._load(path)) is not None]
 
     def _load(self, path: Path) -> Record | None:
+        """Return the record in `path`; None, and a note, if it holds none."""
         try:
             record = Record.model_validate_json(read_regular(path, MAX_RECORD))
-        except (OSError, ValidationError, ValueError) as error:
-            kind = "not a record of otbench" if isinstance(error, ValidationError) else str(error)
-            self._pass_over(path, kind)
+        except ValidationError:
+            self._pass_over(path, "not a record of otbench")
+            return None
+        except (OSError, ValueError) as error:
+            self._pass_over(path, "is a folder" if path.is_dir() else why_unread(error))
             return None
         if record.schema_version > SCHEMA:
             self._pass_over(path, f"written by a newer otbench, schema {record.schema_version}")

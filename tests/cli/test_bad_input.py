@@ -153,6 +153,7 @@ def test_a_grid_without_end_is_refused_before_it_is_built(refused: Callable[...,
         *(("--cpu-limit", value) for value in ("0", "-1", "abc", "nan")),
         *(("--hard-limit", value) for value in ("0", "-1", "abc", "nan", "inf")),
         *(("--seeds", value) for value in ("", ",", "-1", "1.5", "abc", "1-", "2-1", "0,,1", "²", "9" * 30, "0-99999")),
+        ("--seeds", "0-99999999"),
         *(("--dim", value) for value in ("", ",", "0", "-1", "1.5", "abc", "2,,8", "101", "1" * 50)),
         *(("--preset", value) for value in ("smok", "", "FULL", "zzz")),
         *(
@@ -212,8 +213,13 @@ def test_a_device_beyond_those_there_are(
 @pytest.mark.parametrize("where", ["a_file/records", "a_file", "/proc/no/records"])
 def test_a_folder_that_cannot_be_written(where: str, refused: Callable[..., str], toy: str, tmp_path: Path) -> None:
     (tmp_path / "a_file").write_text("in the way")
-    message = refused("--plugin", toy, *TOY, "--out", where, names=f"cannot write '{where}")
+    message = refused(
+        "--plugin", toy, *TOY, "--out", where, names=f"--out {where}" if "a_file" in where else f"cannot write '{where}"
+    )
     assert "--out" in message
+    if "a_file" in where:
+        assert "is a file, not a folder" in message
+        refused("--plugin", toy, *TOY, "--dry-run", "--out", where, names="is a file, not a folder")
 
 
 PATHS: dict[str, tuple[str, ...]] = {

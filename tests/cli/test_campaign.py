@@ -79,6 +79,31 @@ def test_parts_are_done_in_order_failures_once_more_and_times_apart(
     assert {path: path.read_bytes() for path in out.glob("*.json")} == before
 
 
+def test_the_code_as_it_is_and_that_of_a_commit_at_once(cli: Cli, file: Path, tmp_path: Path) -> None:
+    code, out, err = cli("campaign", file, "--here", "--commit", "HEAD", "--out", tmp_path / "out")
+    assert (code, out) == (2, "")
+    assert err.startswith("otbench: --here runs the code as it is here, --commit that of a commit")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("none.toml", None, "no such file; name a TOML file"),
+        ("folder", None, "is a folder; name a TOML file"),
+        ("latin.toml", b'task = "\xe9"', "is not UTF-8 text; name a TOML file"),
+    ],
+)
+def test_a_file_that_cannot_be_read(name: str, content: bytes | None, why: str, cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    elif name == "folder":
+        path.mkdir()
+    code, out, err = cli("campaign", path, "--here", "--dry-run")
+    assert (code, out, err) == (2, "", f"otbench: FILE {path}: {why}\n")
+
+
 def test_a_spent_budget_is_no_failure(cli: Cli, toy: str, file: Path, tmp_path: Path) -> None:
     code, said, err = cli("campaign", file, "--here", "--plugin", toy, "--out", tmp_path / "out", "--budget", "1s")
     assert (code, err) == (0, "")
@@ -217,7 +242,7 @@ def test_a_campaign_runs_one_commit(
 @pytest.mark.parametrize(
     ("content", "words", "names"),
     [
-        (None, (), "cannot be read"),
+        (None, (), "no such file"),
         ("runs = 1", (), "'runs' must be tables"),
         ("runs = []", (), "'runs' must be tables"),
         ("commit = 1", (), "'commit' must be text"),

@@ -77,7 +77,7 @@ def test_merge_copies_what_is_missing_names_conflicts_and_overwrites_nothing(
     assert code == 1
     assert "foreign.json: passed over" in err
     assert f"{len(two) - len(one)} records added" in out
-    assert f"{2 * len(one) - 1} were there already, 2 conflicts" in out
+    assert f"{2 * len(one) - 1} there already, 2 conflicts" in out
     lines = [line for line in out.splitlines() if line.startswith("conflict: ")]
     assert f"{other.id}.json is there and has error_fwd 0.5, not 0.25" in lines[0]
     assert f"verified {one[0].id} as different" in lines[1]
@@ -99,6 +99,19 @@ def test_merge_of_a_folder_into_itself(cli: Cli, toy: str, tmp_path: Path) -> No
     code, _, err = cli("merge", tmp_path / "none", "--into", tmp_path / "one")
     assert code == 2
     assert "no such folder" in err
+
+
+def test_merge_of_a_folder_without_records(cli: Cli, toy: str, tmp_path: Path) -> None:
+    write(tmp_path / "one", records(toy))
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    code, out, err = cli("merge", tmp_path / "one", empty, "--into", tmp_path / "into")
+    assert (code, out, err) == (2, "", f"otbench: no records in {empty}\n")
+    (empty / "torn.json").write_text("{")
+    code, out, err = cli("merge", empty, "--into", tmp_path / "into")
+    assert (code, out) == (2, "")
+    assert err == f"otbench: no records in {empty}: {empty / 'torn.json'}: passed over (not a record of otbench)\n"
+    assert not (tmp_path / "into").exists()
 
 
 def verified(store: Store, found: list[Record], outcome: Outcome = Outcome.EQUAL) -> Store:
@@ -141,7 +154,7 @@ def test_each_objection_is_named_and_nothing_is_written(cli: Cli, toy: str, tmp_
         store = verified(write(tmp_path / name, found), found[:good], outcome)
         code, said = submit(cli, toy, store, tmp_path / "reference")
         assert code == 1
-        assert "objections; nothing was written" in said
+        assert "; nothing was written" in said
         return said
 
     found = records(toy, seeds="0-2")

@@ -325,9 +325,26 @@ def test_accept_leaves_out_what_a_solver_declined(tmp_path: Path) -> None:
     assert [one.id for one in into.all()] == ["a"]
     none = Store(tmp_path / "none")
     none.write(record(1.0, status=Status.SKIPPED).model_copy(update={"id": "b"}))
-    with pytest.raises(UsageError, match="all 1 runs were declined"):
+    with pytest.raises(UsageError, match="nothing to accept: 1 run, declined"):
         accept(none, into, prune=True)
     assert [one.id for one in into.all()] == ["a"]
+
+
+@pytest.mark.parametrize("prune", [True, False])
+def test_accept_refuses_damaged_records_before_it_writes_or_removes_anything(
+    prune: bool, cli: Cli, tmp_path: Path
+) -> None:
+    new, into = Store(tmp_path / "new"), Store(tmp_path / "into")
+    for name, label in (("a", "one"), ("b", "two")):
+        for store, value in ((into, 1.0), (new, 2.0)):
+            store.write(record(value, label=label).model_copy(update={"id": name}))
+    new.path("b").write_text(new.path("b").read_text()[:-50])
+    before = {path: path.read_bytes() for path in into.folder.iterdir()}
+    code, out, err = cli("accept", new.folder, "--into", into.folder, *(["--prune"] if prune else []))
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == 1
+    assert f"1 file cannot be used, so nothing was accepted; repair or move away: {new.path('b')}" in err
+    assert {path: path.read_bytes() for path in into.folder.iterdir()} == before
 
 
 def test_accept_refuses_what_is_no_baseline(tmp_path: Path) -> None:
@@ -336,7 +353,7 @@ def test_accept_refuses_what_is_no_baseline(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no records"):
         accept(store, Store(tmp_path / "b"))
     store.write(record(1.0, status=Status.DIVERGED))
-    with pytest.raises(UsageError, match=r"1 of 1 runs failed \(one, seed 0: diverged\)"):
+    with pytest.raises(UsageError, match=r"1 of 1 run failed \(one, seed 0: diverged\)"):
         accept(store, Store(tmp_path / "b"))
     with pytest.raises(UsageError, match="baseline itself"):
         accept(store, Store(tmp_path / "a"))
@@ -387,14 +404,22 @@ def test_mistakes_are_one_line(cli: Cli, folders: tuple[Path, Path], tmp_path: P
         (("compare", base, new, "--tolerance", "-1"), "--tolerance -1"),
         (("compare", base, new, "--tolerance", "much"), "--tolerance"),
         (("compare", base, new, "--markdwn", "x"), "did you mean '--markdown'?"),
-        (("compare", base, new, "--junit", file / "x.xml"), "cannot write"),
+        (
+            ("compare", base, new, "--junit", file / "x.xml"),
+            f"--junit {file / 'x.xml'}: {file} is a file, not a folder",
+        ),
+        (("compare", base, new, "--json", tmp_path), f"--json {tmp_path}: is a folder, not a file"),
+        (("compare", base, new, "--asv", file), f"--asv {file}: is a file, not a folder"),
         (("export", base, "--out", tmp_path / "o", "--format", "parket"), "did you mean 'parquet'?"),
         (("export", base, "--out", tmp_path / "o", "--format", ","), "--format"),
         (("export", base), "--out"),
         (("export", tmp_path / "none", "--out", tmp_path / "o"), "cannot read results"),
-        (("export", base, "--out", file / "o"), "cannot write"),
+        (("export", base, "--out", file / "o"), f"--out {file / 'o'}: {file} is a file, not a folder"),
         (("accept", tmp_path / "none"), "cannot read results"),
-        (("accept", base, "--into", file / "o"), "cannot write"),
+        (("accept", base, "--into", file / "o"), f"--into {file / 'o'}: {file} is a file, not a folder"),
+        (("merge", base, "--into", file), f"--into {file}: is a file, not a folder"),
+        (("summary", base, "--markdown", tmp_path), f"--markdown {tmp_path}: is a folder, not a file"),
+        (("report", base, "--out", file), f"--out {file}: is a file, not a folder"),
     ):
         code, _, err = cli(*words)
         assert code == 2, words
