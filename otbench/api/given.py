@@ -149,6 +149,8 @@ def listed(name: str, value: object) -> str:
     if not isinstance(items, Iterable) or isinstance(items, (bytes, dict)):
         raise UsageError(f"--{name}: must be text, a number or a list of them, not {_kind(value)}")
     found = list(items)
+    if not found:
+        raise UsageError(f"--{name}: the list is empty; name at least one")
     for item in found:
         if not isinstance(item, (str, int, np.integer)) or isinstance(item, bool):
             raise UsageError(f"--{name}: must be text, a number or a list of them, not a list with {_kind(item)}")
@@ -218,4 +220,5 @@ def _native(value: ArrayLike) -> np.ndarray[Any, Any]:
 
 
 def _kind(value: object) -> str:
-    return f"a {type(value).__name__}"
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeioAEIO' else 'a'} {name}"

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+import sys
+from typing import IO, TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-PLAIN_WIDTH = 160
-"""Columns where the output is no terminal."""
+PLAIN_WIDTH = 10_000
+"""Columns where the output is no terminal: what reads it wraps lines itself, or wants them whole."""
 
 
 def console() -> Console:
-    """Return a console as wide as the terminal, or wide enough for a table where there is none."""
+    """Return a console as wide as the terminal; where there is none, one that wraps nothing."""
     from rich.console import Console
 
     plain = Console(highlight=False)
-    return plain if plain.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
+    if plain.is_terminal:
+        return plain
+    return Console(file=cast("IO[str]", _WithoutTrailingSpaces(sys.stdout)), highlight=False, width=PLAIN_WIDTH)
+
+
+class _WithoutTrailingSpaces:
+    """A stream that drops the spaces with which tables fill their lines."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write(re.sub(" +(?=\n)", "", text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def say(*lines: str) -> None:

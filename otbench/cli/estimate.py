@@ -72,6 +72,7 @@ def refusals(runs: Sequence[Planned], registry: Registry, data_dir: Path | None)
 
     begin, found = time.monotonic(), {}
     built: dict[str, Instance | None] = {}
+    shown: dict[str, set[str]] = {}  # the task's own rows, by problem
     for run in runs:
         key = f"{run.spec.task} {run.spec.task_config}"
         with contextlib.suppress(Exception):  # whatever it is, the run itself will say it
@@ -82,9 +83,12 @@ def refusals(runs: Sequence[Planned], registry: Registry, data_dir: Path | None)
                     task = registry.load(registry.find(run.spec.task, "task"))
                     made = task.cls(task.config(**run.spec.task_config), data_dir=data_dir)
                     built[key] = made.build(seed=run.spec.seed, device=torch.device("cpu"), dtype=torch.float32)
+                    shown[key] = set(made.controls())
             instance = built[key]
             if instance is not None and row.scored_by_task:
-                if type(instance).task_rows is Instance.task_rows:
+                if row.name not in shown[key]:  # not one of those that always stand there: its scores must tell
+                    shown[key] |= set(instance.task_rows())
+                if row.name not in shown[key]:
                     found[run.id] = f"this task has no row of {row.name}"
             elif instance is not None and issubclass(row.cls, Solver):
                 support = row.cls.supports(instance.problem)

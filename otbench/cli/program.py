@@ -28,7 +28,7 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code.
 
-    0: all rows are ok or skipped. 1: a row failed, or `compare` found a regression. 2: wrong usage or input.
+    0: all is well. 1: something is amiss, see `otbench.cli.reference`. 2: wrong usage or input.
     3: `compare` could compare nothing. 130: interrupted.
     """
     words = list(sys.argv[1:] if argv is None else argv)

@@ -12,7 +12,9 @@ HEAD = """# Commands
 Made from the program by `python -m otbench.cli.reference > docs/commands.md`; a test compares the two. In a clone, type
 `python bench.py` for `otbench`.
 
-Exit codes: 0 all is well; 1 a run failed, or `compare` found a regression; 2 wrong usage or input, with one line that
+Exit codes: 0 all is well; 1 the command did its work and something is amiss: a run failed, `tune` has nothing to
+propose, a part of a campaign was left out, `compare` found a regression, `merge` or `submit` a conflict, `submit` an
+objection, `verify` another outcome, `check` something that does not hold; 2 wrong usage or input, with one line that
 says what is wrong; 3 `compare` could compare nothing; 130 interrupted.
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,11 +23,17 @@ from otbench.cli.request import RUN_OPTIONS, config_values, read_toml, request_o
 from otbench.cli.results import print_records
 from otbench.errors import UsageError
 from otbench.files import results_folder, typed_path
+from otbench.records.words import counted
 
 if TYPE_CHECKING:
     from otbench.harness.plan import Plan, Request
     from otbench.plugins.registry import Registry
+    from otbench.records.record import RunSpec
     from otbench.records.store import Store
+
+
+_KEPT = ("dim", "device", "executor", "slurm", "data-dir", "out")
+"""Options that say which problems are solved and where: what a suggested command repeats."""
 
 
 def add_commands(add: AddCommand) -> None:
@@ -50,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     from otbench.harness.plan import make_plan
     from otbench.records.store import Store
 
-    request, out, executor = _request(options)
+    request, out, executor, kept = _request(options)
     store = Store(out)
     registry = registry_of(options)
     registry.load_plugins()
@@ -60,10 +67,18 @@ def run(options: argparse.Namespace) -> int:
     if options.dry_run:
         return _dry_run(plan, store, request, registry, keep_maps=options.keep_maps)
     store.prepare()
-    return _execute(plan, store, request, options, executor)
+    return _execute(plan, store, request, options, executor, full_command=_full_command(plan, request, options, kept))
 
 
-def _execute(plan: Plan, store: Store, request: Request, options: argparse.Namespace, executor: Executor) -> int:
+def _execute(
+    plan: Plan,
+    store: Store,
+    request: Request,
+    options: argparse.Namespace,
+    executor: Executor,
+    *,
+    full_command: str | None,
+) -> int:
     from otbench.cli.display import make_display
     from otbench.harness.execute import settled
     from otbench.records.record import Status
@@ -73,7 +88,7 @@ def _execute(plan: Plan, store: Store, request: Request, options: argparse.Names
     have = {name: record for name, record in have.items() if name not in repeat}
     waiting = [run for run in plan.runs if run.id not in have]
     known = f", {len(have)} already recorded (--force repeats them)" if have else ""
-    say(f"{len(waiting)} run{'' if len(waiting) == 1 else 's'} to do{known}; records in {store.folder}")
+    say(f"{counted(len(waiting), 'run')} to do{known}; records in {store.folder}")
     with make_display(console(), waiting) as display:
         outcome = executor.execute(
             plan,
@@ -86,17 +101,21 @@ def _execute(plan: Plan, store: Store, request: Request, options: argparse.Names
             repeat=repeat,
         )
     warn(store.passed_over)
-    print_records(outcome.records, full_command=_full_command(plan, request, options))
+    print_records(outcome.records, full_command=full_command)
     if outcome.interrupted:
         missing = len(plan.runs) - len(outcome.records)
-        warn([f"interrupted: {missing} of {len(plan.runs)} runs are not finished; {executor.left_behind(outcome)}"])
+        total = counted(len(plan.runs), "run")
+        warn([f"interrupted: {missing} of {total} not finished; {executor.left_behind(outcome)}"])
         return EXIT_INTERRUPTED
     good = all(record.status in (Status.OK, Status.SKIPPED) for record in outcome.records)
     return 0 if good else EXIT_FAILED_ROWS
 
 
-def _request(options: argparse.Namespace) -> tuple[Request, Path, Executor]:
-    """Return what is asked for: command line over configuration file over environment over defaults."""
+def _request(options: argparse.Namespace) -> tuple[Request, Path, Executor, dict[str, str]]:
+    """Return what is asked for: command line over configuration file over environment over defaults.
+
+    The last part is what of it another command for the same problems must say, too: options by name.
+    """
     values: dict[str, object] = {}
     if options.config is not None:
         path = typed_path(options.config, "--config")
@@ -106,20 +125,29 @@ def _request(options: argparse.Namespace) -> tuple[Request, Path, Executor]:
     for name in ("solvers", "task"):
         if name not in values:
             raise UsageError(f"--{name} is missing; example: {program_name()} --solvers ncf,fixedpoint --task gaussian")
+    kept = {name: str(values[name]) for name in _KEPT if name in values}
     out = out_folder(str(values.pop("out", results_folder())), "--out")
     executor, values = executor_of(values, dry_run=options.dry_run)
-    return request_of(values), out, executor
+    return request_of(values), out, executor, kept
 
 
-def _full_command(plan: Plan, request: Request, options: argparse.Namespace) -> str | None:
-    """Return the command for comparable numbers; None where a solver of the plan declares no such preset."""
-    if not plan.has_full:
+def _full_command(plan: Plan, request: Request, options: argparse.Namespace, kept: Mapping[str, str]) -> str | None:
+    """Return the command for comparable numbers; None where there is no solver, or one declares no such preset."""
+    if not plan.has_full or all(run.spec.kind == "baseline" for run in plan.runs):
         return None
     words = [*program_name().split(), "--solvers", request.solvers, "--task", request.task, "--preset", "full"]
-    words += ["--seeds", "0,1,2"]
+    words += ["--seeds", "0,1,2", *(word for name, value in kept.items() for word in (f"--{name}", value))]
     for path in options.plugin:
         words += ["--plugin", path]
     return shlex.join(words)
+
+
+def _budget(spec: RunSpec) -> str:
+    """Return what ends training, whichever comes first."""
+    limits = [f"{spec.time_limit:g} s"] if spec.time_limit else []
+    limits += [f"{spec.cpu_limit:g} processor s"] if spec.cpu_limit else []
+    limits += [f"{spec.steps} steps"] if spec.steps else []
+    return " or ".join(limits) or "until done"
 
 
 def _dry_run(plan: Plan, store: Store, request: Request, registry: Registry, *, keep_maps: bool) -> int:
@@ -140,11 +168,6 @@ def _dry_run(plan: Plan, store: Store, request: Request, registry: Registry, *, 
     unknown = 0
     for run in plan.runs:
         spec = run.spec
-        budget = f"{spec.steps} steps" if spec.steps else "until done"
-        if spec.time_limit:
-            budget = f"{spec.time_limit:g} s" + (f" or {spec.steps} steps" if spec.steps else "")
-        if spec.cpu_limit:
-            budget = f"{spec.cpu_limit:g} processor s" + (f" or {spec.steps} steps" if spec.steps else "")
         seconds, same = known.get(run.id, (None, False))
         if run.id in have:
             cost = f"recorded: {have[run.id].status}"
@@ -158,12 +181,14 @@ def _dry_run(plan: Plan, store: Store, request: Request, registry: Registry, *, 
         if run.id in recorded_runs and run.id not in have:
             cost = f"recorded without maps, {cost}"
         config = ",".join(f"{key}={value}" for key, value in spec.task_config.items() if value is not None)
-        table.add_row(Text(run.label), Text(f"{spec.task}[{config}]"), str(spec.seed), budget, Text(cost))
+        table.add_row(Text(run.label), Text(f"{spec.task}[{config}]"), str(spec.seed), _budget(spec), Text(cost))
     console().print(table)
     more = f", and {unknown} whose cost is not known yet" if unknown else ""
     last = min(1e9, makespan(costs, request.jobs))  # in thirty years nobody looks at the clock
     end = datetime.now() + timedelta(seconds=last)
     done = f"; done about {end:{'%H:%M' if last < 43_200 else '%d %B %Y, %H:%M'}}" if last else ""
     skipped = f", {len(refused)} will be skipped" if refused else ""
-    say(f"{len(plan.runs)} runs, {len(have)} of them recorded{skipped}; about {last:.0f} s to go{more}{done}")
+    say(
+        f"{counted(len(plan.runs), 'run')}, {len(have)} of them recorded{skipped}; about {last:.0f} s to go{more}{done}"
+    )
     return 0

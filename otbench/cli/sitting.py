@@ -16,6 +16,7 @@ from otbench.cli.console import console, plain_table, say
 from otbench.cli.executor import Executor
 from otbench.errors import DataError, UsageError
 from otbench.files import results_folder, shown
+from otbench.records.words import counted
 
 if TYPE_CHECKING:
     from otbench.harness.campaign import Campaign
@@ -156,9 +157,10 @@ class Sitting:
         console().print(table)
         jobs = self.requests[0].jobs
         side = f", {makespan(costs, jobs) / 3600:.2f} with {jobs} at a time" if jobs > 1 else ""
-        more = f", and {unknown} runs whose cost is not known yet" if unknown else ""
+        more = f", and {counted(unknown, 'run')} whose cost is not known yet" if unknown else ""
+        total = counted(len(made.runs), "run")
         say(
-            f"{len(made.runs)} runs: {counts['done']} done, {counts['failed']} failed, {counts['left']} left;"
+            f"{total}: {counts['done']} done, {counts['failed']} failed, {counts['left']} left;"
             f" about {sum(costs) / 3600:.2f} hours to go, one run at a time{side}{more}; records in {store.folder}"
         )
 
@@ -196,7 +198,8 @@ class Sitting:
         if not runs:
             raise UsageError(f"{shown(store.folder)}: no run of the campaign has ended well, so nothing can be timed")
         steps = f"{min(by_length)} to {max(by_length)}" if len(by_length) > 1 else str(*by_length)
-        say(f"{len(runs)} runs of {steps} steps, {REPETITIONS} times each, about {TIMED_SECONDS:g} s of training a run")
+        total = counted(len(runs), "run")
+        say(f"{total} of {steps} steps, {REPETITIONS} times each, about {TIMED_SECONDS:g} s of training a run")
         if dry_run:
             return 0
         if queue is None and (load := os.getloadavg()[0]) > IDLE:

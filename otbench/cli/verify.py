@@ -10,6 +10,7 @@ from otbench.cli.common import EXIT_FAILED_ROWS, AddCommand, data_folder, regist
 from otbench.cli.console import console, plain_table, say
 from otbench.errors import UsageError
 from otbench.files import typed_path
+from otbench.records.words import counted
 
 
 def add_commands(add: AddCommand) -> None:
@@ -57,5 +58,5 @@ def verify(options: argparse.Namespace) -> int:
         counts[found.outcome] += 1
     out.print(table)
     said = ", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome if counts[outcome])
-    say(f"{len(records)} records: {said}; kept in {store.folder / VERIFIED}")
+    say(f"{counted(len(records), 'record')}: {said}; kept in {store.folder / VERIFIED}")
     return EXIT_FAILED_ROWS if counts[Outcome.DIFFERENT] else 0

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 
+from otbench.records.words import counted
 from otbench.report.columns import metric_column, written
 from otbench.report.latex import comment, escape, spaced
 from otbench.report.notation import display, notation
@@ -50,7 +51,7 @@ def summary(found: Summary, command: str, name: str = "summary") -> str:
         rf"% Needs \usepackage{{array,booktabs}}. Use: \input{{{name}}}, \ref{{tab:{name}}}",
         r"\begin{table}[p]",
         r"\centering",
-        rf"\caption{{Which solver when, from {found.records} runs.}}",
+        rf"\caption{{Which solver when, from {counted(found.records, 'run')}.}}",
         rf"\label{{tab:{name}}}",
         r"\scriptsize\setlength{\tabcolsep}{4pt}\renewcommand{\arraystretch}{0.95}",
         "\n\\par\\smallskip\n".join(part for part in parts if part),

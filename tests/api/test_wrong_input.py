@@ -43,7 +43,7 @@ FIT: dict[str, tuple[Callable[[], object], type[OtbenchError], str]] = {
     "an unknown solver": (fit(solver="fixdpoint"), UsageError, "'fixdpoint'; did you mean 'fixedpoint'?"),
     "a task": (fit(solver="gaussian"), UsageError, "unknown solver or baseline 'gaussian'"),
     "a row without a map": (fit(solver="real_images"), UsageError, "it has no map to fit"),
-    "a solver that is a number": (fit(solver=3), UsageError, "solver: must be text, not a int"),
+    "a solver that is a number": (fit(solver=3), UsageError, "solver: must be text, not an int"),
     "a solver for another problem": (fit(solver="otflow"), UsageError, "needs a source that is standard normal"),
     "an unknown preset": (fit(preset="fast"), UsageError, "unknown preset 'fast'"),
     "a preset that it lacks": (
@@ -116,7 +116,7 @@ def score(x: Any = X, y: Any = X, **options: Any) -> Callable[[], object]:
 
 REST: dict[str, tuple[Callable[[], object], type[OtbenchError], str]] = {
     "load a file that is not there": (lambda: otbench.load("none.otmap"), DataError, "none.otmap: no such file"),
-    "load a number": (lambda: otbench.load(3), UsageError, "path: must be a path, not a int"),  # type: ignore[arg-type]
+    "load a number": (lambda: otbench.load(3), UsageError, "path: must be a path, not an int"),  # type: ignore[arg-type]
     "load nothing": (lambda: otbench.load(""), UsageError, "path: the path is empty"),
     "load a folder": (lambda: otbench.load("."), DataError, "is a folder"),
     "load a record that is not there": (lambda: otbench.load("a.json"), DataError, "a.json: no such file"),
@@ -136,6 +136,7 @@ REST: dict[str, tuple[Callable[[], object], type[OtbenchError], str]] = {
     "run an unknown solver": (run("lss"), UsageError, "'lss'; did you mean 'ls'?"),
     "run an unknown task": (run(task="gausian"), UsageError, "'gausian'; did you mean 'gaussian'?"),
     "run nothing": (run(""), UsageError, "solvers ''"),
+    "run no seed": (run(seeds=[]), UsageError, "seeds: the list is empty; name at least one"),
     "run a number": (run(3.5), UsageError, "solvers: must be text, a number or a list of them, not a float"),
     "run in half a dimension": (run(dims=[2.5]), UsageError, "dims: must be text, a number or a list of them"),
     "run in no dimension": (run(dims=[0]), UsageError, "task gaussian: dim='0'"),

@@ -297,6 +297,15 @@ def test_a_table_of_records_that_are_not_there(folder: str, refused: Callable[..
     refused("table", folder, names=f"'{folder}'")
 
 
+@pytest.mark.parametrize("words", [("table",), ("report",), ("export", "--out", "o")], ids=str)
+def test_the_first_use(
+    words: tuple[str, ...], refused: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("otbench.cli.results.results_folder", lambda: tmp_path / "results" / "local")
+    message = refused(*words, names=f"no records in {tmp_path / 'results' / 'local'}")
+    assert "; make some with: " in message
+
+
 def test_a_table_of_an_empty_folder_or_of_what_is_not_recorded(refused: Callable[..., str], tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -333,7 +342,7 @@ def test_a_plugin_that_is_not_there_or_registers_nothing(
     elif kind == "silent":
         path.write_text("x = 1\n")
     message = refused(*words, "--plugin", path, names=f"--plugin {path}")
-    assert {"silent": "registers nothing", "folder": "not a regular file", "missing": "no such file"}[kind] in message
+    assert {"silent": "registers nothing", "folder": "is a folder", "missing": "no such file"}[kind] in message
 
 
 @pytest.mark.parametrize(
@@ -362,9 +371,11 @@ def test_a_name_out_of_a_broken_plugin(
     [
         ("toyshfit", "did you mean 'toyshift'?"),
         ("zzzzzz", "unknown solver, baseline or task 'zzzzzz'"),
-        ("nowhere.py", "nowhere.py: no such file"),
+        ("nowhere.py", "otbench: nowhere.py: no such file"),
+        ("latin.py", "otbench: latin.py: is not UTF-8 text"),
+        ("a.csv", "'a.csv': check takes a name, or a Python file (.py)"),
         ("silent.py", "silent.py: registers nothing"),
-        ("broken.py", "broken.py:1: SyntaxError"),
+        ("broken.py", "otbench: broken.py:1: SyntaxError"),
         ("task.py", "task 'only' cannot be imported"),
     ],
 )
@@ -372,6 +383,7 @@ def test_check_of_what_cannot_be_checked(
     name: str, names: str, refused: Callable[..., str], toy: str, tmp_path: Path
 ) -> None:
     (tmp_path / "silent.py").write_text("")
+    (tmp_path / "latin.py").write_bytes(b'x = "\xe9"\n')
     (tmp_path / "broken.py").write_text("def f(:\n")
     (tmp_path / "task.py").write_text('@register_task("only")\nclass Only:\n    pass\n')
     refused("check", name, "--plugin", toy, names=names)

@@ -236,6 +236,37 @@ def test_dry_run_says_which_rows_will_be_skipped_and_why(cli: Cli, toy: str, tmp
     assert "1 will be skipped" in out
 
 
+def test_dry_run_says_which_rows_a_task_does_not_have(cli: Cli, tmp_path: Path) -> None:
+    words = ("--solvers", "real_images,exact_plan", "--task", "eot", "--dim", 2, "--dry-run", "--out", tmp_path)
+    code, out, _ = cli(*words)
+    assert code == 0
+    assert re.search(r"^real_images .* will be skipped: this task has no row of real_images", out, re.MULTILINE)
+    assert not re.search(r"^exact_plan .* will be skipped", out, re.MULTILINE)
+
+
+def test_a_dry_run_names_all_limits(cli: Cli, toy: str, tmp_path: Path) -> None:
+    words = ("--solvers", "toyshift", "--task", "toy", "--dry-run", "--out", tmp_path, "--time-limit", 5)
+    code, out, _ = cli("--plugin", toy, *words, "--cpu-limit", 6)
+    assert code == 0
+    assert re.search(r"^toyshift .* 5 s or 6 processor s  ", out, re.MULTILINE)
+
+
+def test_the_command_for_the_best_settings_is_of_the_same_problems(toy: str, tmp_path: Path) -> None:
+    from otbench.cli.program import parsers
+    from otbench.cli.run import _full_command, _request
+
+    def command(*words: str) -> str | None:
+        options = parsers("otbench")[0].parse_args(["run", *words, "--device", "cpu", "--out", str(tmp_path)])
+        request, _, _, kept = _request(options)
+        return _full_command(make_plan(request, Registry([])), request, options, kept)
+
+    said = command("--solvers", "ncf", "--task", "gaussian", "--dim", "2,3", "--data-dir", str(tmp_path))
+    assert said is not None
+    rest = said.partition("--seeds 0,1,2 ")[2]
+    assert rest == f"--dim 2,3 --device cpu --data-dir {tmp_path} --out {tmp_path}"
+    assert command("--solvers", "linear", "--task", "gaussian") is None
+
+
 def test_dry_run_judges_by_the_nearest_recorded_run_and_says_when_it_is_done(
     cli: Cli, toy: str, tmp_path: Path
 ) -> None:
@@ -346,6 +377,23 @@ def test_table_takes_only_what_is_asked_for(recorded: tuple[Path, tuple[int, str
     assert code == 0
     rows = re.findall(r"^ (\w+) +[\d-]", out, re.MULTILINE)
     assert rows == ["identity", "toyshift"]
+
+
+def test_metrics_without_a_name(recorded: tuple[Path, tuple[int, str, str]], cli: Cli) -> None:
+    code, out, err = cli("table", recorded[0], "--metrics", "")
+    assert (code, out) == (2, "")
+    assert err.startswith("otbench: --metrics '': nothing is named; there is: ")
+
+
+def test_away_from_a_terminal_nothing_is_wrapped_and_no_line_ends_in_spaces(
+    recorded: tuple[Path, tuple[int, str, str]], run_cli: Cli, toy: str
+) -> None:
+    words = ("--plugin", toy, "--solvers", f"toyskip,toyshift[lr={'|'.join(f'0.{k}' for k in range(1, 10))}]")
+    _, plan, _ = run_cli(*words, "--task", "toy", "--preset", "smoke", "--dry-run", "--out", recorded[0])
+    assert len(re.findall(r"^toyshift\[lr=0\.\d\] ", plan, re.MULTILINE)) == 9
+    for text in (plan, recorded[1][1], *(run_cli(command, recorded[0])[1] for command in ("table", "summary"))):
+        assert not [line for line in text.splitlines() if line != line.rstrip()]
+    assert re.search("^rank: shared where .* in the order of their errors.$", text, re.MULTILINE) or "rank" not in text
 
 
 def test_table_passes_over_a_torn_file_and_names_it(

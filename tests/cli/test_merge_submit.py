@@ -161,7 +161,9 @@ def test_each_objection_is_named_and_nothing_is_written(cli: Cli, toy: str, tmp_
     assert "toyshift lacks seed 1, which other rows have" in objection(without(found, "toyshift", 1), "seed")
     assert "must begin at 0 and have no gap, not 5, 6" in objection(records(toy, seeds="5,6"), "gap")
     assert "are missing: linear" in objection(without(found, "linear", 0, 1, 2), "controls")
-    assert "2 of 12 records were run again" in objection(found, "few", good=2)
+    said = objection(found, "few", good=2)
+    assert "2 of 12 records came out the same when run again, 3 must: " in said
+    assert f" verify {tmp_path / 'few'} --plugin {toy} --sample 3" in said
     said = objection(found, "different", outcome=Outcome.DIFFERENT)
     assert "came out different" in said
 

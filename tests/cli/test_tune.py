@@ -163,6 +163,7 @@ def test_images_that_are_not_here_are_one_message(cli: Cli, tmp_path: Path, monk
         (["--solvers", "ls,linear"], "'linear' is a baseline"),
         (["--solvers", "ls[lr=1]"], "'ls[lr=1]'"),
         (["--solvers", ","], "nothing is named"),
+        (["--solvers", "ls[lr=1,width=8]"], "--solvers 'ls[lr=1,width=8]': tune takes names without parameters"),
         (["--solvers", "toyshift"], "'toyshift' declares nothing to tune"),
         ([], "--solvers"),
         (["--solvers", "ls", "--trials", "0"], "--trials 0"),
@@ -170,7 +171,7 @@ def test_images_that_are_not_here_are_one_message(cli: Cli, tmp_path: Path, monk
         (["--solvers", "ls", "--seconds", "0"], "--seconds 0"),
         (["--solvers", "ls", "--seconds", "nan"], "--seconds nan"),
         (["--solvers", "ls", "--out", ""], "--out"),
-        (["--solvers", "ls", "--out", "/dev/null/x"], "/dev/null/x"),
+        (["--solvers", "ls", "--out", "/dev/null/x"], "--out /dev/null/x: /dev/null is a file, not a folder"),
     ],
 )
 def test_bad_input_is_one_message(words: list[str], says: str, cli: Cli, runs: Runs, toy: str) -> None:

@@ -30,6 +30,7 @@ from otbench.report.summary.markdown import BEGIN, END, document, put_between
 from otbench.report.summary.scopes import Scope, complete_part, friedman, nemenyi, profile, scopes
 from otbench.report.summary.summary import summarise
 from otbench.report.summary.terminal import print_lines, print_summary
+from otbench.report.summary.text import sources
 
 from ..helpers.report_records import hostile, record, small, spec, write
 
@@ -490,6 +491,13 @@ def test_smoke_records_are_left_out_unless_there_is_nothing_else() -> None:
     assert {contest.terms.preset for contest in both.contests} == {"full"}
     assert f"{len(smoke)} records under the preset smoke are left out" in both.remarks[0]
     assert len(summarise(smoke).compared) == 3
+
+
+def test_needs_with_smoke_records_alone_say_so() -> None:
+    answers = {one.answer for one in summarise(field_of({"ncf": 0.2, "mmr": 0.1}, preset="smoke")).guide}
+    assert answers == {"no records", "no records beyond smoke"}
+    one = summarise(field_of({"ncf": 0.2, "mmr": 0.1}, preset="smoke")[:1])
+    assert sources(one)[0] == "From 1 record."
 
 
 def test_marks_are_kept_and_all_else_of_a_file_too() -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
+from otbench.records.words import counted
 from otbench.report.columns import metric_column, written
 from otbench.report.rows import COPIES, Number
 from otbench.report.summary.contests import SMOKE, Contest, Entry, dimensions, short_names, twin
@@ -107,9 +108,12 @@ NEEDS = (
 def guide(contests: Sequence[Contest]) -> list[Advice]:
     """Return the answers to all needs, at least one for each; needs with the same answers are answered together."""
     told = [contest for contest in contests if contest.terms.preset != SMOKE]
+    smoke = [contest for contest in contests if contest.terms.preset == SMOKE]
     by_answers: dict[tuple[Advice, ...], list[str]] = {}
     for need in NEEDS:
-        found = sorted(_answers(need, [c for c in told if need.met(c)]), key=lambda one: -one.instances)
+        none = "no records beyond smoke" if any(need.met(contest) for contest in smoke) else "no records"
+        answers = _answers(need, [contest for contest in told if need.met(contest)], none)
+        found = sorted(answers, key=lambda one: -one.instances)
         if need.part and found[0].instances:
             found = [advice for advice in found if advice.instances]
         said = tuple(replace(advice, need="") for advice in found)
@@ -117,13 +121,14 @@ def guide(contests: Sequence[Contest]) -> list[Advice]:
     return [replace(advice, need="; ".join(words)) for said, words in by_answers.items() for advice in said]
 
 
-def _answers(need: Need, contests: Sequence[Contest]) -> Iterator[Advice]:
+def _answers(need: Need, contests: Sequence[Contest], none: str) -> Iterator[Advice]:
+    """Yield the answers to one need, a task at a time; `none` is that of no record."""
     by_task: dict[str, list[Contest]] = {}
     for contest in contests:
         if scored(contest, need.score):
             by_task.setdefault(contest.section.task, []).append(contest)
     if not by_task:
-        yield Advice(need.words, "", "no records", part=need.part)
+        yield Advice(need.words, "", none, part=need.part)
     for task, members in by_task.items():
         yield _answer(need, task, max(pooled(members), key=lambda some: _weight(need, some)))
 
@@ -163,7 +168,7 @@ def _answer(need: Need, task: str, contests: Sequence[Contest]) -> Advice:
 def _too_few(need: Need, contests: Sequence[Contest]) -> Iterator[str]:
     several = [contest for contest in contests if len(scored(contest, need.score)) > 1]
     same = "" if len(several) < LEAST_INSTANCES else ", but no two were run on so many"
-    yield f"{_count(len(several), 'instance')} with two solvers or more{same}; {LEAST_INSTANCES} are asked for."
+    yield f"{counted(len(several), 'instance')} with two solvers or more{same}; {LEAST_INSTANCES} are asked for."
     alone = sorted({label for c in contests if c not in several for label in scored(c, need.score)})
     if alone and not several:
         yield f"Alone there: {', '.join(f'`{label}`' for label in alone[:_SHOWN])}."
@@ -199,11 +204,11 @@ def _sentences(need: Need, scope: Scope) -> Iterator[str]:
     order = _with_ranks(scope, len(scope.solvers))
     by = need.score.words(scope.counted[0])
     p = "" if scope.friedman is None else f" (Friedman's test: p = {scope.friedman:.2g})"
-    yield f"Mean ranks by {by} on {_count(len(scope.counted), 'instance')}: {order}{p}."
+    yield f"Mean ranks by {by} on {counted(len(scope.counted), 'instance')}: {order}{p}."
     yield from _firsts(scope)
     yield from _training(scope)
     for label, count in _untrained(need, scope).items():
-        where = f"{count} of {_count(len(scope.counted), 'instance')}"
+        where = f"{count} of {counted(len(scope.counted), 'instance')}"
         if label == COPIES:
             yield f"On {where} solvers are as near as copied training rows; their order says nothing."
         else:
@@ -222,7 +227,7 @@ def _firsts(scope: Scope) -> Iterator[str]:
         return
     worse = {name: sum(ranks.get(name, 0) > ranks[best] for ranks in tested) for name in short}
     shown = ", ".join(f"`{short[name]}` on {count}" for name, count in worse.items() if count)
-    where = _count(len(tested), "instance")
+    where = counted(len(tested), "instance")
     yield f"Of {where} with several seeds, tests over seeds rank below `{short[best]}`: {shown or 'none'}."
 
 
@@ -269,7 +274,3 @@ def _names(labels: Sequence[str], scope: Scope) -> str:
 def _with_ranks(scope: Scope, most: int) -> str:
     short = short_names(scope.solvers)
     return ", ".join(f"`{short[name]}` {scope.mean_ranks[name]:.1f}" for name in scope.solvers[:most])
-
-
-def _count(n: int, thing: str) -> str:
-    return f"{n} {thing}" + ("" if n == 1 else "s")

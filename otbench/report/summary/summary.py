@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from otbench.records.record import Record
+from otbench.records.words import counted
 from otbench.report.summary.contests import SMOKE, Contest, contests
 from otbench.report.summary.guide import Advice, guide
 from otbench.report.summary.scopes import Scope, scopes
@@ -75,7 +76,8 @@ def summarise(records: Iterable[Record], *, stale: Mapping[str, str] = {}, verif
     kept = [record for record in given if record.spec.preset != SMOKE]
     remarks = []
     if kept and len(kept) < len(given):
-        count = f"{len(given) - len(kept)} records under the preset smoke are left out"
+        n = len(given) - len(kept)
+        count = f"{counted(n, 'record')} under the preset smoke {'is' if n == 1 else 'are'} left out"
         remarks.append(f"{count}: it shows that a solver runs, not how good it is.")
     found = contests(kept or given, stale=stale, verified=verified)
     found.sort(key=lambda contest: len(contest.entries) == 1)

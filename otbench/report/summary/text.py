@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from otbench.records.words import counted
 from otbench.report.columns import Column, metric_column, shown, written
 from otbench.report.rows import IDENTITY, Number
 from otbench.report.summary.contests import Contest, Entry, short_names, twin
@@ -200,4 +201,4 @@ def equal_title(contest: Contest) -> str:
 
 def sources(summary: Summary) -> Sequence[str]:
     """Return what stands above a summary: how many records, and what was left out."""
-    return [f"From {summary.records} records.", *summary.remarks]
+    return [f"From {counted(summary.records, 'record')}.", *summary.remarks]
