@@ -151,7 +151,7 @@ def test_a_plugin_that_gives_nothing_is_an_error_that_names_it(tmp_path: Path, k
         path.mkdir()
     if kind == "silent":
         write(path, "x = 1\n")
-    reason = {"missing": "no such file", "folder": "not a regular file", "silent": "registers nothing"}[kind]
+    reason = {"missing": "no such file", "folder": "is a folder", "silent": "registers nothing"}[kind]
     with pytest.raises(PluginError, match=rf"--plugin .*my_plugin\.py: {reason}"):
         Registry([path])
 
@@ -186,20 +186,20 @@ def test_one_name_for_two_kinds_is_reported_too(folders: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "line", "reason"),
     [
-        (b"x = 1\ndef f(:\n", 2, "SyntaxError"),
-        (b"x = '\xff\xfe'\n", 0, "UnicodeDecodeError"),
-        (b"x = '\x00'\n", 0, "null byte"),
+        (b"x = 1\ndef f(:\n", ":2", "SyntaxError"),
+        (b"x = '\xff\xfe'\n", "", "is not UTF-8 text"),
+        (b"x = '\x00'\n", "", "null byte"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_reported_with_its_line_and_the_rest_is_found(
-    folders: Path, content: bytes, line: int, reason: str
+    folders: Path, content: bytes, line: str, reason: str
 ) -> None:
     broken = folders / "solvers" / "broken.py"
     broken.write_bytes(content)
     write(folders / "solvers" / "mine.py", solver("dropped"))
     registry = Registry()
     (problem,) = registry.problems
-    assert problem.where == f"{broken}:{line}"
+    assert problem.where == f"{broken}{line}"
     assert reason in problem.reason
     assert [entry.name for entry in registry.entries()] == ["dropped"]
 
