@@ -146,7 +146,7 @@ def score(
         x: source points, shape (n, *shape), n >= 2.
         y: target points, shape (m, *shape), m >= 2.
         x_label: classes of `x`, shape (n,), for maps that go class by class.
-        y_label: classes of `y`, shape (m,).
+        y_label: classes of `y`, shape (m,), needed as well where such maps go back.
         training: the target points that the maps were trained on, for `novelty`: 1 = images are as far from them as
             `y`, 0 = copies.
         seed: of maps that draw noise.
