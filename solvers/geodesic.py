@@ -26,7 +26,8 @@ Lagrangians are those of the problem's cost: |v|^2 / 2; sum_i |v_i|^p / p (`conv
 |v|^2 / 2 + omega^2 |x|^2 / 2 (`gaussian[omega=2]`), for which the paths are known in closed form
 (`otbench.problem.HarmonicCost`).
 
-Classes are ignored: within one set of images (`mnist[pair=transfer]`) both measures are the same to it.
+Classes are ignored: within one set of images (`mnist[pair=transfer]`) both measures are the same to it; one digit
+becomes another with `mnist[pair=transfer,digit=3]`.
 
 Failings: the two networks of phase 1 follow each other and the loss says little; nothing in phase 1 keeps paths from
 crossing, and where they do v is the mean of their velocities, so that S and T do not belong together.

@@ -8,6 +8,8 @@ torchvision's splits, all numbers are taken on test images.
 Pairs: `fmnist-mnist`, class k to class k (Asadulaev et al., ICLR 2024; Park et al., arXiv 2510.01153 and 2605.10792);
 `transfer` and `shift` within MNIST, digit k to k + 5 and to k + 1 modulo 10 (the second paper's two tasks, whose exact
 index maps are not published); `digits`, k to k + 5 on scikit-learn's 8 x 8 images: a demonstration that needs no files.
+`digit=3` moves the images of class 3 alone, for solvers that are told no classes: `mnist[pair=transfer,digit=3]` is
+from threes to eights. Distances are then to test images of the wanted class.
 
 What to bear in mind: a decoder that reads the wanted label draws a digit of that class from many codes, so with
 `vae=conditional` accuracy alone says little of the map; `class_energy`, `cost` and the control rows do.
@@ -81,6 +83,7 @@ class MNISTConfig(Config):
     held_out: int | None = Field(
         None, "training images of each set, its last, that take the place of the test images; left out: none", ge=100
     )
+    digit: int | None = Field(None, "source class that is moved, alone and without labels; left out: all", ge=0, le=9)
     pool_seed: int | None = Field(None, "seed that chooses labelled images; left out: the run's seed", ge=0, lt=10**9)
 
     @model_validator(mode="before")
@@ -102,7 +105,10 @@ class MNISTInstance(Instance):
         judges: tuple[Judge | None, Judge],
         facts: Mapping[str, Value],
     ) -> None:
-        """Hold the parts; there is no judge of the source's images where no classifier of them is trained."""
+        """Hold the parts; there is no judge of the source's images where no classifier of them is trained.
+
+        Test points have classes only where solvers may be told them; those that count here are the sides' own.
+        """
         self.problem, self.test, self.facts = problem, test, facts
         self._source, self._target = sides
         self._judge_back, self._judge = judges
@@ -110,7 +116,7 @@ class MNISTInstance(Instance):
 
     def score(self, outputs: Outputs) -> dict[str, float]:
         """Return the metrics by name; before the end, accuracies are those of a fixed sample, without distances."""
-        source, target = self.test.source, self.test.target
+        source, target = self._labelled()
         assert source.label is not None
         assert target.label is not None
         scores = self._points(outputs.forward, source, target)
@@ -128,6 +134,11 @@ class MNISTInstance(Instance):
         side, judge = self._source, self._judge_back
         return scores | _judged(outputs.backward, target.label, side, judge, final=final, ending="_bwd")[2]
 
+    def _labelled(self) -> list[Batch]:
+        """Return the test points of both sides with the classes that they are to have."""
+        sides = ((self.test.source, self._source), (self.test.target, self._target))
+        return [Batch(points.x, side.test_label.to(points.x.device)) for points, side in sides]
+
     def _points(self, moved: Tensor, here: Batch, there: Batch) -> dict[str, float]:
         """Return what does not need images: the transport cost, and the mean over classes of the energy distance."""
         image, aim = Batch(moved.flatten(1), here.label), Batch(there.x.flatten(1), there.label)
@@ -142,7 +153,7 @@ class MNISTInstance(Instance):
 
     def pictures(self, outputs: Outputs) -> Sequence[Picture]:
         """Return grids of images, the confusion matrix, and points along the target's principal components."""
-        source, target = self.test.source, self.test.target
+        source, target = self._labelled()
         assert source.label is not None
         assert target.label is not None
         if self._last is None or self._last[0] is not outputs.forward:
@@ -274,17 +285,20 @@ class MNIST(Task[MNISTConfig]):
 
     def controls(self) -> tuple[str, ...]:
         """Return the rows without which accuracies and distances cannot be judged."""
-        rows = ("class_mean", "classwise_linear", "real_images")
+        rows = ("class_mean", "classwise_linear", "real_images") if self.config.digit is None else ("real_images",)
         return (*rows, "prior_sample", "reconstruction") if self.config.space == "latent" else rows
 
     def check(self) -> None:
         """Look at images, labels, networks and weights.
 
         Raises:
-            UsageError: more labels than there are images, or labels hidden from a solver that a VAE would give away.
+            UsageError: more labels than there are images, labels hidden from a solver that a VAE would give away, or
+                labels within one class.
             DataError: images or networks are missing or damaged, or the Inception weights that are there are not those.
         """
         config = self.config
+        if config.target_labels is not None and config.digit is not None:
+            raise UsageError("task mnist: target_labels with digit: within one class there is no label to hide")
         if config.target_labels is not None and config.space == "latent" and config.vae == "conditional":
             raise UsageError(
                 "task mnist: target_labels with vae=conditional: that encoder reads every label, so codes of "
@@ -340,21 +354,30 @@ class MNIST(Task[MNISTConfig]):
         facts["classifier_sha256"] = classifier.digest
         sides: list[Side] = []
         for role, name, shift in (("source", pair.source, pair.shift), ("target", pair.target, 0)):
-            vae = None
+            data, vae = sets[name], None
+            if config.digit is not None:
+                data = data.of_class((config.digit + pair.shift - shift) % CLASSES)
             if config.space == "latent":
                 vae = self._trained(sets[name], vae_settings(name, config.vae, config.size), device)
                 facts |= {f"{role}_vae_{key}": value for key, value in vae.numbers.items()}
                 facts[f"{role}_vae_sha256"] = vae.digest
-            sides.append(Side(sets[name], shift, vae, device))
+            sides.append(Side(data, shift, vae, device))
         source, target = sides
         judge = Judge(target, classifier, device=device, inception=weights)
-        # nobody classifies what is moved back to Fashion-MNIST
-        judge_back = judge if pair.source == pair.target else None
-        measures = [
-            PoolMeasure(side.points("train", dtype), label=label.to(device), classes=CLASSES)
-            for side, label in ((source, source.train_label), (target, self._labels(target.data, seed)))
-        ]
-        test = TestData(*(Batch(side.points("test", dtype), side.test_label.to(device)) for side in (source, target)))
+        judge_back = None  # nobody classifies what is moved back to Fashion-MNIST
+        if pair.source == pair.target:
+            judge_back = judge
+            if config.digit is not None:
+                judge_back = Judge(source, classifier, device=device, inception=weights)
+        measures, tests = [], []
+        for side, label in ((source, source.train_label), (target, self._labels(target.data, seed))):
+            train, test = (side.points(part, dtype) for part in ("train", "test"))
+            if config.digit is None:
+                measures.append(PoolMeasure(train, label=label.to(device), classes=CLASSES))
+                tests.append(Batch(test, side.test_label.to(device)))
+            else:  # one class on either side is none
+                measures.append(PoolMeasure(train))
+                tests.append(Batch(test))
         facts |= {
             "test_source": len(source.test_label),
             "test_target": len(target.test_label),
@@ -365,7 +388,7 @@ class MNIST(Task[MNISTConfig]):
             "inception": "standard weights" if weights is not None else f"skipped: {why_not}",
         }
         problem = Problem(measures[0], measures[1], QuadraticCost(), device, dtype)
-        return MNISTInstance(problem, test, (source, target), (judge_back, judge), facts)
+        return MNISTInstance(problem, TestData(*tests), (source, target), (judge_back, judge), facts)
 
     def describe(self) -> str:
         """Return pair, space, labels and the number of test images in a few words."""
@@ -374,14 +397,17 @@ class MNIST(Task[MNISTConfig]):
         where = "pixels" if config.space == "pixel" else f"codes of the {config.vae} VAE{reading}"
         size = "" if config.size == "default" else f" ({config.size})"
         labels = "" if config.target_labels is None else f", {config.target_labels} labelled targets per class"
-        count = f"{config.held_out or TEST_COUNT[self._pair.source]:,}".replace(",", " ")
+        count = f"{config.held_out or TEST_COUNT[self._pair.source]:,} ".replace(",", " ")
         kind = "test images" if config.held_out is None else "training images set aside"
-        return f"{self._pair.words}, {where}{size}{labels}, {count} {kind}{self.pool_words()}"
+        one = ""
+        if config.digit is not None:  # of each class there are about a tenth
+            one, count = f", {config.digit} to {(config.digit + self._pair.shift) % CLASSES} alone", "its "
+        return f"{self._pair.words}{one}, {where}{size}{labels}, {count}{kind}{self.pool_words()}"
 
     def published(self) -> Published | None:
         """Published rows stand beside the pairs of real images."""
         config = self.config
-        if config.pair == "digits" or config.size == "tiny" or config.held_out is not None:
+        if config.pair == "digits" or config.size == "tiny" or (config.held_out, config.digit) != (None, None):
             return None
         return Published("mnist", {"pair": config.pair})
 

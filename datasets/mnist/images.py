@@ -77,6 +77,14 @@ class ImageSet:
     test: Images
     digest: str
 
+    def of_class(self, k: int) -> ImageSet:
+        """Return the images of class `k` alone, 0 to 9, as a set with a digest of its own."""
+        train, test = (
+            Images(part.pixels[part.label == k], part.label[part.label == k]) for part in (self.train, self.test)
+        )
+        digest = hashlib.sha256(f"{self.digest} class {k}".encode()).hexdigest()
+        return replace(self, train=train, test=test, digest=digest)
+
     def setting_aside(self, count: int) -> ImageSet:
         """Return the set whose last `count` training images take the place of its test images.
 

@@ -16,6 +16,8 @@ _AXES = 3
 def image_rows(source: Tensor, wanted: Tensor, moved: Tensor, target: Tensor, goals: Tensor) -> Picture:
     """Return the first source image of each wanted class, what it became, and the first target image of that class.
 
+    Where there is one class alone, they are the first images of it.
+
     Args:
         source: source images, shape (n, h, w), uint8.
         wanted: classes that they are to become, shape (n,), int64.
@@ -23,13 +25,18 @@ def image_rows(source: Tensor, wanted: Tensor, moved: Tensor, target: Tensor, go
         target: target images, shape (m, h, w), uint8.
         goals: their classes, shape (m,), int64.
     """
-    firsts, others = ([int((label == k).nonzero()[0]) for k in range(CLASSES)] for label in (wanted, goals))
+    classes, words = wanted.unique(), "one of each class"  # type: ignore[no-untyped-call]
+    if len(classes) > 1:
+        firsts, others = ([int((label == k).nonzero()[0]) for k in classes] for label in (wanted, goals))
+    else:
+        firsts, others = (list(range(min(len(label), CLASSES))) for label in (wanted, goals))
+        words = "of one class"
     grid = {
         "source": source[firsts].numpy(),
         "transported": (moved[firsts, 0].cpu() * 255).round().to(torch.uint8).numpy(),
         "target": target[others].numpy(),
     }
-    return Picture("images", "images", "test images, one of each class", grid, tuple(grid))
+    return Picture("images", "images", f"test images, {words}", grid, tuple(grid))
 
 
 def confusion(wanted: Tensor, found: Tensor) -> Picture:

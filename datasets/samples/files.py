@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -26,6 +27,7 @@ from otbench.datasets.samples.places import (
     placed,
 )
 from otbench.errors import DataError, UsageError
+from otbench.files import unreadable
 from otbench.names import few, plain
 
 _CSV_ROWS = 200_000
@@ -107,6 +109,8 @@ def _csv(place: Place, wanted: Wanted) -> Table:
         first = pd.read_csv(place.path, header=None, nrows=1, dtype=str, keep_default_na=False)
         names = [str(name).strip() for name in first.iloc[0]]
         headless = all(_is_number(name) for name in names)
+        if len(names) == 1:
+            _check_commas(place, names[0], numbers=False)
         names = list(numbered(len(names))) if headless else names
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -143,8 +147,10 @@ def _csv(place: Place, wanted: Wanted) -> Table:
         )
     except (DataError, UsageError):
         raise
-    except (ValueError, OSError, EOFError, pd.errors.ParserWarning) as error:  # pandas' parser errors are ValueErrors
-        raise _unreadable(place, "table of comma-separated numbers", error) from error
+    except OSError as error:
+        raise unreadable(place.path, error) from error
+    except (ValueError, EOFError, pd.errors.ParserWarning) as error:  # pandas' parser errors are ValueErrors
+        raise _no_table(place) from error
 
 
 def _numbers(place: Place, chunk: Any, names: list[str], rows: int) -> Array:
@@ -159,6 +165,7 @@ def _numbers(place: Place, chunk: Any, names: list[str], rows: int) -> Array:
         text = (found.isna() & column.notna()).to_numpy()
         if text.any():
             at = int(np.argmax(text))
+            _check_commas(place, str(column.iloc[at]), numbers=True)
             raise DataError(
                 f"{place}: column '{plain(name, 40)}' holds text, first '{plain(str(column.iloc[at]), 40)}' in row "
                 f"{rows + at}; name the columns of numbers, as in columns=a|b|c"
@@ -174,12 +181,49 @@ def _lines(place: Place) -> Array:
 
     try:
         table = pd.read_csv(place.path, header=None, dtype=str, keep_default_na=False)
-    except (ValueError, OSError) as error:
-        raise _unreadable(place, "column of classes", error) from error
+    except OSError as error:
+        raise unreadable(place.path, error) from error
+    except ValueError as error:
+        raise _no_table(place) from error
     if table.shape[1] != 1:
         raise DataError(f"{place}: must hold one column of classes, and has {table.shape[1]}")
     lines: Array = table[0].to_numpy(dtype=object)
     return lines
+
+
+def _check_commas(place: Place, field: str, *, numbers: bool) -> None:
+    """Look whether a field between commas holds several of a table that is separated otherwise; if asked, of `numbers`.
+
+    Raises:
+        DataError: it does.
+    """
+    for mark, name in ((";", "semicolons"), ("\t", "tabs")):
+        if mark in field and (not numbers or all(map(_is_number, field.split(mark)))):
+            raise DataError(f"{place}: its columns are separated by {name}; save it with commas, decimals with a point")
+
+
+def _no_table(place: Place) -> DataError:
+    """Return what is wrong with a text file that pandas does not take, found by the standard library's reader."""
+    try:
+        with place.path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.reader(stream)
+            rows = (row for row in reader if row)
+            first = next(rows, None)
+            if first is None:
+                return DataError(f"{place}: is empty; it must hold rows of numbers")
+            for row in rows:
+                if len(row) > len(first):
+                    return DataError(
+                        f"{place}: its first line has {len(first)} fields, and line {reader.line_num} has {len(row)}; "
+                        "give each line as many (decimals are written with a point)"
+                    )
+    except UnicodeDecodeError:
+        return DataError(f"{place}: is not UTF-8 text; save it as CSV in UTF-8")
+    except (csv.Error, OSError):
+        pass
+    return DataError(
+        f"{place}: cannot be read as a table with commas; a quotation mark may be open, or the file cut off"
+    )
 
 
 def _is_number(text: str) -> bool:
@@ -203,7 +247,7 @@ def _parquet(place: Place, wanted: Wanted) -> Table:
         with parquet.ParquetFile(place.path) as file:
             schema, rows = file.schema_arrow, file.metadata.num_rows
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise _unreadable(place, "Parquet file", error) from error
+        raise _no_parquet(place) from error
 
     def numeric(name: str) -> bool:
         kind = schema.field(name).type
@@ -229,7 +273,7 @@ def _parquet_names(place: Place) -> tuple[str, ...]:
     try:
         names = tuple(parquet.read_schema(place.path).names)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise _unreadable(place, "Parquet file", error) from error
+        raise _no_parquet(place) from error
     if len(set(names)) < len(names):
         raise DataError(f"{place}: several columns have the same name; give each its own")
     return names
@@ -243,12 +287,11 @@ def _parquet_columns(place: Place, names: list[str]) -> list[Array]:
         table = parquet.read_table(place.path, columns=names)
         return [table.column(name).to_pandas().to_numpy() for name in names]
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
-        raise _unreadable(place, "Parquet file", error) from error
+        raise _no_parquet(place) from error
 
 
-def _unreadable(place: Place, kind: str, error: Exception) -> DataError:
-    why = plain((str(error) or type(error).__name__).splitlines()[0])
-    return DataError(f"{place}: not a readable {kind} ({why}); it may be truncated or of another kind")
+def _no_parquet(place: Place) -> DataError:
+    return DataError(f"{place}: not a readable Parquet file; it may be truncated or of another kind")
 
 
 READERS: Mapping[str, Reader] = {

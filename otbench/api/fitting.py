@@ -32,7 +32,6 @@ from otbench.solver import Context, Solver
 from otbench.transport import in_user_units
 
 _SPLIT_STREAM = 2
-_SEEDS = 10**9
 
 
 @given.public
@@ -101,12 +100,11 @@ def fit(
         preset=given.text("preset", preset),
         steps=given.whole("steps", steps),
         time_limit=given.number("time-limit", time_limit),
-        standardise=None if standardise is None else "on" if standardise else "off",
+        standardise={None: None, True: "on", False: "off"}[given.flag("standardise", standardise)],
     )
     check_numbers(request)
-    seed = given.whole("seed", seed) or 0
-    if not 0 <= seed < _SEEDS:
-        raise UsageError(f"--seed {seed}: must be a whole number from 0 to {_SEEDS - 1}")
+    seed = given.seed(seed)
+    line = given.flag("progress", progress)
     share = _share(validation)
     values = {name: given.plain_value(value) for name, value in parameters.items()}
     config, length = settings_of(note, values, request)
@@ -127,8 +125,10 @@ def fit(
             raise UsageError(f"{entry.name} cannot take this problem: {support.reason or 'it does not say why'}")
         _seed(seed, problem.device)
         budget = train.Budget(length, None if note.kind == "baseline" else request.time_limit)
-        made = _trained(note, config, problem, budget, seed=seed, line=progress)
+        made = _trained(note, config, problem, budget, seed=seed, line=line)
         made.origin = origin_of(entry, problem)
+    if problem.classes and not made.reads_label and note.cls.supports(_without_classes(problem)).ok:
+        given.warn([f"{entry.name} goes by no classes: x_label and y_label made no difference"])
     return made
 
 
@@ -194,6 +194,8 @@ def _problem(
     if (found[0] is None) != (found[1] is None):
         raise UsageError("give classes of both sides, x_label and y_label, or of neither")
     number = max((int(label.max()) + 1 for label in found if label is not None), default=0)
+    if found[0] is not None and not number:
+        raise UsageError("x_label and y_label are -1 for all points: give classes, or leave both out")
     draw = np.random.Generator(np.random.PCG64([seed, _SPLIT_STREAM]))
     measures = []
     for points, label in zip(sides, found, strict=True):
@@ -211,9 +213,14 @@ def _problem(
     if problem.units is None:
         source, target = (moved(side, torch.zeros((), device=where), 1.0, dtype) for side in measures)
         problem = dataclasses.replace(problem, source=source, target=target)
-    if not all(bool(side.pool.isfinite().all()) for side in (problem.source, problem.target) if side.pool is not None):
-        raise UsageError(f"the points are too large for {str(dtype).removeprefix('torch.')}: scale them")
+    if problem.units is not None and problem.units.scale < torch.finfo(dtype).tiny:  # maps divide by it
+        raise UsageError(f"the points lie too close together for {str(dtype).removeprefix('torch.')}: scale them")
     return problem
+
+
+def _without_classes(problem: Problem) -> Problem:
+    source, target = (PoolMeasure(side.pool) for side in (problem.source, problem.target) if side.pool is not None)
+    return dataclasses.replace(problem, source=source, target=target)
 
 
 def _cost(cost: object, exponent: object) -> Cost:

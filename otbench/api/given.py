@@ -12,15 +12,27 @@ from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from scipy import sparse
 from torch import Tensor
 
 from otbench.errors import OtbenchError, OtbenchWarning, UsageError
 from otbench.files import typed_path
+from otbench.names import plain
 
 PathLike: TypeAlias = str | Path
 """A path, as text or as an object."""
 Points: TypeAlias = ArrayLike | Tensor
 """Points or labels, one a row."""
+
+LARGEST = 1e18
+"""Numbers beyond this have no finite squares in float32; the task `samples` takes none, either."""
+SEEDS = 10**9
+"""Seeds are smaller."""
+_TYPES = (
+    *(torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.bool),
+    *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint64, torch.uint32, torch.uint16, torch.uint8),
+)
+"""Types of the numbers that are taken."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -53,19 +65,20 @@ def points(name: str, value: Points) -> Tensor:
     """Return a copy of points as a tensor, shape (n, *shape), in the type and on the device that they came in.
 
     Raises:
-        UsageError: they are no array of finite numbers with at least two rows.
+        UsageError: they are no array of finite numbers up to `LARGEST` with at least two rows.
     """
     form = f"{name} must be an array of numbers, one point a row, shape (n, *shape)"
-    try:
-        found = value.detach().clone() if isinstance(value, Tensor) else torch.from_numpy(_native(value))
-    except (ValueError, TypeError):
-        raise UsageError(form) from None
-    if found.is_complex() or found.ndim < 2 or not found[:1].numel():
-        raise UsageError(f"{form}; its shape is {tuple(found.shape)}" if not found.is_complex() else form)
+    found = _tensor(name, value, form)
+    if found.ndim < 2 or not found[:1].numel():
+        raise UsageError(f"{form}; its shape is {tuple(found.shape)}")
     if len(found) < 2:
         raise UsageError(f"{name} holds one point; two are the least")
-    if not bool(found.isfinite().all()):
-        raise UsageError(f"{name} must hold finite numbers; there is a NaN or an infinity among them")
+    if found.is_floating_point() and not bool((good := found.abs() <= LARGEST).all()):  # False for NaN, too
+        at = tuple((~good).nonzero()[0].tolist())
+        raise UsageError(
+            f"{name} must hold finite numbers up to {LARGEST:g}, and row {at[0]} (counted from 0) holds "
+            f"{float(found[at]):g}; scale the points, or leave such rows out"
+        )
     return found
 
 
@@ -78,14 +91,15 @@ def labels(name: str, value: Points | None, count: int) -> Tensor | None:
     if value is None:
         return None
     form = f"{name} must hold one whole number for each of {count} points: its class, 0, 1, ..., or -1 for none"
-    try:
-        found = value.detach().clone() if isinstance(value, Tensor) else torch.from_numpy(_native(value))
-    except (ValueError, TypeError):
-        raise UsageError(form) from None
-    whole = not (found.is_floating_point() or found.is_complex() or found.dtype is torch.bool)
-    if not whole or found.shape != (count,) or int(found.min()) < -1 or int(found.max()) >= count:
-        raise UsageError(form)
-    return found.long()
+    found = _tensor(name, value, form)
+    if found.is_floating_point() or found.dtype is torch.bool:
+        raise UsageError(f"{form}; it holds {_type(found)}")
+    if found.shape != (count,):
+        raise UsageError(f"{form}; its shape is {tuple(found.shape)}")
+    found = found.long()
+    if int(found.min()) < -1 or int(found.max()) >= count:
+        raise UsageError(f"{form}; it holds {int(found.min())} to {int(found.max())}")
+    return found
 
 
 def device_of(value: str | torch.device, *near: Tensor) -> torch.device:
@@ -179,6 +193,29 @@ def whole(name: str, value: object) -> int | None:
     raise UsageError(f"--{name}: must be a whole number, not {_kind(value)}")
 
 
+def seed(value: object) -> int:
+    """Return `value` if it is a seed.
+
+    Raises:
+        UsageError: it is none.
+    """
+    found = whole("seed", value)
+    if found is None or not 0 <= found < SEEDS:
+        raise UsageError(f"--seed {found}: must be a whole number from 0 to {SEEDS - 1}")
+    return found
+
+
+def flag(name: str, value: object) -> bool | None:
+    """Return `value` if it is True, False or None.
+
+    Raises:
+        UsageError: it is something else, such as "off", which would count as True.
+    """
+    if value is None or isinstance(value, (bool, np.bool_)):
+        return None if value is None else bool(value)
+    raise UsageError(f"--{name}: must be True, False or None, not {_kind(value)}")
+
+
 def path_of(name: str, value: object, *, folder: bool = False) -> Path:
     """Return a path given as text or as an object.
 
@@ -207,18 +244,50 @@ def plain_value(value: Any) -> Any:
     return value.item() if isinstance(value, (np.generic, Tensor)) and value.ndim == 0 else value
 
 
-def _native(value: ArrayLike) -> np.ndarray[Any, Any]:
-    """Return a copy of an array of numbers in this machine's byte order.
+def _tensor(name: str, value: Points, form: str) -> Tensor:
+    """Return a copy of an array of real numbers as a tensor, in this machine's byte order.
 
     Raises:
-        ValueError: it holds something else, or rows of several lengths.
+        UsageError: it is none: `form`, and what it is instead.
     """
-    found = np.asarray(value)
-    if found.dtype.kind not in "fiub":
-        raise ValueError
-    return found.astype(found.dtype.newbyteorder("="), order="C", copy=True)
+    if isinstance(value, Tensor):
+        if value.layout is not torch.strided and not value.is_nested:
+            raise UsageError(f"{name} is sparse; call .to_dense()")
+        if value.dtype not in _TYPES or value.is_nested or value.is_meta:
+            kind = "a nested tensor" if value.is_nested else "a tensor without numbers" if value.is_meta else ""
+            raise UsageError(f"{form}; it {f'is {kind}' if kind else f'holds {_type(value)}'}")
+        return value.detach().clone()
+    if sparse.issparse(value):
+        raise UsageError(f"{name} is sparse; call .toarray()")
+    if np.ma.is_masked(value):
+        raise UsageError(f"{name} has masked entries; leave such rows out, or fill them, {name}.filled(...)")
+    try:
+        found = np.asarray(value)
+    except (ValueError, TypeError, RuntimeError) as error:
+        uneven = isinstance(error, ValueError) and "inhomogeneous" in str(error)
+        what = "its rows have several lengths" if uneven else f"NumPy makes none of it ({plain(str(error))})"
+        raise UsageError(f"{form}; {what}") from None
+    if found.dtype.kind not in "fiub" or found.dtype.itemsize > 8:
+        raise UsageError(f"{form}; {_odd(value, found)}")
+    return torch.from_numpy(found.astype(found.dtype.newbyteorder("="), order="C", copy=True))
+
+
+def _odd(value: object, found: np.ndarray[Any, Any]) -> str:
+    """Return what is wrong with an array of something else than real numbers."""
+    if not found.ndim:
+        return f"it is {_kind(value)}"
+    for at, entry in np.ndenumerate(found if found.dtype.kind == "O" else found[:0]):
+        if not isinstance(entry, (int, float, np.number)):
+            return f"row {at[0]} (counted from 0) holds {_kind(entry)}"
+    return "it holds text" if found.dtype.kind in "US" else f"it holds {found.dtype}; convert it to float64"
+
+
+def _type(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _kind(value: object) -> str:
+    if value is None:
+        return "None"
     name = type(value).__name__
     return f"{'an' if name[0] in 'aeioAEIO' else 'a'} {name}"

@@ -146,7 +146,7 @@ def score(
         x: source points, shape (n, *shape), n >= 2.
         y: target points, shape (m, *shape), m >= 2.
         x_label: classes of `x`, shape (n,), for maps that go class by class.
-        y_label: classes of `y`, shape (m,).
+        y_label: classes of `y`, shape (m,), needed as well where such maps go back.
         training: the target points that the maps were trained on, for `novelty`: 1 = images are as far from them as
             `y`, 0 = copies.
         seed: of maps that draw noise.
@@ -170,7 +170,13 @@ def score(
             f"x, y and training must have points of one shape, not {' and '.join(map(str, sorted(shapes)))}"
         )
     here_label, there_label = given.labels("x_label", x_label, len(here)), given.labels("y_label", y_label, len(there))
-    generator = torch.Generator(transport.device).manual_seed(given.whole("seed", seed) or 0)
+    sides = [x_label, y_label] if transport.two_way else [x_label]
+    if transport.reads_label and any(side is None for side in sides):
+        which = "x_label and y_label" if transport.two_way else "x_label"
+        raise UsageError(f"these maps go class by class: give the class of each point, {which}")
+    if not transport.reads_label and (x_label is not None or y_label is not None):
+        given.warn(["these maps go by no classes: x_label and y_label made no difference"])
+    generator = torch.Generator(transport.device).manual_seed(given.seed(seed))
     with torch.no_grad():
         forward = transport.forward(here, here_label, generator)
         backward = roundtrip = None

@@ -82,6 +82,8 @@ def run(
         DataError: the task's input is missing or wrong.
         StoreError: a record cannot be written.
     """
+    repeat, keep = bool(given.flag("force", force)), bool(given.flag("keep-maps", keep_maps))
+    visible = given.flag("progress", progress)
     folder = data_dir if data_dir is not None else os.environ.get("OTBENCH_DATA_DIR") or None
     request = Request(
         solvers=_selection("solvers", solvers),
@@ -104,7 +106,7 @@ def run(
     plan = make_plan(request, registry)
     given.warn(plan.notes)
     ended = 0
-    with Line(progress) as line:
+    with Line(visible) as line:
 
         def listen(run: Planned, event: Event | Record) -> None:
             nonlocal ended
@@ -116,10 +118,10 @@ def run(
             plan,
             store,
             jobs=request.jobs,
-            force=bool(force),
+            force=repeat,
             data_dir=request.data_dir,
             listen=listen,
-            keep_maps=bool(keep_maps),
+            keep_maps=keep,
         )
     given.warn(store.passed_over)
     if outcome.interrupted:

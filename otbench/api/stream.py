@@ -13,10 +13,21 @@ from numpy.typing import NDArray
 from otbench.data.arrays import map_npy
 from otbench.data.pictures import ENDINGS, picture_bytes, read_picture
 from otbench.errors import DataError, OtbenchError, UsageError
-from otbench.files import shown, write_whole, writing, written
+from otbench.files import require_file, shown, write_whole, writing, written
 from otbench.names import plain
 from otbench.ops.colours import ColourSpace, distinct, levels_of, to_rgb
 from otbench.transport import Transport, rows_at_a_time
+
+_CONVERTED = {
+    ".csv": "np.save('X.npy', pandas.read_csv('FILE').to_numpy()), with header=None if the first line holds no names",
+    ".tsv": "np.save('X.npy', np.loadtxt('FILE')), with skiprows=1 if the first line holds names",
+    ".txt": "np.save('X.npy', np.loadtxt('FILE')), with skiprows=1 if the first line holds names",
+    ".npz": "np.save('X.npy', np.load('FILE')['NAME'])",
+    ".parquet": "np.save('X.npy', pandas.read_parquet('FILE').to_numpy())",
+    ".pt": "np.save('X.npy', torch.load('FILE').numpy())",
+    ".h5ad": "np.save('X.npy', anndata.read_h5ad('FILE').obsm['NAME'])",
+}
+"""How an .npy file is made of other files, by their endings."""
 
 
 def apply_file(
@@ -37,9 +48,10 @@ def apply_file(
     Args:
         transport: the maps.
         source: the points, shape (n, *shape).
-        result: where their images go: the same shape, and the same floating type (that of the map for whole numbers).
+        result: the .npy file where their images go: the same shape, and the same floating type (that of the map for
+            whole numbers).
         backward: whether they go back.
-        label: their classes, shape (n,), for maps that go class by class.
+        label: their classes, shape (n,), for maps that go class by class, and for no others.
         seed: of maps that draw noise.
         also_read: other files that must not be written over.
         listen: told how many of how many points are done.
@@ -51,15 +63,17 @@ def apply_file(
         OtbenchError: the map fails.
     """
     method = _method(transport, backward)
-    points = map_npy(source)
+    points = _mapped("--input", source)
     if points.ndim == 0:
         raise DataError(f"{shown(source)}: holds a single number; points have the shape (n, *shape)")
-    classes = None
-    if transport.reads_label:
-        if label is None:
-            raise UsageError("this map goes class by class: give the class of each point, --labels FILE.npy")
-        classes = _classes(label, len(points))
+    if transport.reads_label and label is None:
+        raise UsageError("this map goes class by class: give the class of each point, --labels FILE.npy")
+    if label is not None and not transport.reads_label:
+        raise UsageError(f"--labels {shown(label)}: this map goes by no classes; leave the labels out")
+    classes = None if label is None else _classes(label, len(points))
     _check_result(result, source, label, *also_read)
+    if result.suffix.lower() != ".npy":
+        raise UsageError(f"--output {shown(result)}: images of points are written as .npy; name a file that ends so")
     generator = torch.Generator(transport.device).manual_seed(seed)
     size = rows_at_a_time(points.shape[1:])
     form: tuple[object, ...] = ()
@@ -136,6 +150,24 @@ def _method(transport: Transport, backward: bool) -> str:
     return "backward" if backward else "forward"
 
 
+def _mapped(option: str, path: Path) -> NDArray[Any]:
+    """Return the array in an .npy file; of files that end otherwise, say how one is made of them.
+
+    Raises:
+        UsageError: the file ends otherwise.
+        DataError: it cannot be read as an array of numbers.
+    """
+    require_file(path)
+    ending = path.suffix.lower()
+    if ending in ("", ".npy"):
+        return map_npy(path)
+    how = _CONVERTED.get(ending, "np.save('X.npy', array)").replace("FILE", shown(path))
+    raise UsageError(
+        f"{option} {shown(path)}: points and labels are read from .npy, and for maps between colours pictures "
+        f"({', '.join(ENDINGS)}); in Python: {how}"
+    )
+
+
 def _check_result(result: Path, *read: Path | None) -> None:
     """Refuse to write over what is read, or what is no file.
 
@@ -164,7 +196,7 @@ def _image(
 
 
 def _classes(path: Path, count: int) -> NDArray[Any]:
-    found = map_npy(path)
+    found = _mapped("--labels", path)
     if found.dtype.kind not in "iu" or found.shape != (count,):
         raise UsageError(
             f"--labels {shown(path)}: must hold one whole number for each of {count} points, shape ({count},), not "

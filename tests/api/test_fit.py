@@ -44,11 +44,11 @@ class Probe(Solver[ProbeConfig]):
 
     @classmethod
     def supports(cls, problem):
-        cls.seen = problem
         return Yes
 
     def __init__(self, problem, config, context):
         super().__init__(problem, config, context)
+        type(self).seen = problem
         assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
         self.by = torch.zeros(problem.dim, dtype=context.dtype, device=context.device)
         torch.set_num_threads(3)
@@ -116,7 +116,8 @@ def test_what_the_solver_is_given(x: Array, y: Array, probe: dict[str, Any]) -> 
     rows = {tuple(row) for row in torch.cat((seen.source.pool, seen.source.validation)).tolist()}
     assert rows == {tuple(row) for row in x.tolist()}
     label = np.arange(300) % 3
-    otbench.fit(x, y, **probe, steps=1, x_label=label, y_label=label[:250], cost="power", exponent=3)
+    with pytest.warns(otbench.OtbenchWarning, match="probe goes by no classes"):
+        otbench.fit(x, y, **probe, steps=1, x_label=label, y_label=label[:250], cost="power", exponent=3)
     seen = sys.modules["otbench_ext.probe"].Probe.seen
     assert (seen.classes, seen.cost.name, seen.source.validation) == (3, "power 3", None)
 
@@ -189,6 +190,17 @@ def test_classes_go_to_classes(x: Array, y: Array) -> None:
         assert np.allclose(image[label == k].mean(0), there[label[:250] == k].mean(0), atol=0.01)
     with pytest.raises(otbench.UsageError, match="these maps go class by class"):
         made.forward(x)
+
+
+def test_classes_that_nobody_reads_are_said_to_be_left_out(x: Array, y: Array) -> None:
+    label = {"x_label": np.arange(300) % 2, "y_label": np.arange(250) % 2}
+    with pytest.warns(otbench.OtbenchWarning, match="linear goes by no classes: x_label and y_label made no") as noted:
+        made = otbench.fit(x, y, solver="linear", **label)
+    assert noted[0].filename == __file__
+    with pytest.warns(otbench.OtbenchWarning, match="these maps go by no classes"):
+        otbench.score(made, x, y, **label)
+    otbench.fit(x, y, solver="gnot", preset="smoke", steps=1, device="cpu", **label)  # by class while it trains
+    otbench.fit(x, y, solver="class_mean", **label)
 
 
 def test_images_keep_their_shape() -> None:

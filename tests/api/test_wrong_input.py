@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from numpy.typing import NDArray
+from scipy import sparse
 
 import otbench
 from otbench import DataError, OtbenchError, PluginError, StoreError, UsageError
@@ -20,6 +23,10 @@ BIG = np.vstack([X, [[1e300, 0.0]]])
 TOY = Path(__file__).parents[1] / "helpers" / "plugins" / "toy.py"
 HOLE = np.vstack([X, [[np.nan, 0.0]]])
 LABEL = np.arange(20) % 2
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # torch calls both young
+    CSR = torch.from_numpy(X).to_sparse_csr()
+    NESTED = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])
 
 
 def fit(x: Any = X, y: Any = X, **options: Any) -> Callable[[], object]:
@@ -38,7 +45,34 @@ FIT: dict[str, tuple[Callable[[], object], type[OtbenchError], str]] = {
     "no row": (fit(X[:0]), UsageError, "its shape is (0, 2)"),
     "one row": (fit(X, X[:1]), UsageError, "y holds one point; two are the least"),
     "NaN": (fit(HOLE), UsageError, "x must hold finite numbers"),
-    "too large for float32": (fit(BIG), UsageError, "too large for float32"),
+    "the row of a NaN": (fit(HOLE), UsageError, "row 20 (counted from 0) holds nan"),
+    "too large for float32": (fit(BIG), UsageError, "up to 1e+18, and row 20 (counted from 0) holds 1e+300"),
+    "all too large for float32": (fit(X, X * 1e300), UsageError, "y must hold finite numbers up to 1e+18, and row 0"),
+    "too large, in double precision": (fit(BIG, dtype="float64"), UsageError, "row 20 (counted from 0) holds 1e+300"),
+    "too close together": (fit(X * 1e-100, X * 1e-100, solver="ls"), UsageError, "too close together for float32"),
+    "a sparse tensor": (fit(torch.from_numpy(X).to_sparse()), UsageError, "x is sparse; call .to_dense()"),
+    "a sparse tensor by rows": (fit(X, CSR), UsageError, "y is sparse; call .to_dense()"),
+    "a sparse matrix": (fit(sparse.csr_array(X)), UsageError, "x is sparse; call .toarray()"),
+    "a nested tensor": (fit(NESTED), UsageError, "it is a nested tensor"),
+    "a tensor on no device": (fit(torch.empty(3, 2, device="meta")), UsageError, "it is a tensor without numbers"),
+    "numbers of 8 bits": (fit(torch.zeros(3, 2).to(torch.float8_e5m2)), UsageError, "it holds float8_e5m2"),
+    "extended precision": (fit(X.astype(np.longdouble)), UsageError, "convert it to float64"),
+    "masked points": (fit(np.ma.masked_greater(X, 1)), UsageError, "x has masked entries; leave such rows out"),
+    "masked classes": (
+        fit(x_label=np.ma.masked_equal(LABEL, 1), y_label=LABEL),
+        UsageError,
+        "x_label has masked entries",
+    ),
+    "complex numbers by name": (fit(X * 1j), UsageError, "it holds complex128; convert it to float64"),
+    "words by name": (fit([["a", "b"]] * 3), UsageError, "it holds text"),
+    "a word in a column": (fit(pd.DataFrame({"a": [1.0, "b"]})), UsageError, "row 1 (counted from 0) holds a str"),
+    "several lengths by name": (fit([[1.0, 2.0], [3.0]]), UsageError, "its rows have several lengths"),
+    "nothing by name": (fit(None), UsageError, "shape (n, *shape); it is None"),
+    "tensors with a graph, in a list": (
+        fit([torch.ones(2, requires_grad=True)] * 3),
+        UsageError,
+        "NumPy makes none of it",
+    ),
     "two shapes": (fit(X, np.ones((20, 3))), UsageError, "linear cannot take this problem: shapes differ"),
     "an unknown solver": (fit(solver="fixdpoint"), UsageError, "'fixdpoint'; did you mean 'fixedpoint'?"),
     "a task": (fit(solver="gaussian"), UsageError, "unknown solver or baseline 'gaussian'"),
@@ -71,12 +105,20 @@ FIT: dict[str, tuple[Callable[[], object], type[OtbenchError], str]] = {
     "no time": (fit(time_limit=0), UsageError, "time_limit 0: must be a positive number of seconds"),
     "a time in words": (fit(time_limit="1 h"), UsageError, "time_limit: must be a number, not a str"),
     "a negative seed": (fit(seed=-1), UsageError, "seed -1: must be a whole number from 0"),
+    "a seed without end": (fit(seed=10**9), UsageError, "seed 1000000000: must be a whole number from 0"),
+    "no seed": (fit(seed=None), UsageError, "seed None: must be a whole number from 0"),
+    "half a seed": (fit(seed=0.5), UsageError, "seed: must be a whole number, not a float"),
+    "a switch in words": (fit(standardise="off"), UsageError, "standardise: must be True, False or None, not a str"),
+    "a line in words": (fit(progress="no"), UsageError, "progress: must be True, False or None, not a str"),
     "a share of 2": (fit(validation=2), UsageError, "validation 2: must be a share from 0 to 0.9"),
     "an unknown device": (fit(device="tpu"), UsageError, "device 'tpu': use cpu, cuda, cuda:N or auto"),
     "a card that is not there": (fit(device="cuda:99"), UsageError, "device cuda:99: "),
     "half precision": (fit(dtype="float16"), UsageError, "dtype 'float16': use float32 or float64"),
     "no type at all": (fit(dtype="many"), UsageError, "dtype 'many': use float32 or float64"),
     "labels of one side": (fit(x_label=LABEL), UsageError, "give classes of both sides"),
+    "no label at all": (fit(x_label=LABEL * 0 - 1, y_label=LABEL * 0 - 1), UsageError, "are -1 for all points"),
+    "labels by type": (fit(x_label=LABEL / 2, y_label=LABEL), UsageError, "or -1 for none; it holds float64"),
+    "labels by range": (fit(x_label=LABEL - 5, y_label=LABEL), UsageError, "or -1 for none; it holds -5 to -4"),
     "too few labels": (
         fit(x_label=LABEL[:5], y_label=LABEL),
         UsageError,
@@ -110,6 +152,12 @@ def run(solvers: Any = "ls", task: Any = "gaussian", **options: Any) -> Callable
     return lambda: otbench.run(solvers, task, **options)
 
 
+def by_class(**options: Any) -> Callable[[], object]:
+    return lambda: otbench.score(
+        otbench.fit(X, X, solver="classwise_linear", x_label=LABEL, y_label=LABEL), X, X, **options
+    )
+
+
 def score(x: Any = X, y: Any = X, **options: Any) -> Callable[[], object]:
     return lambda: otbench.score(otbench.fit(X, X, solver="linear"), x, y, **options)
 
@@ -133,6 +181,20 @@ REST: dict[str, tuple[Callable[[], object], type[OtbenchError], str]] = {
     "score points of two shapes": (score(X, np.ones((5, 3))), UsageError, "points of one shape"),
     "score beside other training points": (score(training=np.ones((5, 3))), UsageError, "points of one shape"),
     "score NaN": (score(HOLE), UsageError, "x must hold finite numbers"),
+    "score too large points": (score(BIG), UsageError, "row 20 (counted from 0) holds 1e+300"),
+    "score a sparse tensor": (score(X, CSR), UsageError, "y is sparse; call .to_dense()"),
+    "score beside sparse training points": (score(training=sparse.csr_array(X)), UsageError, "training is sparse"),
+    "score with a negative seed": (score(seed=-1), UsageError, "seed -1: must be a whole number from 0"),
+    "score with no seed": (score(seed=None), UsageError, "seed None: must be a whole number from 0"),
+    "score by class, the source unlabelled": (
+        by_class(y_label=LABEL),
+        UsageError,
+        "give the class of each point, x_label and y_label",
+    ),
+    "score by class, the target unlabelled": (by_class(x_label=LABEL), UsageError, "x_label and y_label"),
+    "run with a switch in words": (run(force="no"), UsageError, "force: must be True, False or None, not a str"),
+    "run and keep in words": (run(keep_maps="no"), UsageError, "keep_maps: must be True, False or None, not a str"),
+    "run with a line in words": (run(progress="no"), UsageError, "progress: must be True, False or None, not a str"),
     "run an unknown solver": (run("lss"), UsageError, "'lss'; did you mean 'ls'?"),
     "run an unknown task": (run(task="gausian"), UsageError, "'gausian'; did you mean 'gaussian'?"),
     "run nothing": (run(""), UsageError, "solvers ''"),

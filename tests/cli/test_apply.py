@@ -101,7 +101,24 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
     "no input": (("ls", "--input", "none.npy", "--output", "t.npy"), "none.npy: no such file"),
     "a folder for input": (("ls", "--input", ".", "--output", "t.npy"), "is a folder"),
     "a pipe for input": (("ls", "--input", "pipe", "--output", "t.npy"), "not a regular file"),
-    "a map for input": (("ls", "--input", "ls.otmap", "--output", "t.npy"), "not a readable .npy file"),
+    "a map for input": (("ls", "--input", "ls.otmap", "--output", "t.npy"), "are read from .npy"),
+    "a table for input": (("ls", "--input", "x.csv", "--output", "t.npy"), "pandas.read_csv('x.csv').to_numpy()"),
+    "an archive for input": (("ls", "--input", "x.npz", "--output", "t.npy"), "np.load('x.npz')['NAME']"),
+    "a table for output": (("ls", "--input", "x.npy", "--output", "t.csv"), "images of points are written as .npy"),
+    "a picture of points": (("ls", "--input", "x.npy", "--output", "t.png"), "images of points are written as .npy"),
+    "an output without ending": (("ls", "--input", "x.npy", "--output", "t"), "images of points are written as .npy"),
+    "labels that nobody reads": (
+        ("ls", "--input", "x.npy", "--output", "t.npy", "--labels", "label.npy"),
+        "--labels label.npy: this map goes by no classes",
+    ),
+    "labels that are nowhere": (
+        ("ls", "--input", "x.npy", "--output", "t.npy", "--labels", "none.npy"),
+        "--labels none.npy: this map goes by no classes",
+    ),
+    "labels in a table": (
+        ("classes", "--input", "x.npy", "--output", "t.npy", "--labels", "x.csv"),
+        "--labels x.csv: points and labels are read from .npy",
+    ),
     "points for a map": (("x.npy", "--input", "x.npy", "--output", "t.npy"), "not a map kept by this version"),
     "pickled points": (("ls", "--input", "objects.npy", "--output", "t.npy"), "Python objects"),
     "truncated points": (("ls", "--input", "torn.npy", "--output", "t.npy"), "torn.npy"),
@@ -132,6 +149,9 @@ def test_wrong_input(name: str, maps: dict[str, tuple[Transport, Path]], here: P
     for one in maps:
         shutil.copy(maps[one][1], f"{one}.otmap")
     np.save("x.npy", np.ones((5, 2)))
+    np.save("label.npy", np.zeros(5, int))
+    np.savetxt("x.csv", np.ones((5, 2)), delimiter=",")
+    np.savez("x.npz", x=np.ones((5, 2)))
     os.link("x.npy", "link.npy")
     np.save("nan.npy", np.full((5, 2), np.nan))
     np.save("wide.npy", np.ones((5, 3)))

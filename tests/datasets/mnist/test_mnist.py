@@ -106,6 +106,37 @@ def test_training_images_can_take_the_place_of_test_images(cache: Path) -> None:
         build(task(space="pixel", held_out=1000))
 
 
+@pytest.mark.parametrize("space", ["pixel", "latent"])
+def test_one_digit_becomes_one_other_and_nobody_is_told_classes(cache: Path, space: str) -> None:
+    given, data = task(space=space, digit=3), load("digits", None)
+    made = build(given)
+    assert made.problem.classes == 0
+    assert (made.test.source.label, made.test.target.label) == (None, None)
+    for side, test, digit in ((made.problem.source, made.test.source, 3), (made.problem.target, made.test.target, 8)):
+        assert side.pool is not None
+        assert len(side.pool) == int((data.train.label == digit).sum())
+        assert len(test.x) == int((data.test.label == digit).sum())
+        if space == "pixel":
+            assert torch.equal(test.x, 2 * data.test.unit(CPU)[data.test.label == digit] - 1)
+    assert ", 3 to 8 alone, " in given.describe()
+    assert given.published() is None
+    # images of the target's own class are right, those of the source are not; and the same the other way
+    rows = (len(made.test.source.x), len(made.test.target.x))
+    n = min(rows)
+    eights = made.test.target.x[torch.arange(rows[0]) % n]
+    threes = made.test.source.x[torch.arange(rows[1]) % n]
+    right = made.score(Outputs(eights, threes))
+    wrong = made.score(Outputs(made.test.source.x, made.test.target.x))
+    for name in ("accuracy", "accuracy_bwd"):
+        assert right[name] > 60
+    if space == "pixel":  # codes are standardised by side, so that those of threes are eights at once
+        assert max(wrong[name] for name in ("accuracy", "accuracy_bwd")) < 40
+    for name in ("fd_classifier", "fd_classifier_bwd", "class_energy", "class_energy_bwd"):
+        assert right[name] < wrong[name]
+    assert len(made.pictures(Outputs(eights))) == 3
+    assert "class_mean" not in given.controls()
+
+
 def test_pixels_are_the_images(pixel: MNISTInstance) -> None:
     x = pixel.test.target.x
     assert x.shape == (450, 1, 32, 32)
@@ -333,6 +364,7 @@ def test_hidden_labels_stay_hidden(real_pair: None) -> None:
         ({"target_labels": 5000, "space": "pixel", "pair": "fmnist-mnist"}, "class 0 of MNIST has"),
         ({"target_labels": 10, "vae": "conditional", "pair": "fmnist-mnist"}, "reads every label"),
         ({"target_labels": 10}, "the same images"),
+        ({"target_labels": 10, "digit": 3}, "no label to hide"),
     ],
 )
 def test_label_counts_that_cannot_be(real_pair: None, values: dict[str, object], message: str) -> None:
@@ -478,7 +510,9 @@ def test_descriptions_and_published_rows() -> None:
     assert "real_images" in real.controls()
 
 
-@pytest.mark.parametrize("values", [{"pair": "mnits"}, {"target_labels": 0}, {"space": "latnt"}, {"size": "huge"}])
+@pytest.mark.parametrize(
+    "values", [{"pair": "mnits"}, {"digit": 10}, {"target_labels": 0}, {"space": "latnt"}, {"size": "huge"}]
+)
 def test_values_out_of_range(values: dict[str, object]) -> None:
     with pytest.raises(UsageError, match=next(iter(values))):
         task(**values)
