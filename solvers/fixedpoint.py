@@ -41,7 +41,7 @@ Where the other side is fresh, the implicit map is solved from kept points of th
 that side is a pool, they are images of fresh points under the trained map itself, so that no training row is kept.
 
 Single runs on one thread of a busy machine, seed 100, no records kept; forward and backward UVP in %: `full` ends at
-0.43 and 0.65 on `convex[family=lse-mid,dim=8]` after 12 processor seconds (621 steps), and with `lr=1e-2` on
+0.43 and 0.65 on `convex[family=lse-mid,dim=8]` after 12 CPU seconds (621 steps), and with `lr=1e-2` on
 `w2bench[dim=16]` at 2.9 and 0.86 after 40 (1171 steps), with `side=target` besides at 5.0 and 1.2. With Adam and the
 defaults, lse-mid ends at 4.0 and 3.7 after 12. With SOAP but new batches each step and
 `tol_peak=1e-3,max_inner=50,lr=3e-3`, w2bench ends at 13.4 and 2.6 after 26 (357 steps).

@@ -26,7 +26,7 @@ Deviations from the released code, all of them parameters but the last (`paper` 
     optimiser: SOAP in the preset `full`, Adam elsewhere.
     rates: in the preset `full` the potential's is 0.3 times the map's. With equal rates SOAP moves the potential faster
         than the map can follow: on `convex[family=ridge-mid,dim=32]` the mean |grad psi(H(y)) - y|^2 of MM:R was 0.94
-        instead of 0.12 after 20 processor seconds (seed 100, batch 1024, lr=3e-3), and on `w2bench[dim=16]` 1.67
+        instead of 0.12 after 20 CPU seconds (seed 100, batch 1024, lr=3e-3), and on `w2bench[dim=16]` 1.67
         instead of 0.63 after 30, with a forward UVP of 9.8 % instead of 4.9 %. A slow potential has its price: on
         `convex[family=lse-mid,dim=8]` the factor 0.1 ends at 2.2 % after 25 seconds, equal rates at 0.22 % (single
         runs, no records kept).

@@ -26,7 +26,7 @@ Deviations from the benchmark runs and OTT's tutorial (`paper` sets them back, a
     map: F = 0 at first, so training starts at the identity. The authors start from the linear map between the moments.
     optimiser: SOAP instead of Adam; short warm-up and cosine decay; averages of the iterates.
     network: three layers of max(2d, 64), SiLU.
-    tolerance: 0.05. On a soft-max pair in d = 8 (`lse-mid`, pair and seed 100; 30 processor seconds, batch 1024, rate
+    tolerance: 0.05. On a soft-max pair in d = 8 (`lse-mid`, pair and seed 100; 30 CPU seconds, batch 1024, rate
         3e-3) this makes 15 passes a step where 0.01 makes 46, and ends at 2.1 % UVP instead of 7.1 (single runs, no
         records kept).
 

@@ -19,10 +19,10 @@ So the potential is evaluated once, at both batches.
 Deviations from the released code, all of them parameters but the last (`paper` sets them back):
     networks: free softplus networks, with |x|^2/2 built in (`strong_convexity=1`), that need no pre-training, instead
         of CELU networks that are clamped to be convex after each step (`convex=true`, with little strong convexity). On
-        a soft-max pair in d = 8 (12 processor seconds) the clamp cost a factor of 10 to 30 in the error (single runs,
+        a soft-max pair in d = 8 (12 CPU seconds) the clamp cost a factor of 10 to 30 in the error (single runs,
         no records kept).
     batch: 256 points instead of 1024, as steps counted for more than points: 0.063 / 0.156 % UVP forward / backward
-        instead of 0.086 / 0.210 on `convex[family=lse-mid,dim=8,pair=100]`, seed 100, 20 processor seconds, lr=0.02, on
+        instead of 0.086 / 0.210 on `convex[family=lse-mid,dim=8,pair=100]`, seed 100, 20 CPU seconds, lr=0.02, on
         a busy machine (single runs, no records kept).
     optimiser: SOAP instead of Adam, at a higher rate; short warm-up and cosine decay, instead of a constant rate.
     maps: from a weighted average of the iterates. The released code keeps the checkpoint with the lowest error against

@@ -61,7 +61,7 @@ def run(
         preset: "smoke" (seconds), "quick" (about a minute a solver), "full" (our best), "paper" (the authors').
         steps: training steps of every solver; None = the preset's.
         time_limit: training seconds of every solver, instead of the preset's steps.
-        cpu_limit: the same in processor seconds, of which a busy machine takes none away.
+        cpu_limit: the same in CPU seconds, of which a busy machine takes none away.
         hard_limit: wall-clock seconds after which a run is ended as `timeout`.
         device: "cpu", "cuda", "cuda:N" or "auto" (a GPU if there is one).
         threads: CPU threads of each run; None = the cores, at most 4, shared by `jobs`.

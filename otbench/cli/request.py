@@ -30,7 +30,7 @@ RUN_OPTIONS: tuple[tuple[str, type[str] | type[int] | type[float], str, str], ..
     ),
     ("steps", int, "N", "training steps of every solver (default: the preset's)"),
     ("time-limit", float, "S", "training seconds of every solver, instead of the preset's steps"),
-    ("cpu-limit", float, "S", "the same in processor seconds, of which a busy machine takes none away"),
+    ("cpu-limit", float, "S", "the same in CPU seconds, of which a busy machine takes none away"),
     ("hard-limit", float, "S", "wall-clock seconds after which a run is ended as `timeout`"),
     ("device", str, "NAME", "cpu, cuda, cuda:N or auto (default: a GPU if there is one)"),
     ("threads", int, "N", "CPU threads of each run (default: the cores, at most 4, shared by --jobs)"),

@@ -145,7 +145,7 @@ def _full_command(plan: Plan, request: Request, options: argparse.Namespace, kep
 def _budget(spec: RunSpec) -> str:
     """Return what ends training, whichever comes first."""
     limits = [f"{spec.time_limit:g} s"] if spec.time_limit else []
-    limits += [f"{spec.cpu_limit:g} processor s"] if spec.cpu_limit else []
+    limits += [f"{spec.cpu_limit:g} CPU s"] if spec.cpu_limit else []
     limits += [f"{spec.steps} steps"] if spec.steps else []
     return " or ".join(limits) or "until done"
 

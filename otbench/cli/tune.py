@@ -36,7 +36,7 @@ def add_commands(add: AddCommand) -> None:
     parser = add("tune", tune, "try a few settings of each solver, as many for all, and propose its preset `full`")
     parser.add_argument("--solvers", metavar="LIST", required=True, help="solvers by name, or 'all'")
     parser.add_argument("--trials", metavar="N", type=int, help="trials of a solver (default: 8)")
-    parser.add_argument("--seconds", metavar="S", type=float, help="processor seconds of a run (default: 60)")
+    parser.add_argument("--seconds", metavar="S", type=float, help="CPU seconds of a run (default: 60)")
     parser.add_argument("--data-dir", metavar="DIR", help="your own copies of data files (also: OTBENCH_DATA_DIR)")
     parser.add_argument("--out", metavar="DIR", help="where studies are and go (default: results/tuning)")
 

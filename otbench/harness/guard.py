@@ -309,7 +309,7 @@ def _prctl(option: int, value: int) -> None:
 
 
 def _ended() -> Iterator[tuple[int, int, float]]:
-    """Yield process id, status and processor seconds of all children that have ended."""
+    """Yield process id, status and CPU seconds of all children that have ended."""
     with contextlib.suppress(ChildProcessError):  # none is left
         while True:
             pid, status, usage = os.wait4(-1, os.WNOHANG)
@@ -319,7 +319,7 @@ def _ended() -> Iterator[tuple[int, int, float]]:
 
 
 def _end_children(*, but: int | None) -> float:
-    """End all children but one; theirs become ours, and end in the next round. Return their processor seconds."""
+    """End all children but one; theirs become ours, and end in the next round. Return their CPU seconds."""
     spent = 0.0
     while left := [child for child in _children() if child != but]:
         for child in left:

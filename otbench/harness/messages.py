@@ -171,7 +171,7 @@ class Ended(BaseModel):
         role: what it was: "judge", "trainer", or the direction of an applier.
         code: exit code; -N where signal N ended it.
         wall_s: from its start to its end, on the guard's clock.
-        cpu_s: processor seconds.
+        cpu_s: CPU seconds.
         held_up: seconds of `wall_s` in which the guard looked at nothing, so that it may have ended before.
         timed_out: whether the guard ended it at its limit.
     """

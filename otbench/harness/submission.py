@@ -125,5 +125,5 @@ def _verified(records: Sequence[Record], verified: Sequence[Verification], verif
 
 def _where(series: Series) -> str:
     limit = "" if series.time_limit is None else f", {series.time_limit:g} s"
-    limit += "" if series.cpu_limit is None else f", {series.cpu_limit:g} processor s"
+    limit += "" if series.cpu_limit is None else f", {series.cpu_limit:g} CPU s"
     return f"{series.task} ({series.instance}), {series.preset}{limit}, {series.device}"

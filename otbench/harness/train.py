@@ -38,9 +38,9 @@ SOLVER_STREAM, UNITS_STREAM = 1, 3
 
 @dataclass(frozen=True)
 class Budget:
-    """Training length: steps, seconds on the training clock, seconds of the processor, or whichever ends first.
+    """Training length: steps, seconds on the training clock, CPU seconds, or whichever ends first.
 
-    With none of them, a solver runs until it says done. Seconds of the processor are those of the process between
+    With none of them, a solver runs until it says done. CPU seconds are those of the process between
     pauses, as in `Times.train_cpu_s`: what else the machine does takes hardly any of them.
     """
 

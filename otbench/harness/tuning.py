@@ -1,7 +1,7 @@
 """Tuning by equal effort: every solver gets the same trials, of the same length, on the same instances.
 
 A trial trains one choice of values on each pair, through the processes, the loop and the evaluation of any run. Its
-length is in seconds of the processor, so that a busy machine costs nobody steps. The first trial is the preset as it
+length is in CPU seconds, so that a busy machine costs nobody steps. The first trial is the preset as it
 stands. Instances and seeds are none that a report uses.
 """
 

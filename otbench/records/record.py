@@ -53,7 +53,7 @@ class RunSpec(BaseModel):
         seed: run seed: training pool and solver's randomness.
         steps: training length in steps; None = until `time_limit`, or until the solver says done.
         time_limit: training length in seconds on the training clock; None = no such limit.
-        cpu_limit: training length in seconds of the processor; None = no such limit.
+        cpu_limit: training length in CPU seconds; None = no such limit.
         device: `cpu` or `cuda:N`.
         dtype: floating type of points and networks.
         threads: CPU threads of the run.
@@ -97,7 +97,7 @@ class CurvePoint(_Model):
     Attributes:
         step: steps until then.
         train_s: wall-clock seconds of these steps, the first ones included.
-        train_cpu_s: processor seconds of the training process until then, over all of its threads, as `Times` counts
+        train_cpu_s: CPU seconds of the training process until then, over all of its threads, as `Times` counts
             them; None in records made before it was kept.
         samples: samples drawn until then, both sides, as `Counts` counts them; None in records made before.
         metrics: scores of the maps as they were then.
@@ -150,7 +150,7 @@ class Account(_Model):
     Attributes:
         wall_s: from the request for the run, or the end of the run before in the same job, to the run's end.
         startup_s: the part of it before the run began.
-        cpu_s: processor seconds of the processes that train and apply, and of all that they started.
+        cpu_s: CPU seconds of the processes that train and apply, and of all that they started.
         trainer_s: wall clock of the process that trains, with its start and the reading of the problem.
     """
 

@@ -31,7 +31,7 @@ class Series:
         config: parameters of the task that are set; equal numbers are equal, however they are written.
         preset: smoke, quick, full or paper.
         time_limit: seconds, where the budget is one of time.
-        cpu_limit: processor seconds, where it is one of these.
+        cpu_limit: CPU seconds, where it is one of these.
         dtype: floating type.
         device: cpu or cuda.
         instance: the instance in words; not part of the identity.

@@ -50,7 +50,7 @@ class Protocol(_Model):
 
     Attributes:
         preset: where parameters come from that are not searched.
-        cpu_seconds: training of one run, in seconds of the processor.
+        cpu_seconds: training of one run, in CPU seconds.
         threads: CPU threads of a run.
         pairs: what each trial runs on.
         score: what is minimised, in words.
@@ -75,7 +75,7 @@ class PairRun(_Model):
         score: what it adds to the score of the trial, in %.
         metrics: those that the score is made of, in %.
         steps: of training.
-        cpu_s: seconds of the processor in training.
+        cpu_s: CPU seconds in training.
         train_s: the same seconds on the wall's clock.
     """
 

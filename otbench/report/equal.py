@@ -20,7 +20,7 @@ from otbench.report.reach import CLOCKS
 from otbench.report.rows import LOADED, Row, Section, sections
 
 SECONDS, CPU_SECONDS = (clock.unit for clock in CLOCKS[:2])
-"""The clocks of training: processor seconds where all records have them, else the wall's."""
+"""The clocks of training: CPU seconds where all records have them, else the wall's."""
 ALIKE = 1.05
 """Ratio of the longest training to the shortest up to which the table as tuned is one at equal time."""
 SAYS = (
@@ -47,7 +47,7 @@ class EqualTime:
     @property
     def words(self) -> str:
         """The time in words."""
-        return f"{self.seconds:g} {'processor s' if self.clock == CPU_SECONDS else 's'}"
+        return f"{self.seconds:g} {'CPU s' if self.clock == CPU_SECONDS else 's'}"
 
 
 def clock_of(rows: Iterable[Row]) -> str:
@@ -113,7 +113,7 @@ def _rounded_down(seconds: float) -> float:
 def _curve(record: Record, clock: str) -> list[tuple[float, CurvePoint]]:
     """Return the points of a curve by their seconds on `clock`, in order.
 
-    Records made before processor seconds were kept at each point have the wall's there, in the processor's share of the
+    Records made before CPU seconds were kept at each point have the wall's there, in the processor's share of the
     whole run.
     """
     points = [(_seconds(point, record, clock), point) for point in record.curve]

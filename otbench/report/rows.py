@@ -233,7 +233,7 @@ def _length(spec: RunSpec) -> str:
     """Return the training length that was asked for, in words."""
     parts = [] if spec.steps is None else [f"{spec.steps} steps"]
     parts += [] if spec.time_limit is None else [f"{spec.time_limit:g} s"]
-    parts += [] if spec.cpu_limit is None else [f"{spec.cpu_limit:g} processor s"]
+    parts += [] if spec.cpu_limit is None else [f"{spec.cpu_limit:g} CPU s"]
     return ", ".join(parts) or "until done"
 
 

@@ -23,7 +23,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def race() -> Callable[..., tuple[float, float]]:
-    """Return `race(slow, fast, rounds=..., least=...)`: the least processor seconds of each, run in turn.
+    """Return `race(slow, fast, rounds=..., least=...)`: the least CPU seconds of each, run in turn.
 
     On one thread processor time leaves out what other processes take; the least of several rounds leaves out most of
     what they do to the caches. Where the ratio still misses `least`, the race is run again, twice at most.

@@ -279,7 +279,7 @@ CAMPAIGNS = sorted((ROOT / "results" / "campaigns").glob("*.toml"))
 def test_the_page_says_how_each_campaign_is_counted(path: Path) -> None:
     content = tomllib.loads(path.read_text())
     parts = [content | part for part in content["runs"]]
-    words = {"cpu-limit": "processor seconds of training", "steps": "1000 steps"}
+    words = {"cpu-limit": "CPU seconds of training", "steps": "1000 steps"}
     (counted,) = {next((words[key] for key in words if key in part), "steps of the preset") for part in parts}
     page = (ROOT / "docs" / "campaigns.md").read_text()
     assert f"`{path.stem}`" in page

@@ -248,7 +248,7 @@ def test_a_dry_run_names_all_limits(cli: Cli, toy: str, tmp_path: Path) -> None:
     words = ("--solvers", "toyshift", "--task", "toy", "--dry-run", "--out", tmp_path, "--time-limit", 5)
     code, out, _ = cli("--plugin", toy, *words, "--cpu-limit", 6)
     assert code == 0
-    assert re.search(r"^toyshift .* 5 s or 6 processor s  ", out, re.MULTILINE)
+    assert re.search(r"^toyshift .* 5 s or 6 CPU s  ", out, re.MULTILINE)
 
 
 def test_the_command_for_the_best_settings_is_of_the_same_problems(toy: str, tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def test_the_shortest_of_all_runs_counts_and_baselines_stay_as_they_are() -> Non
     assert found.seconds == 10.0
     identity = next(row for row in found.section.rows if row.label == "identity")
     assert identity.numbers["uvp_fwd"].mean == 5.0
-    assert found.words == "10 processor s"
+    assert found.words == "10 CPU s"
 
 
 def test_there_is_none_where_it_would_say_nothing() -> None:
@@ -167,7 +167,7 @@ def test_a_contest_of_own_lengths_has_one_at_equal_time_beside_it() -> None:
         assert equal.equal is None
         assert [(entry.label, entry.rank) for entry in equal.entries] == [("quick", 1), ("long", 2)]
         assert (equal.terms.cut_cpu_s, equal.terms.limited, contest.terms.limited) == (8.0, True, False)
-        assert equal.terms.words == "preset full, cpu, curves read at 8 processor s"
+        assert equal.terms.words == "preset full, cpu, curves read at 8 CPU s"
         assert not any(entry.on_front for entry in equal.entries)
         assert {entry.optimiser for entry in equal.entries} == {"soap"}
 
@@ -211,7 +211,7 @@ def test_every_form_of_the_summary_has_both(tmp_path: Path) -> None:
     assert not folder.notes
     page, tables = ((tmp_path / name).read_text() for name in ("index.html", "tables.md"))
     assert page.count("At equal time, 8 CPU s of training each") >= 3
-    assert tables.count("At equal time: 8 processor s of training") == 3
+    assert tables.count("At equal time: 8 CPU s of training") == 3
     assert "Gaussian pairs, at equal time" in (tmp_path / "latex" / "summary.tex").read_text()
     assert len(list((tmp_path / "latex").glob("*-at-equal-time.tex"))) == 3
 
@@ -227,7 +227,7 @@ def test_a_table_at_equal_time_has_time_samples_and_optimiser() -> None:
     assert not quick.cells[-1].failed
     out = io.StringIO()
     print_sections(Console(file=out, width=100), [section])
-    assert "At equal time: 8 processor s of training" in out.getvalue()
+    assert "At equal time: 8 CPU s of training" in out.getvalue()
     assert "read off the curves" in out.getvalue()
 
 

@@ -325,7 +325,7 @@ def test_instances_with_limits_of_their_own_are_pooled_and_the_longest_limit_of_
     records += field_of({"ncf": 0.2, "mmr": 0.1}, dims=[2], time_limit=300.0)
     (scope,) = scopes(contests(records))
     assert [contest.terms.cpu_limit for contest in scope.counted] == [300.0, 570.0, 570.0]
-    assert "300 or 570 processor s each" in scope.terms
+    assert "300 or 570 CPU s each" in scope.terms
 
 
 # The guide

@@ -97,7 +97,7 @@ def _budget(several: Sequence[Terms]) -> str:
 def _limits(several: Sequence[Terms], wall: str, processor: str) -> str:
     """Return the values of two fields of `several` in words."""
     found = []
-    for name, unit in ((wall, "s"), (processor, "processor s")):
+    for name, unit in ((wall, "s"), (processor, "CPU s")):
         values = sorted({value for terms in several if (value := getattr(terms, name)) is not None})
         words = [f"{value:g}" for value in values]
         words = [", ".join(words[:-1]), words[-1]] if len(words) > 1 else words
