@@ -188,8 +188,8 @@ def mean_ranks(scope: Scope) -> str:
 EXPLAINED = (
     "rank: shared where paired differences over seeds do not show that one is worse; -: one seed shows nothing, and"
     " rows stand in the order of their errors.",
-    "*: no other solver is as good in both error and time. CPU s: seconds of processor time. samples: drawn, both sides."
-    " optimiser -: the solver has no choice of one. T, S: to map the test set forward, backward.",
+    "*: no other solver is as good in both error and time. CPU s: seconds of processor time. samples: drawn, both"
+    " sides. optimiser -: the solver has no choice of one. T, S: to map the test set forward, backward.",
 )
 
 
