@@ -81,7 +81,7 @@ class GNOT(Saddle[GNOTConfig]):
     noise_planes = False
     rows: ClassVar[Rows] = {
         ("ours", "vectors"): Settings(),
-        ("ours", "images"): Settings(**OURS),
+        ("ours", "images"): Settings(**OURS | {"optimiser": "soap", "inner": 10, "critic_rate": 0.3}),
         ("smoke", "vectors"): Settings(batch_size=256),
         ("smoke", "images"): Settings(**SMALL),
         ("paper", "vectors"): Settings(
