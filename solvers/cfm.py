@@ -143,14 +143,7 @@ class _Settings:
     presets={
         "smoke": {"steps": 100, "pairing_batch": 256, "pairing_passes": 2, "width": 64},
         "quick": {"steps": 6000, "pairing_batch": 1024, "lr": 5e-3},
-        "full": {
-            "steps": 31_000,
-            "optimiser": "soap",
-            "lr": 1e-3,
-            "batch_size": 512,
-            "pairing_batch": 1024,
-            "pairing_passes": 12,
-        },
+        "full": {"steps": 45_000, "pairing_passes": 12},
         "paper": {
             "steps": 20_000,
             "pairing_batch": 256,
