@@ -33,6 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 RULES = ROOT / "docs" / "rules.md"
 REFERENCE = ROOT / "results" / "reference"
+TUNING = ROOT / "results" / "tuning"
 UCI, MNIST = REFERENCE / "uci" / "README.md", REFERENCE / "mnist" / "README.md"
 
 SETS = ("miniboone", "power", "bsds300")
@@ -204,9 +205,10 @@ def test_budgets_of_the_gaussian_table() -> None:
     wall = [(run.times.train_s or 0) + (run.times.warmup_s or 0) for run in shown]
     drew = f"drew {min(samples):.1f} to {max(samples):.0f} million samples"
     assert says(
-        README, f"The runs {drew} in the same time, and took {min(wall):.0f} to {max(wall):.0f} seconds of the wall."
+        README,
+        f"The runs {drew} in the same time, and took {min(wall):.0f} to {max(wall):.0f} seconds of wall-clock time.",
     )
-    assert says(RULES, f"Runs of the Gaussian table {drew} in 120 processor seconds.")
+    assert says(RULES, f"Runs of the Gaussian table {drew} in 120 CPU seconds.")
 
 
 # Tables of data
@@ -429,6 +431,16 @@ def test_curved_maps(label: str) -> None:
         assert shows(cell, run.metrics["uvp_fwd"], run.metrics["uvp_bwd"]), dim
 
 
+def test_cfm_levels_off() -> None:
+    (run,) = (r for r in records("w2bench") if (r.spec.solver, r.spec.task_config["dim"]) == ("cfm", 64))
+    *_, before, end = run.curve
+    step = f"{before.step:,}".replace(",", " ")
+    ends = f"{before.metrics['uvp_fwd']:.2f} after {step} steps and ends at {end.metrics['uvp_fwd']:.2f}."
+    assert end.metrics["uvp_fwd"] > before.metrics["uvp_fwd"]
+    assert says(README, f"It pairs 2048 points at a time, and such pairs are biased: at d = 64 it had {ends}")
+    assert run.spec.solver_config["pairing_batch"] == 2048
+
+
 def test_sizes_of_networks_on_curved_maps() -> None:
     at_16 = {r.spec.solver: r.counts.parameters for r in records("w2bench") if r.spec.task_config["dim"] == 16}
     said = [f"{at_16[solver]:,}".replace(",", " ") for solver in ("enot", "fixedpoint")]
@@ -450,10 +462,74 @@ def test_curved_maps_against_published_numbers(label: str) -> None:
         assert shows(theirs, *its["value"][:1]) or (theirs == "-" and not len(its))
 
 
+# Entropic plans, and pools
+
+
+EOT_PAGE = REFERENCE / "eot" / "README.md"
+
+
+@pytest.mark.parametrize("label", tables(EOT_PAGE, "Reference runs of the task `eot`")[0][1])
+def test_entropic_plans(label: str) -> None:
+    titles, rows = tables(EOT_PAGE, "Reference runs of the task `eot`")[0]
+    for title, cell in zip(titles, rows[label], strict=True):
+        config = {"dim": int(title.removeprefix("d = ")), "eps": 1.0, "pool": "fresh"}
+        (run,) = (r for r in records("eot") if r.label == name(label) and config.items() <= r.spec.task_config.items())
+        assert run.spec.cpu_limit == (300 if run.spec.kind == "solver" else None)
+        assert shows(cell, run.metrics["cbw2_uvp"], run.metrics["bw2_uvp"]), (title, cell)
+
+
+POOLS = REFERENCE / "pools" / "README.md"
+
+
+@pytest.mark.parametrize("task", ["w2bench", "convex"])
+def test_pools(task: str) -> None:
+    heading = {"w2bench": "Official pairs", "convex": "Soft-max pairs"}[task]
+    titles, rows = tables(POOLS, heading)[0]
+    found = [r for r in records("pools") if r.spec.task == task]
+    assert {name(label) for label in rows} == {r.label for r in found}
+    for label, cells in rows.items():
+        for title, cell in zip(titles, cells, strict=True):
+            dim, pool = (int(word) for word in re.findall(r"\d+", title.replace(" ", "")))
+            config = {"dim": dim, "pool": str(pool)}
+            here = [r for r in found if r.label == name(label) and config.items() <= r.spec.task_config.items()]
+            if cell == "-":
+                assert not here
+                continue
+            (run,) = here
+            assert run.spec.cpu_limit == (30 if run.spec.kind == "solver" else None)
+            ends = [run.metrics[key] for key in ("uvp_fwd", "uvp_bwd") if key in run.metrics]
+            assert shows(cell, *ends), (label, title, cell, ends)
+
+
+def test_what_the_pools_say_in_words() -> None:
+    def forward(label: str, task: str, dim: int, pool: int) -> float:
+        config = {"dim": dim, "pool": str(pool)}
+        (run,) = (
+            r
+            for r in records("pools")
+            if (r.label, r.spec.task) == (label, task) and config.items() <= r.spec.task_config.items()
+        )
+        return run.metrics["uvp_fwd"]
+
+    pairs = [(task, dim) for task in ("w2bench", "convex") for dim in (2, 16)]
+    networks, progot = ("enot", "fixedpoint", "mmr"), "entropic[method=progot]"
+    led = {
+        (*pair, pool): min(forward(network, *pair, pool) for network in networks) > forward("entropic", *pair, pool)
+        for pair in pairs
+        for pool in (1000, 10_000)
+    }
+    assert sum(led[*pair, 1000] for pair in pairs) == 3
+    assert says(POOLS, "has the least forward error on three of the four pairs.")
+    assert {pair for pair in pairs if not led[*pair, 10_000]} == {("w2bench", 16), ("convex", 2), ("convex", 16)}
+    assert all(forward(progot, *p, n) > forward("entropic", *p, n) for p in pairs for n in (1000, 10_000))
+    away = [forward("fixedpoint", task, 16, n) for task in ("w2bench", "convex") for n in (1000, 10_000)]
+    assert sum(error > 1e6 for error in away) == 3
+    assert says(POOLS, f"errors are up to {max(away):.2g} %;".replace("e+", "e"))
+
+
 # Tuning
 
 
-TUNING = ROOT / "results" / "tuning"
 STUDIES = tables(TUNING / "README.md", "Tuning studies")[0][1]
 ACCEPTED = tables(TUNING / "README.md", "Acceptance")[0][1]
 
@@ -472,26 +548,27 @@ def test_tuning_studies(label: str) -> None:
     wanted = dict(first.values)
     if outcome.startswith("as proposed"):
         wanted = won.values | dict(pair.split("=") for pair in re.findall(r"but `(\w+=\w+)`", outcome))
-    assert _full(name(label), wanted) == wanted
+    kind = "images" if study.protocol.pairs[0].config.get("space") == "pixel" else "vectors"
+    assert _full(name(label), wanted, kind) == wanted
     assert (outcome == "kept: gain below 5 %") == (first.score / won.score < 1.05)
 
 
-def _full(solver: str, wanted: Mapping[str, object]) -> dict[str, object]:
-    """Return what the preset `full` has for vectors, for the parameters of `wanted`."""
+def _full(solver: str, wanted: Mapping[str, object], kind: str) -> dict[str, object]:
+    """Return what the preset `full` has for points of this kind, for the parameters of `wanted`."""
     registry = Registry()
     registration = registry.load(registry.find(solver, "solver"))
     values = preset_values(registration)
     rows = getattr(registration.cls, "rows", None)
     if rows is None or all(value is None for value in wanted.values()):
         return dict(values)
-    return {key: getattr(rows["ours", "vectors"], key) for key in wanted}
+    return {key: getattr(rows["ours", kind], key) for key in wanted}
 
 
 def test_every_study_is_listed() -> None:
     assert {f"`{path.stem}`" for path in TUNING.glob("*.json")} == set(STUDIES)
-    assert len(STUDIES) == 17
+    assert len(STUDIES) == 20
     assert says(
-        RULES, f"Seventeen solvers have gone through the protocol of [`otbench tune`](tuning.md): {listed(STUDIES)}."
+        RULES, f"Twenty solvers have gone through the protocol of [`otbench tune`](tuning.md): {listed(STUDIES)}."
     )
     taken = [label for label in STUDIES if STUDIES[label][-1].startswith("as proposed")]
     assert says(RULES, f"{listed(taken)} have what it proposed; the others keep their presets")
@@ -532,7 +609,7 @@ def test_acceptance(label: str) -> None:
     found = {r.spec.task: r.metrics for r in compared(label)}
     gaussian, forward, backward = ACCEPTED[label]
     assert shows(gaussian, *([found["gaussian"]["uvp_fwd"]] if gaussian else []))
-    assert shows(forward, 1000 * found["uci"]["mmd_fwd"])
+    assert shows(forward, *([1000 * found["uci"]["mmd_fwd"]] if "uci" in found else []))
     assert shows(backward, *([1000 * found["uci"]["mmd_bwd"]] if backward else []))
 
 
@@ -595,9 +672,9 @@ def kind(folder: str) -> list[Record]:
 
 
 def test_how_the_runs_of_each_page_were_made() -> None:
-    for folder in ("", "uci", "mnist", "w2bench"):
+    for folder in ("", "uci", "mnist", "w2bench", "eot", "pools"):
         assert all(record.spec.device == "cpu" and record.spec.threads == 1 for record in kind(folder)), folder
-        recent = folder in ("", "w2bench")
+        recent = folder not in ("uci", "mnist")
         assert {record.spec.standardise for record in kind(folder)} == {recent}
         cpu = {str(record.environment["cpu"]) for record in kind(folder)}
         assert all(("AMD EPYC" if recent else "Xeon") in name for name in cpu), (folder, cpu)
@@ -622,7 +699,7 @@ def test_how_the_runs_of_each_page_were_made() -> None:
     assert limits == {("latent", 300.0), ("pixel", 480.0)}
 
 
-@pytest.mark.parametrize("folder", ["", "uci", "mnist", "w2bench"])
+@pytest.mark.parametrize("folder", ["", "uci", "mnist", "w2bench", "eot", "pools"])
 def test_the_commands_of_a_page_are_those_of_its_records(folder: str) -> None:
     """Solver, task with its parameters, preset, limits and seeds: of all that are typed, and no others."""
     page = (REFERENCE / folder / "README.md").read_text(encoding="utf-8")
@@ -642,9 +719,11 @@ def test_the_commands_of_a_page_are_those_of_its_records(folder: str) -> None:
         return r.label, r.spec.task, r.spec.preset, *limit, r.spec.seed
 
     made = kind(folder)
+    closed = [r for r in records(folder) if r.spec.kind == "baseline"]
     for one in typed:
         config = dict(one[2])
         found = [r for r in made if asked(r) == (*one[:2], *one[3:]) and config.items() <= _texts(r).items()]
+        found += [r for r in closed if (r.label, r.spec.task) == one[:2] and config.items() <= _texts(r).items()]
         assert found, one
     for r in made:
         assert any((*one[:2], *one[3:]) == asked(r) and dict(one[2]).items() <= _texts(r).items() for one in typed), (
@@ -670,8 +749,8 @@ def test_open_cells_of_the_gaussian_pairs_are_open(label: str) -> None:
 
 
 def test_which_records_have_digests_of_all_code() -> None:
-    for folder in ("", "uci", "mnist", "w2bench"):
-        assert {"harness" in record.source for record in records(folder)} == {folder in ("", "w2bench")}
+    for folder in ("", "uci", "mnist", "w2bench", "eot", "pools"):
+        assert {"harness" in record.source for record in records(folder)} == {folder not in ("uci", "mnist")}
     assert says(
         RULES, "Those of `uci` and `mnist` in the [reference set](../results/reference/README.md) are such records."
     )
@@ -832,7 +911,7 @@ LENGTHS, BY_LENGTH = tables(TUNING / "README.md", "Length")[0]
 
 
 def of_length(solver: str, dim: int) -> dict[float, Record]:
-    """Return the runs on `w2bench` by their processor seconds, of `full`, or of what the label's brackets set."""
+    """Return the runs on `w2bench` by their CPU seconds, of `full`, or of what the label's brackets set."""
     kept = (Store(TUNING / folder).all() for folder in ("lengths", "tolerance"))
     runs = [*records("w2bench"), *(r for found in kept for r in found if r.spec.task == "w2bench")]
     bare, _, inside = solver.rstrip("]").partition("[")
@@ -882,7 +961,7 @@ def test_what_the_acceptance_table_says_in_words() -> None:
     page = TUNING / "README.md"
     factors: list[float] = []
     for label, (_, _, _, outcome) in STUDIES.items():
-        if not outcome.startswith("kept: worse") or "8gaussians" in outcome or label == "`ffjord`":
+        if not outcome.startswith("kept: worse") or "8gaussians" in outcome or label in ("`cfm`", "`ffjord`"):
             continue
         for seed in ("", ", seed 101"):
             if f"{label}, before{seed}" not in ACCEPTED:
@@ -929,6 +1008,12 @@ def test_what_the_acceptance_of_flows_and_wganqc_says_in_words() -> None:
     (one, two) = ends("rnode", "toy2d", "cost_gap")
     assert says(page, f"from {one[0]:.3g} and {two[0]:.3g} % to {one[1]:.3g} and {two[1]:.3g} %")
     assert half([one[1] - one[0], two[1] - two[0]]) > mean([one[1] - one[0], two[1] - two[0]])
+    worse = ends("cfm", "uci", "nll")
+    assert all(after > before + 0.5 for before, after in worse)
+    said = [f"{before:.1f} nats and {after:.1f}" for before, after in worse]
+    assert says(page, f"by its likelihood, too: {said[0]} as proposed, with seed 101 {said[1].replace(' nats', '')}.")
+    level = [f"{before:.3f} and {after:.3f}" for before, after in ends("cfm", "toy2d", "sliced_w2_fwd")]
+    assert says(page, f"it is level: sliced W2 forward {level[0]}, with seed 101 {level[1]}.")
     worse = ends("ffjord", "uci", "sliced_w2_fwd")
     assert all(after > 1.4 * before for before, after in worse)
     said = [f"{before:.3f} and {after:.3f}" for before, after in worse]
@@ -1049,7 +1134,7 @@ def test_ncf_and_hjpinn_at_equal_settings() -> None:
 
 # Measurements without a record
 
-MEASURED = re.compile(r"\bseed 10[01]\b|\bprocessor seconds\b|\bafter \d+ seconds\b")
+MEASURED = re.compile(r"\bseed 10[01]\b|\bCPU seconds\b|\bafter \d+ seconds\b")
 
 
 def _blocks(text: str) -> list[str]:
