@@ -512,14 +512,16 @@ def test_what_the_pools_say_in_words() -> None:
         return run.metrics["uvp_fwd"]
 
     pairs = [(task, dim) for task in ("w2bench", "convex") for dim in (2, 16)]
-    networks, progot = ("enot", "fixedpoint", "mmr"), "entropic[method=progot]"
+    networks, progot = ("enot", "fixedpoint", "mmr", "w2ot"), "entropic[method=progot]"
     led = {
         (*pair, pool): min(forward(network, *pair, pool) for network in networks) > forward("entropic", *pair, pool)
         for pair in pairs
         for pool in (1000, 10_000)
     }
-    assert sum(led[*pair, 1000] for pair in pairs) == 3
-    assert says(POOLS, "has the least forward error on three of the four pairs.")
+    assert sum(led[*pair, 1000] for pair in pairs) == 2
+    ahead = [sum(forward(n, *p, 1000) < forward("entropic", *p, 1000) for n in networks) for p in pairs]
+    assert max(ahead) == 1
+    assert says(POOLS, "has the least forward error on two of the four pairs, and is second on the others.")
     assert {pair for pair in pairs if not led[*pair, 10_000]} == {("w2bench", 16), ("convex", 2), ("convex", 16)}
     assert all(forward(progot, *p, n) > forward("entropic", *p, n) for p in pairs for n in (1000, 10_000))
     away = [forward("fixedpoint", task, 16, n) for task in ("w2bench", "convex") for n in (1000, 10_000)]
