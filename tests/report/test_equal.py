@@ -201,9 +201,9 @@ def test_every_form_of_the_summary_has_both(tmp_path: Path) -> None:
         assert text.count("At equal time, 8 CPU s of training each") == 3
         assert "optimiser" in text
         assert "samples" in text
-    first, line = short(made).split("<details>")
-    assert "1.0 `quick` (0.0535), 2.0 `long`" in first.partition("at equal time")[2]
-    assert line.count("1. `quick` 0.0535, 2. `long`") == 3
+    _, folded = short(made).split("<details>")
+    assert "1.0 `quick` (0.0535), 2.0 `long`" in folded.partition("at equal time")[2]
+    assert folded.count("1. `quick` 0.0535, 2. `long`") == 3
     data = json.loads(as_json(made))
     assert data["contests"][0]["equal_time"]["read_at_cpu_s"] == 8.0
     assert data["contests"][0]["entries"][0]["optimiser"] == "soap"

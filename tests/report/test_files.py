@@ -263,8 +263,8 @@ def test_only_what_is_asked_for_is_reported(store: Path, cli: Cli, tmp_path: Pat
         (["--format", " , "], "no format is named"),
         (["--solvers", "nfc"], "did you mean 'ncf'?"),
         (["--fromat", "csv"], "did you mean '--format'?"),
-        (["--out", "a_file"], "cannot write 'a_file"),
-        (["--out", "a_file/x"], "cannot write 'a_file/x"),
+        (["--out", "a_file"], "--out a_file: is a file, not a folder"),
+        (["--out", "a_file/x"], "a_file is a file, not a folder"),
         (["--out", "/proc/nothing"], "cannot write '/proc/nothing"),
     ],
 )
