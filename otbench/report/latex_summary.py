@@ -61,9 +61,7 @@ def summary(found: Summary, command: str, name: str = "summary") -> str:
     notes = [escape(RULE), "In parentheses: not ranked, in the order of the error."]
     if any(_TYPED in part for part in parts):
         notes.append(rf"{_TYPED} with settings of its own.")
-    open_needs = dict.fromkeys(advice.need for advice in found.guide if not advice.solvers and not advice.part)
-    answered = {advice.need for advice in found.guide if advice.solvers}
-    if missing := [need for need in open_needs if need not in answered]:
+    if missing := dict.fromkeys(advice.need for advice in found.unanswered if not advice.part):
         notes.append(f"Too few records to say anything of: {escape(', '.join(missing))}.")
     notes += [escape(remark) for remark in found.remarks]
     return "\n".join([*out, spaced(" ".join(notes)), r"\end{minipage}", r"\end{table}"]) + "\n"

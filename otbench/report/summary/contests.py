@@ -15,7 +15,7 @@ from functools import cached_property
 
 from otbench.names import few
 from otbench.records.record import Record, Status
-from otbench.records.series import FLOORS
+from otbench.records.series import FLOORS, series_of
 from otbench.report.equal import CPU_SECONDS, SECONDS, at_equal_time, clock_of, optimisers_of
 from otbench.report.rows import LOADED, Number, Row, Section, number, sections
 from otbench.reporting import Metric
@@ -241,7 +241,7 @@ def contests(
     found = []
     for members in solvers.values():
         spec = members[0].spec
-        beside = list(_beside([one for one in yardsticks if one.spec.dtype == spec.dtype], members))
+        beside = _beside([one for one in yardsticks if one.spec.dtype == spec.dtype], members)
         for section in sections([*members, *beside], stale=stale, verified=verified):
             if section.metrics and any(row.kind == "solver" for row in section.rows):
                 terms = (spec.dtype, spec.time_limit, spec.cpu_limit, spec.standardise)
@@ -251,22 +251,27 @@ def contests(
     return found
 
 
-def _beside(yardsticks: Sequence[Record], members: Sequence[Record]) -> Iterator[Record]:
-    """Yield those of `yardsticks` that have a seed in common with `members` on their instance, or all without one.
+def _beside(yardsticks: Sequence[Record], members: Sequence[Record]) -> list[Record]:
+    """Return those of `yardsticks` that have a seed in common with `members` on their instance, or all without one.
 
     A seed draws the pool: what a yardstick has on another one says nothing about these.
     """
-    seeds: dict[object, set[int]] = {}
+    seeds: dict[tuple[object, ...], set[int]] = {}
     for record in members:
         seeds.setdefault(_instance(record), set()).add(record.spec.seed)
-    met = {(_instance(one), one.spec.solver) for one in yardsticks if one.spec.seed in seeds.get(_instance(one), ())}
-    for one in yardsticks:
-        if one.spec.seed in seeds.get(_instance(one), ()) or (_instance(one), one.spec.solver) not in met:
-            yield one
+    rows: dict[tuple[tuple[object, ...], str], list[Record]] = {}
+    for record in yardsticks:
+        rows.setdefault((_instance(record), record.spec.solver), []).append(record)
+    found: list[Record] = []
+    for (instance, _), row in rows.items():
+        shared = [record for record in row if record.spec.seed in seeds.get(instance, ())]
+        found += shared or row
+    return found
 
 
-def _instance(record: Record) -> object:
-    return record.spec.task, tuple(sorted((name, str(value)) for name, value in record.spec.task_config.items()))
+def _instance(record: Record) -> tuple[object, ...]:
+    series = series_of(record)
+    return series.task, series.config
 
 
 def twin(metric: str) -> str:

@@ -80,22 +80,20 @@ def short(summary: Summary) -> str:
     """Return what the guide advises, and behind a line what it rests on: a line for each task and each contest."""
     answered = [advice for advice in summary.guide if advice.solvers]
     out = [*_guide(answered, reasons=False), ""] if answered else []
-    open_needs = [advice.need for advice in summary.guide if advice.need not in {one.need for one in answered}]
-    missing = [need for words in dict.fromkeys(open_needs) for need in words.split("; ")]
+    missing = dict.fromkeys(advice.need for advice in summary.unanswered)
     out += _paragraphs([f"Too few records to advise on: {'; '.join(missing)}."] if missing else [])
     out += _paragraphs(sources(summary))
-    count = len(summary.compared)
-    if count:
-        out += [f"<details><summary>What this rests on: each task and size ({count})</summary>", ""]
+    if not summary.compared:
+        return "\n".join(out).rstrip() + "\n"
+    out += [f"<details><summary>What this rests on: each task and size ({len(summary.compared)})</summary>", ""]
     scopes = [scope for scope in summary.scopes if len({contest.section.task for contest in scope.counted}) == 1]
     if scopes:
-        heads = ["task", "by mean rank: error (geometric means)", "at equal time: mean rank, error"]
+        heads = ["task", "by mean rank: error, training (geometric means)", "at equal time: mean rank, error"]
         out += [*_table(heads, [_in_short(summary, scope) for scope in scopes]), ""]
-    if count:
-        heads = ["task and size", "by rank: error (seconds of training)", "at equal time", "beside, not ranked"]
-        out += _table(heads, [_line(contest) for contest in summary.compared])
-        out += ["", *_paragraphs([f"{RULE} Without a rank: one seed, in the order of errors. At equal time: {SAYS}."])]
-        out += ["</details>"]
+    heads = ["task and size", "by rank: error (seconds of training)", "at equal time", "beside, not ranked"]
+    out += _table(heads, [_line(contest) for contest in summary.compared])
+    out += ["", *_paragraphs([f"{RULE} Without a rank: one seed, in the order of errors. At equal time: {SAYS}."])]
+    out += ["</details>"]
     return "\n".join(out).rstrip() + "\n"
 
 

@@ -41,6 +41,12 @@ class Summary:
         """Which solver by need."""
         return guide(self.contests)
 
+    @property
+    def unanswered(self) -> list[Advice]:
+        """The advice of all needs for which no task has records enough."""
+        answered = {advice.need for advice in self.guide if advice.solvers}
+        return [advice for advice in self.guide if advice.need not in answered]
+
     @cached_property
     def scopes(self) -> list[Scope]:
         """Statistics over instances."""
