@@ -381,6 +381,11 @@ def test_a_yardstick_is_read_on_the_seeds_of_the_solvers() -> None:
     (contest,) = contests(records)
     assert contest.yardstick("linear", "uvp_fwd") == 4.0
     assert contest.yardstick("identity", "uvp_fwd") == 5.0  # better than none
+    # a row from before the task had one more parameter
+    later = {"dim": 8, "pair": "released", "pool": "100000", "pool_seed": None}
+    solvers = [run(name, 0.3, task_config=later) for name in ("ncf", "mmr")]
+    (contest,) = contests([*solvers, *(run("linear", value, seed=seed) for seed, value in enumerate((4.0, 0.1)))])
+    assert contest.yardstick("linear", "uvp_fwd") == 4.0
 
 
 def test_both_maps_are_judged_by_the_worse_one_and_forward_solvers_are_left_out() -> None:
