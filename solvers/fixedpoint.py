@@ -19,10 +19,11 @@ all gradients; batches hold as many labelled points of each class on both sides:
 
 Deviations from the paper and its code, all of them parameters (`paper` sets them back):
     side: see above; the paper has the potential on the source's side.
-    inner solver: per-sample Anderson acceleration (`otbench.ops.prox`) instead of fixed steps of 0.1 / L, which diverge
-        for small L; it starts from the last y* of the same pool point. Points drawn afresh have none: they start
-        from the best point of the other batch and go on by L-BFGS (`otbench.ops.prox_among`), which bounds the loss
-        whatever g is; in the further steps on one batch, from the last y*.
+    inner solver: L-BFGS (`otbench.ops.prox_among`) instead of fixed steps of 0.1 / L, which diverge for small L. It starts
+        from the best point of the other batch, which bounds the loss whatever g is: a y* that is stationary but no
+        minimiser lets the loss fall without end. A point of a pool starts from its last y* where that is lower, and
+        in the further steps on one batch of fresh points from the last y*. With classes, per-sample Anderson
+        acceleration (`otbench.ops.prox`) from the last y* of the same pool point, which has no such bound.
     data: batches without replacement over whole epochs, a new batch each step instead of every third.
     learning rate: short warm-up and cosine decay to zero; the paper has one constant rate, its code 1e-3 for d < 16 and
         1e-4 above (`paper`: 1e-3 for all, as the text says).
@@ -37,8 +38,8 @@ Deviations from the paper and its code, all of them parameters (`paper` sets the
         as the weight decay falls. Validation has fresh, fixed points on a side without rows, and stays off the clock.
     width: with classes the network is wider, as it holds one map for each.
 
-Where the other side is fresh, the implicit map is solved from kept points of the potential's side, at most 4096. If
-that side is a pool, they are images of fresh points under the trained map itself, so that no training row is kept.
+Without classes the implicit map is solved from kept points of the potential's side, at most 4096. If that side is a
+pool, they are images of points of the other side under the trained map itself, so that no training row is kept.
 
 Single runs on one thread of a busy machine, seed 100, no records kept; forward and backward UVP in %: `full` ends at
 0.43 and 0.65 on `convex[family=lse-mid,dim=8]` after 12 CPU seconds (621 steps), and with `lr=1e-2` on
@@ -131,7 +132,7 @@ class FixedPointConfig(Config):
     tol: float = Field(1e-3, "inner tolerance on each sample's residual", unit="data units", gt=0)
     tol_peak: float = Field(1e-3, "tolerance at the peak of the rate; it falls to tol with it", unit="data units", gt=0)
     max_inner: int = Field(50, "most inner iterations", unit="iterations", ge=1)
-    warm_start: bool = Field(True, "start from the last solution of the same pool point (inner=anderson only)")
+    warm_start: bool = Field(True, "start from the last solution or a point of the other batch (inner=anderson only)")
     convex: bool = Field(False, "clamp the network to be convex after each step, as the released code does")
     network: Literal["icnn", "resnet"] = Field("icnn", "DenseICNN, or residual softplus layers and a quadratic")
     width: int = Field(512, "network=resnet: width of the layers", unit="units", ge=1)
@@ -198,8 +199,9 @@ class FixedPoint(Solver[FixedPointConfig]):
         watch: the best network so far by validation; None where there are no validation rows.
         validate_every: steps between validations; 0 = there are none.
         anchors: points of the potential's own side from which the maps solve; None where they start from z.
-        solved: y* of the last step, where the solved side is fresh: the same batch starts from there.
-        fresh: points of the other side whose images take their place in the maps that are kept; None where they do not.
+        solved: the last y*, where there are anchors: of each point of the solved side's pool, shape (N, d), or of the
+            last batch, shape (n, d), where that side is fresh.
+        seeds: points of the other side whose images take the anchors' place in the maps; None where they do not.
             Points are followed by their class, (n, d + K), in all but the maps; K = 0 without classes.
     """
 
@@ -248,22 +250,23 @@ class FixedPoint(Solver[FixedPointConfig]):
         self.near, self.far = (
             Repeated(sampler_of(side, size, context.generator, balanced=balanced), times) for side in (near, far)
         )
+        anchored = config.warm_start and config.inner == "anderson" and not problem.classes
         pool = None if far.pool is None else with_class(far.pool, far.pool_label, problem.classes)
         self.inner = InnerSolver(
             solve_prox,
             solve_prox_paper if config.inner == "paper" else None,
-            pool=pool if config.warm_start else None,
+            pool=pool if config.warm_start and not anchored else None,
             generator=context.generator,
             tol=config.tol,
             max_iter=config.max_inner,
         )
-        anchored = config.warm_start and config.inner == "anderson" and pool is None and not problem.classes
-        self.anchors = _anchors(near, context.generator) if anchored else None
+        self.anchors = _some(near, context.generator) if anchored else None
         self.solved = torch.zeros(size, problem.dim, device=problem.device, dtype=problem.dtype)
-        self.fresh: Tensor | None = None
+        if anchored and pool is not None:
+            self.solved = pool.clone()
+        self.seeds: Tensor | None = None
         if anchored and near.pool is not None:
-            own = torch.Generator(problem.device).manual_seed(_SEED)
-            self.fresh = far.sample(_ANCHORS, generator=own).x.flatten(1)
+            self.seeds = _some(far, torch.Generator(problem.device).manual_seed(_SEED))
         self.watch: Watch | None = None
         self.validate_every = config.validate_every if validated else 0
         if validated:
@@ -349,10 +352,10 @@ class FixedPoint(Solver[FixedPointConfig]):
         """Return both maps, by the best network by validation, else the latest."""
         network: DenseICNN | ResidualNet = self.average.module if self.watch is None else self.watch.module  # type: ignore[assignment]
         maps = self._maps(network)
-        if self.fresh is None:
+        if self.seeds is None:
             return maps
         with torch.no_grad():
-            return self._maps(network, maps.implicit(self.fresh))
+            return self._maps(network, maps.implicit(self.seeds))
 
     def _maps(self, network: DenseICNN | ResidualNet, images: Tensor | None = None) -> FixedPointMaps:
         return FixedPointMaps(
@@ -367,15 +370,20 @@ class FixedPoint(Solver[FixedPointConfig]):
         """Return y*(z) of the network in training, at a batch `z` of the places `index` of the pool, beside `x`."""
         if self.anchors is None:
             return self.inner(gradient_beside(self.potential, self.problem.classes), z, index, tol=tol)
+        start = self.solved if self.far.again else None
         found = solve_prox_among(
             self.potential.value_and_gradient,
             z,
             x,
-            start=self.solved if self.far.again else None,
+            start=start if index is None else self.solved[index],
+            best=index is not None,
             tol=tol,
             max_iter=self.config.max_inner,
         )
-        self.solved = found.y
+        if index is None:
+            self.solved = found.y
+        else:
+            self.solved[index] = found.y
         return found
 
 
@@ -450,7 +458,7 @@ class FixedPointMaps(Transport):
         return solved_with_derivative(self.explicit, z, found)
 
 
-def _anchors(measure: Measure, generator: torch.Generator) -> Tensor:
+def _some(measure: Measure, generator: torch.Generator) -> Tensor:
     """Return `_ANCHORS` points of `measure`, flattened, shape (n, d), or a whole pool that has fewer."""
     points = measure.pool
     if points is None:

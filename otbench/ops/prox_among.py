@@ -27,6 +27,7 @@ def solve_prox_among(
     points: Tensor,
     *,
     start: Tensor | None = None,
+    best: bool = False,
     tol: float = 1e-3,
     max_iter: int = 50,
 ) -> ProxResult:
@@ -40,6 +41,7 @@ def solve_prox_among(
         points: candidates, such as a batch of the measure that y belongs to, shape (m, d). Memory is O(n m).
         start: first iterates, shape (n, d), such as the minimisers of a g that was nearly the same; None = the best of
             `points` for each sample.
+        best: whether the best of `points` takes the place of a start that is higher.
         tol: absolute tolerance on the largest entry of each sample's residual, data units.
         max_iter: most iterations, at least 1.
 
@@ -49,10 +51,16 @@ def solve_prox_among(
     Raises:
         ValueError: max_iter < 1.
     """
-    if start is None:
-        value = value_and_gradient(points)[0]
-        # |z|^2 / 2 is the same for all candidates of a sample
-        start = points[torch.addmm(value + points.square().sum(1) / 2, z, points.T, alpha=-1).argmin(1)]
+    if start is None or best:
+        given = points if start is None else torch.cat((points, start))
+        # h without |z|^2 / 2, which is the same for all candidates of a sample
+        level = value_and_gradient(given)[0] + given.square().sum(1) / 2
+        lowest, place = torch.addmm(level[: len(points)], z, points.T, alpha=-1).min(1)
+        better = points[place]
+        if start is not None:
+            own = level[len(points) :] - (z * start).sum(1)
+            better = torch.where((own <= lowest)[:, None], start, better)
+        start = better
 
     def with_square(y: Tensor) -> tuple[Tensor, Tensor]:
         value, gradient = value_and_gradient(y)

@@ -95,8 +95,8 @@ def network() -> tuple[DenseICNN, Tensor, Tensor]:
 
 def test_it_agrees_with_anderson_acceleration_where_both_apply() -> None:
     net, z, points = network()
-    found = solve_prox_among(net.value_and_gradient, z, points, tol=1e-5, max_iter=200)
-    other = solve_prox(net.gradient, z, tol=1e-5, max_iter=200)
+    found = solve_prox_among(net.value_and_gradient, z, points, tol=2e-5, max_iter=200)
+    other = solve_prox(net.gradient, z, tol=2e-5, max_iter=200)  # float32 rounds to half of that on some processors
     assert float(found.unconverged) == float(other.unconverged) == 0
     torch.testing.assert_close(found.y, other.y, atol=1e-4, rtol=0)
 
@@ -110,6 +110,25 @@ def test_a_start_near_the_solution_saves_evaluations_and_leads_to_it() -> None:
     again = solve_prox_among(net.value_and_gradient, z, points, start=cold.y, tol=1e-4)
     assert again.evaluations == 1
     assert torch.equal(again.y, cold.y)
+
+
+def test_the_best_point_takes_the_place_of_a_start_that_is_higher_and_of_no_other() -> None:
+    z = torch.full((2, 1), 0.1, dtype=torch.float64)
+    start = torch.tensor([[1.0], [-1.0]], dtype=torch.float64)  # the higher well, and the lower one
+    points = torch.tensor([[-0.9], [0.0], [2.0]], dtype=torch.float64)
+    found = {
+        best: solve_prox_among(
+            lambda y: (wells(y), wells_gradient(y)), z, points, start=start, best=best, tol=1e-9, max_iter=200
+        )
+        for best in (False, True)
+    }
+    assert float(found[False].y[0]) > 0.5
+    assert bool((found[True].y < -0.5).all())
+    torch.testing.assert_close(found[True].y[0], found[True].y[1], atol=1e-6, rtol=0)
+    settled = solve_prox_among(
+        lambda y: (wells(y), wells_gradient(y)), z, points, start=found[True].y, best=True, tol=1e-6
+    )
+    assert torch.equal(settled.y, found[True].y)
 
 
 def test_edges() -> None:

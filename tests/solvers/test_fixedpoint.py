@@ -179,7 +179,10 @@ def test_maps_keep_shapes_and_undo_each_other() -> None:
     assert not run.solver.transport().forward(x).requires_grad
     torch.testing.assert_close(run.solver.transport().backward(run.solver.transport().forward(x)), x, atol=1e-3, rtol=0)
     assert run.solver.transport().two_way
-    assert run.solver.transport().anchors is None
+    kept, pool = run.solver.transport().anchors, run.solver.problem.source.pool
+    assert kept is not None
+    assert pool is not None
+    assert float(torch.cdist(kept, pool).min()) > 1e-5  # no training row
 
 
 @pytest.mark.parametrize(
@@ -264,7 +267,7 @@ def test_no_seed_diverges(dim: int) -> None:
     for seed in range(20):
         run = Run(problem, steps=100, seed=seed, batch_size=256)
         assert all(math.isfinite(loss) for loss in run.go(5))
-        assert float(run.solver.step().scalars["unconverged"]) == 0
+        assert float(run.solver.step().scalars["unconverged"]) < 0.01
 
 
 def test_presets_build_and_only_declared_costs_are_taken() -> None:
@@ -306,6 +309,26 @@ def test_a_batch_that_is_used_again_starts_from_its_last_solution() -> None:
     run.go(8)
     counts = [float(run.solver.step().scalars["inner_iterations"]) for _ in range(8)]
     assert max(counts[1:4] + counts[5:]) < min(counts[0], counts[4])
+
+
+@pytest.mark.parametrize("pool", [None, 500])
+@pytest.mark.parametrize("curvature", [-0.5, -1.5, -20.0])
+def test_the_loss_is_bounded_by_the_cost_of_the_batch_whatever_the_potential(
+    pool: int | None, curvature: float
+) -> None:
+    """Where Hess g < -I, a stationary y* is a maximiser, and training on it lets the loss fall without end."""
+    pair = Pair(8)
+
+    class Concave(FixedPoint):
+        def build_potential(self) -> nn.Module:  # type: ignore[override]
+            return QuadraticPotential(curvature * torch.eye(pair.dim))
+
+    solver = Run(pair.problem(pool=pool), cls=Concave, batch_size=128).solver
+    for _ in range(3):
+        near, far = solver.near.next(), solver.far.next()
+        y = solver.solve_batch(near.x, far.x, far.index, tol=1e-3).y
+        loss = solver.loss(solver.potential, near.x, far.x, y)
+        assert float(loss.detach()) >= -float((near.x - far.x).square().sum(1).mean()) / 2
 
 
 def test_warm_starts_save_gradients() -> None:
