@@ -19,11 +19,11 @@ all gradients; batches hold as many labelled points of each class on both sides:
 
 Deviations from the paper and its code, all of them parameters (`paper` sets them back):
     side: see above; the paper has the potential on the source's side.
-    inner solver: L-BFGS (`otbench.ops.prox_among`) instead of fixed steps of 0.1 / L, which diverge for small L. It starts
-        from the best point of the other batch, which bounds the loss whatever g is: a y* that is stationary but no
-        minimiser lets the loss fall without end. A point of a pool starts from its last y* where that is lower, and
-        in the further steps on one batch of fresh points from the last y*. With classes, per-sample Anderson
-        acceleration (`otbench.ops.prox`) from the last y* of the same pool point, which has no such bound.
+    inner solver: L-BFGS (`otbench.ops.prox_among`) instead of fixed steps of 0.1 / L, which diverge for small L. It
+        starts from the best point of the other batch, which bounds the loss whatever g is: y* that are stationary but
+        no minimisers let it fall without end. A point of a pool starts from its last y* where that is lower; fresh
+        points do so in the further steps on one batch. With classes, per-sample Anderson acceleration
+        (`otbench.ops.prox`) from the last y* of the same pool point, which has no such bound.
     data: batches without replacement over whole epochs, a new batch each step instead of every third.
     learning rate: short warm-up and cosine decay to zero; the paper has one constant rate, its code 1e-3 for d < 16 and
         1e-4 above (`paper`: 1e-3 for all, as the text says).
