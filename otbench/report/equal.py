@@ -67,6 +67,19 @@ def optimisers_of(row: Row) -> str:
     return ", ".join(dict.fromkeys(name for record in row.records if (name := optimiser_of(record))))
 
 
+def processors_said(rows: Iterable[Row]) -> str:
+    """Say which of `rows` were trained on which processor, where there are several; else return nothing."""
+    users: dict[str, dict[str, None]] = {}
+    for row in rows:
+        for record in row.records:
+            if record.spec.kind == "solver" and record.spec.device == "cpu" and record.environment.get("cpu"):
+                users.setdefault(plain(str(record.environment["cpu"])), {})[row.label] = None
+    if len(users) < 2:
+        return ""
+    said = "; ".join(f"{name}: {', '.join(sorted(labels))}" for name, labels in sorted(users.items()))
+    return f"Several processors, on which an equal time is not equal work: {said}."
+
+
 def at_equal_time(section: Section) -> EqualTime | None:
     """Return the rows of `section` when each solver had trained for as long as the shortest run.
 

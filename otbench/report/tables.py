@@ -15,7 +15,7 @@ from itertools import groupby
 from otbench.names import few
 from otbench.records.series import FLOORS
 from otbench.report.columns import BUDGETS, HARNESS, KEEPS_ROWS, READS_LABEL, Column, metric_column, written
-from otbench.report.equal import SAYS, at_equal_time, optimiser_of, optimisers_of
+from otbench.report.equal import SAYS, at_equal_time, optimiser_of, optimisers_of, processors_said
 from otbench.report.files import Slugs, letter
 from otbench.report.reach import FRACTIONS, Goal, goals, reach, target
 from otbench.report.rows import (
@@ -142,7 +142,7 @@ class Table:
         left_out: rows that are not ranked, as they have fewer than two seeds in common with the others.
         pairs: what each row's paired difference to the best one is, in words.
         meanings: of the marks that stand in the table.
-        remarks: sentences about the code and the optimisers that made the rows.
+        remarks: sentences about the code, the optimisers and the processors that made the rows.
     """
 
     slug: str
@@ -523,6 +523,8 @@ def _explain(table: Table) -> None:
     if any(row.kind == "baseline" and row.label == COPIES for row in rows):
         table.remarks.append(COPIES_SAY)
     if not any(column.key == OPTIMISER for column in table.columns) and (said := _optimisers(rows)):
+        table.remarks.append(said)
+    if said := processors_said(rows):
         table.remarks.append(said)
     used = {mark for line in measured for mark in line.marks + "".join(cell.marks for cell in line.cells)}
     table.meanings = {mark: text for mark, text in (LEGEND | {STALE: made}).items() if mark in used}

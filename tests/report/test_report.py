@@ -258,6 +258,18 @@ def test_tables_say_which_optimiser_trained_each_row() -> None:
     assert "Optimisers" not in printed([record("fixedpoint", 0.2)])
 
 
+def test_tables_say_which_rows_were_trained_on_which_processor_where_there_are_several() -> None:
+    def on(solver: str, cpu: str, **changes: object) -> Record:
+        made = record(solver, 0.1, **changes)
+        return made.model_copy(update={"environment": made.environment | {"cpu": cpu}})
+
+    rows = [on("ncf", "slow", seed=0), on("ncf", "fast", seed=1), on("mm", "fast")]
+    text = " ".join(printed(rows).split())
+    assert "Several processors, on which an equal time is not equal work: fast: mm, ncf; slow: ncf." in text
+    for one in ([on("ncf", "slow"), on("mm", "slow")], [on("ncf", "slow"), on("linear", "fast")]):
+        assert "Several processors" not in printed(one)
+
+
 def test_what_was_verified_is_a_remark(tmp_path: Path) -> None:
     made = written([record("identity", 5.0), record("ncf", 0.1)], tmp_path, verified={"ncf-0": "3 of 9 verified"})
     for name, method in (("terminal", "ncf"), ("markdown", "ncf"), ("latex", "NCF"), ("html", "ncf")):

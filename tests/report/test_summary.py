@@ -115,7 +115,7 @@ def test_other_commits_and_machines_may_be_but_are_named() -> None:
     )
     said = " ".join(contest.remarks)
     assert "2 states of the code: commits aaaaaaaa, bbbbbbbb" in said
-    assert "2 kinds of processor" in said
+    assert "Several processors, on which an equal time is not equal work" in said
 
 
 def test_rows_before_and_after_centring_say_so() -> None:

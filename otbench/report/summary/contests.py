@@ -16,7 +16,7 @@ from functools import cached_property
 from otbench.names import few
 from otbench.records.record import Record, Status
 from otbench.records.series import FLOORS, series_of
-from otbench.report.equal import CPU_SECONDS, SECONDS, at_equal_time, clock_of, optimisers_of
+from otbench.report.equal import CPU_SECONDS, SECONDS, at_equal_time, clock_of, optimisers_of, processors_said
 from otbench.report.rows import LOADED, Number, Row, Section, number, sections
 from otbench.reporting import Metric
 from otbench.statistics.paired import ranking
@@ -340,9 +340,8 @@ def _circumstances(contest: Contest) -> Iterator[str]:
     commits = sorted({str(record.environment.get("commit") or "unknown")[:8] for record in records})
     if len(commits) > 1:
         yield f"Made by {len(commits)} states of the code: commits {few(commits, _COMMITS_SHOWN)}."
-    machines = {str(record.environment.get("cpu") or "unknown") for record in records}
-    if len(machines) > 1:
-        yield f"Times are of {len(machines)} kinds of processor, and not to be compared closely."
+    if said := processors_said(entry.row for entry in contest.entries):
+        yield said
     if len(threads := sorted({record.spec.threads for record in records})) > 1:
         yield f"Runs had {threads[0]} to {threads[-1]} threads."
     if any(record.shared_device for record in records):
