@@ -114,7 +114,9 @@ def _seen(image: Image) -> tuple[tuple[int, int], Pixels]:
     if turned.mode == "F":
         raise DataError("its pixels are floating-point numbers without a known range; save it with 8 or 16 bits")
     if turned.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255
-        grey = np.clip((np.asarray(turned).astype(np.int64) + 128) // 257, 0, 255).astype(np.uint8)
+        levels = np.asarray(turned).astype(np.int64)
+        grey = np.clip((levels + 128) // 257, 0, 255).astype(np.uint8)
+        grey[levels == turned.info.get("transparency", -1)] = 255  # one level may stand for nothing
         turned = Image.fromarray(grey)
     if turned.has_transparency_data:
         over = turned.convert("RGBA")

@@ -72,6 +72,12 @@ def test_what_is_transparent_lies_on_white(mode: str, tmp_path: Path) -> None:
     assert found[1, 3].tolist() == [100, 100, 100]
 
 
+def test_a_level_of_16_bits_that_stands_for_nothing_is_white(tmp_path: Path) -> None:
+    grey = np.array([[0, 300, 65535]], dtype=np.uint16)
+    Image.fromarray(grey).save(tmp_path / "a.png", transparency=300)
+    assert read(tmp_path / "a.png")[0, :, 0].tolist() == [0, 255, 255]
+
+
 def test_a_turn_noted_by_the_camera_is_made(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # the top is on the right
