@@ -11,7 +11,7 @@ out the viscosity solution, whose characteristics do not cross. (`formula` has n
 In the paper's Table 2 HJ-PINN is behind NCF (forward UVP at d = 8: 0.163 and 0.086 %). With equal settings, points
 and budgets ours is behind on one of two curved pairs, and level on the other (results/tuning/README.md: single runs).
 On the released Gaussian pairs, under the two presets (with `lr=0.002,hj_weight=0.05` and `lr=0.005,hj_weight=0.5`),
-it had 0.017, 0.013, 0.023 % where `ncf` had 0.017, 0.012, 0.023 (d = 2, 4, 8, forward, single runs of the reference
+it had 0.017, 0.014, 0.024 % where `ncf` had 0.019, 0.013, 0.027 (d = 2, 4, 8, forward, single runs of the reference
 set).
 """
 
