@@ -155,9 +155,15 @@ def no_records(where: str) -> UsageError:
 
 
 def _showing(record: Record, metrics: Sequence[str]) -> Record:
-    """Return `record` as if its task had named these metrics as the ones to show, in this order."""
+    """Return `record` as if its task had named these metrics as the ones to show, in this order.
+
+    Those of the way that are not named are left out, so that there is no table of them beside what was asked for.
+    """
+    from otbench.report.way import WAY
+
     places = {name: place for place, name in enumerate(metrics)}
-    infos = sorted(record.metric_info, key=lambda info: places.get(info.name, len(places)))
+    infos = [info for info in record.metric_info if info.name in places or info.name not in WAY]
+    infos.sort(key=lambda info: places.get(info.name, len(places)))
     return record.model_copy(update={"metric_info": [replace(info, primary=info.name in places) for info in infos]})
 
 

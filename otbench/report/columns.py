@@ -84,14 +84,15 @@ EXPLAINED = (
 )
 
 
-_NO_RESULT = re.compile(r"p_value(_.*)?|.*_(low|high)")
-"""Names of metrics that are p-values or ends of an interval."""
+_NO_RESULT = re.compile(r"p_value(_.*)?|.*_(low|high)|action_ratio")
+"""Names of metrics that are p-values or ends of an interval, and of one that is best at 1, not at either end."""
 
 
 def ranked(metric: Metric) -> bool:
     """Say whether a metric is a result, in which rows can be better or worse.
 
-    P-values, the ends of an interval and the score before training are none.
+    P-values, the ends of an interval, the score before training and an action, which paths that do not arrive have less
+    of, are none.
     """
     return metric.name != START and _NO_RESULT.fullmatch(metric.name) is None
 

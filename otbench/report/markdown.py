@@ -90,7 +90,7 @@ def numbers_csv(sections: Sequence[Section]) -> str:
     writer.writerow([*_HEAD, *_VALUES])
     harness = {column.key: (column.unit, column.scale) for column in HARNESS}
     for section in sections:
-        known = {metric.name: (metric.unit, 1.0) for metric in section.shown} | harness
+        known = {metric.name: (metric.unit, 1.0) for metric in (*section.shown, *section.secondary)} | harness
         for row in section.rows:
             head = [section.task, section.instance, section.preset, section.device, row.kind, row.label, row.source]
             head = [_cell_text(text) for text in head]

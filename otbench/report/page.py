@@ -30,7 +30,7 @@ from otbench.report.columns import EXPLAINED, HARNESS
 from otbench.report.files import Slugs, letter
 from otbench.report.pooled import Pool
 from otbench.report.rows import KEEPS, READS, START, Row, Section, values_of
-from otbench.report.tables import Cell, Family, Table, accuracy, by_size, equal_time, reaches
+from otbench.report.tables import Cell, Family, Table, accuracy, by_size, equal_time, reaches, way
 
 if TYPE_CHECKING:
     from otbench.report.figures.canvas import Drawing
@@ -131,7 +131,7 @@ class _Shown:
 
 @dataclass(frozen=True)
 class _Part:
-    """What is behind a line in a section: all columns of one instance, and what it took to reach levels of error."""
+    """What is behind a line in a section: all columns of one instance, its way, what it took to levels of error."""
 
     title: str
     tables: list[_Shown]
@@ -184,11 +184,15 @@ def _view(family: Family, slugs: Slugs, book: _Book) -> _View:
     for section in singles:
         equal = equal_time(section, family.context, slugs)
         beside = [] if equal is None else [_Shown(equal)]
+        between = way(section, family.context, slugs)
+        # about a metric that no filter offers: hidden where only others are asked for
+        ways = [] if between is None else [_Shown(between, between.columns[0].key)]
         times = [_Shown(table, _metric_of(table, family)) for table in reaches(section, family.context, slugs)]
         if family.sizes or pools:
-            parts.append(_Part(section.instance, [_everything(section, family, slugs), *beside, *times]))
+            parts.append(_Part(section.instance, [_everything(section, family, slugs), *beside, *ways, *times]))
         else:
             main += beside
+            parts += [_Part("The way from source to target", ways)] if ways else []
             parts += [_Part("Training to a level of error", times)] if times else []
     rows = [row for section in sections for row in section.rows]
     solvers = _solvers(family)

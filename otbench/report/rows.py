@@ -127,7 +127,9 @@ class Section:
     """One instance under one preset.
 
     Attributes:
+        metrics: the primary ones that some row has.
         config: the task's parameters.
+        secondary: the other ones that some row has.
     """
 
     task: str
@@ -137,6 +139,7 @@ class Section:
     metrics: list[Metric]
     rows: list[Row]
     config: dict[str, Value] = field(default_factory=dict)
+    secondary: list[Metric] = field(default_factory=list)
 
     @property
     def comparable(self) -> bool:
@@ -209,18 +212,20 @@ def _section(records: Sequence[Record]) -> Section:
         if any(getattr(record, name) for row in made for record in row.records):  # else nobody asks
             for row in (row for row in made if row.numbers):
                 row.numbers[name] = number([float(getattr(record, name)) for record in row.good])
+    metrics = [
+        replace(metric, label=plain(metric.label, 40), unit=plain(metric.unit, 40))
+        for metric in first.metric_info
+        if any(metric.name in row.numbers for row in made)
+    ]
     section = Section(
         task=plain(first.spec.task),
         instance=plain(series_of(first).instance),
         preset=plain(first.spec.preset),
         device=_device(first),
-        metrics=[
-            replace(metric, label=plain(metric.label, 40), unit=plain(metric.unit, 40))
-            for metric in first.metric_info
-            if metric.primary and any(metric.name in row.numbers for row in made)
-        ],
+        metrics=[metric for metric in metrics if metric.primary],
         rows=made,
         config=first.spec.task_config,
+        secondary=[metric for metric in metrics if not metric.primary],
     )
     if section.comparable and first.published is not None:
         where = {name: first.spec.task_config[name] for name in _SELECTING if name in first.spec.task_config}

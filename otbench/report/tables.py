@@ -31,6 +31,8 @@ from otbench.report.rows import (
     block_of,
     number,
 )
+from otbench.report.way import SAYS as WAY_SAYS
+from otbench.report.way import way_metrics
 from otbench.reporting import Metric
 from otbench.statistics.paired import Ranking, Values, ranking
 
@@ -252,13 +254,14 @@ def _family(by_size: Mapping[float, Section], slugs: Slugs) -> Family:
 
 
 def tables(family: Family, slugs: Slugs) -> list[Table]:
-    """Return the tables of a family for print: accuracy, the same at equal time, what targets took, efficiency."""
+    """Return the tables of a family for print: accuracy, the same at equal time, way, targets, efficiency."""
     made: list[Table] = []
     if family.sizes:
         made += by_size(family, slugs)
     else:
         made += [accuracy(section, family.context, slugs) for section in family.sections if section.metrics]
     made += [t for section in family.sections if (t := equal_time(section, family.context, slugs)) is not None]
+    made += [t for section in family.sections if (t := way(section, family.context, slugs)) is not None]
     made += [table for section in family.sections for table in reaches(section, family.context, slugs)]
     made += [t for section in family.sections if (t := efficiency(section, family.context, slugs)) is not None]
     return made
@@ -308,6 +311,17 @@ def equal_time(section: Section, context: str, slugs: Slugs) -> Table | None:
     return table
 
 
+def way(section: Section, context: str, slugs: Slugs) -> Table | None:
+    """Return the metrics of the way from source to target, of the rows that have any; None where none has."""
+    columns = [metric_column(metric) for metric in way_metrics(section)]
+    if not columns:
+        return None
+    rows = [row for row in section.rows if any(column.key in row.numbers for column in columns)]
+    table = _of_section(section, "the way from source to target", context, columns, rows, slugs, paired=False)
+    table.remarks.append(WAY_SAYS)
+    return table
+
+
 def reaches(section: Section, context: str, slugs: Slugs) -> Iterator[Table]:
     """Yield what training took to bring UVP to its targets, on all clocks: one table forward, one backward."""
     for metric, members in groupby(goals(section), key=lambda goal: goal.metric):
@@ -318,7 +332,14 @@ def reaches(section: Section, context: str, slugs: Slugs) -> Iterator[Table]:
 
 
 def _of_section(
-    section: Section, title: str, context: str, columns: list[Column], rows: Sequence[Row], slugs: Slugs
+    section: Section,
+    title: str,
+    context: str,
+    columns: list[Column],
+    rows: Sequence[Row],
+    slugs: Slugs,
+    *,
+    paired: bool = True,
 ) -> Table:
     slug = slugs.make(section.task, section.instance, section.preset, section.device, title)
     table = Table(slug, title, f"{section.task}: {section.instance} ({context})", columns)
@@ -331,7 +352,7 @@ def _of_section(
             cells[0] = Cell(row.status, row=row)
         note = f"{row.label}, published: {row.note}" if row.note else _failures(row.label, row)
         table.add(row, group, cells, marks=row.marks, note=note)
-    return _finished(table, section.task, paired=columns[0].metric)
+    return _finished(table, section.task, paired=paired and columns[0].metric)
 
 
 def _named(row: Row) -> Cell:

@@ -16,7 +16,8 @@ from otbench.report.columns import EXPLAINED
 from otbench.report.equal import SAYS
 from otbench.report.files import Slugs
 from otbench.report.rows import Section
-from otbench.report.tables import REACH_SAYS, Line, Table, accuracy, equal_time, reaches
+from otbench.report.tables import REACH_SAYS, Line, Table, accuracy, equal_time, reaches, way
+from otbench.report.way import SAYS as WAY_SAYS
 
 
 def print_sections(out: Console, sections: Sequence[Section], *, full_command: str | None = None) -> None:
@@ -27,7 +28,8 @@ def print_sections(out: Console, sections: Sequence[Section], *, full_command: s
         sections: what.
         full_command: the command that gives numbers comparable with published ones, for quick tables.
     """
-    slugs, reached, cut = Slugs(), False, False
+    slugs = Slugs()
+    said: dict[str, None] = {}  # of the tables beside the main ones, each thing once
     for section in sections:
         table = accuracy(section, section.context, slugs, everything=True)
         out.print()
@@ -39,14 +41,17 @@ def print_sections(out: Console, sections: Sequence[Section], *, full_command: s
         equal = equal_time(section, section.context, slugs)
         if equal is not None:
             _print_part(out, equal)
-            cut = True
+            said[f"at equal time: {SAYS}."] = None
+        between = way(section, section.context, slugs)
+        if between is not None:
+            _print_part(out, between)
+            said[WAY_SAYS] = None
         for more in islice(reaches(section, section.context, slugs), 1):
             _print_part(out, more)
-            reached = True
+            said[REACH_SAYS] = None
     if not sections:
         return
-    more_said = [*([f"at equal time: {SAYS}."] if cut else []), *([REACH_SAYS] if reached else [])]
-    out.print("\n".join([*EXPLAINED, *more_said]), style="dim")
+    out.print("\n".join([*EXPLAINED, *said]), style="dim")
     if full_command and not all(section.comparable or section.stand_in for section in sections):
         out.print("\nWith every solver's best setting, over three seeds:", style="bold")
         out.print(f"  {escape(full_command)}", soft_wrap=True)
