@@ -962,6 +962,47 @@ def test_what_the_lengths_say_in_words() -> None:
     assert says(page, "twice the time left the forward error as it is.")
 
 
+PAIRED, BY_PAIRING = tables(TUNING / "README.md", "Who is paired with whom")[0]
+
+
+def paired(coupling: str, points: int) -> Record:
+    """Return the run of `cfm` with these pairs."""
+    config = {"coupling": coupling, "pairing_batch": points}
+    (run,) = (r for r in Store(TUNING / "coupling").all() if config.items() <= r.spec.solver_config.items())
+    assert (run.spec.preset, run.spec.seed, run.spec.cpu_limit) == ("full", 0, 120)
+    assert (run.spec.task, run.spec.task_config["dim"], run.spec.task_config["pool"]) == ("w2bench", 16, "fresh")
+    return run
+
+
+@pytest.mark.parametrize("label", BY_PAIRING)
+def test_who_is_paired_with_whom(label: str) -> None:
+    for title, cell in zip(PAIRED, BY_PAIRING[label], strict=True):
+        if cell != "-":
+            run = paired(name(label), int(title))
+            assert shows(cell, run.metrics["uvp_fwd"], run.metrics["uvp_bwd"]), (label, title)
+
+
+def test_what_the_couplings_say_in_words() -> None:
+    page = TUNING / "README.md"
+    none = paired("independent", 2048).metrics
+    assert says(page, f"Independent pairs end at {none['uvp_fwd']:.3g} and {none['uvp_bwd']:.3g}.")
+    (idle,) = (r for r in records("w2bench") if (r.label, r.spec.task_config["dim"]) == ("identity", 16))
+    assert idle.metrics["uvp_fwd"] < none["uvp_fwd"]  # "worse than the identity forward"
+    assert none["uvp_bwd"] > 101  # "worse than a constant backward"
+    few, many, most = (paired("minibatch", points) for points in (128, 2048, 4096))
+    errors = [paired("minibatch", points).metrics["uvp_fwd"] for points in (128, 512, 2048, 4096)]
+    assert min(errors) == errors[2]
+    assert {r.environment["cpu"] for r in Store(TUNING / "coupling").all()} == {many.environment["cpu"]}
+    assert "Xeon" in str(many.environment["cpu"])
+    steps = [f"{run.counts.steps:,}".replace(",", " ") for run in (most, many)]
+    assert says(page, f"4096 points leave time for {steps[0]} steps where 2048 leave it for {steps[1]}.")
+    best = min(few.curve, key=lambda point: point.metrics["uvp_fwd"])
+    ends = f"{best.metrics['uvp_fwd']:.3g} after {best.step} steps and ends at {few.metrics['uvp_fwd']:.3g}"
+    assert says(page, f"with 128 points it had {ends}")
+    assert paired("sinkhorn", 2048).counts.steps == 1
+    assert says(page, "One plan of 2048 points took the whole time")
+
+
 def test_what_the_acceptance_table_says_in_words() -> None:
     def row(label: str) -> list[float]:
         return [float(cell) if cell else math.nan for cell in ACCEPTED[label]]
