@@ -174,7 +174,9 @@ def test_the_way_of_geodesic_between_gaussians() -> None:
         [f"{one[metric]:.{digits}f}" for one in found] for metric, digits in (("uvp_half", 4), ("velocity_error", 1))
     )
     assert says(README, f"at t = 1/2 has a UVP of {half[0]}, {half[1]} and {half[2]} %")
-    assert says(README, f"its velocity is off by {off[0]}, {off[1]} and {off[2]} % along the exact paths, at d = 2, 4, 8.")
+    assert says(
+        README, f"its velocity is off by {off[0]}, {off[1]} and {off[2]} % along the exact paths, at d = 2, 4, 8."
+    )
 
 
 def test_more_steps_can_hurt_on_a_pool() -> None:
