@@ -267,7 +267,9 @@ def test_no_seed_diverges(dim: int) -> None:
     for seed in range(20):
         run = Run(problem, steps=100, seed=seed, batch_size=256)
         assert all(math.isfinite(loss) for loss in run.go(5))
-        assert float(run.solver.step().scalars["unconverged"]) < 0.01
+        scalars = run.solver.step().scalars
+        assert float(scalars["residual"]) <= 1e-3
+        assert float(scalars["unconverged"]) < 0.01  # a solution far outside the other batch is put back
 
 
 def test_presets_build_and_only_declared_costs_are_taken() -> None:

@@ -137,9 +137,11 @@ def test_the_maps_are_kept_and_invert_each_other(
     maps.save(tmp_path / "kept.otmap")
     again = Transport.restored(read_map(tmp_path / "kept.otmap"), torch.device("cpu"))
     torch.testing.assert_close(again.forward(pair.x), maps.forward(pair.x), rtol=0, atol=0)
-    off = (again.backward(maps.forward(pair.x)) - pair.x).abs()
-    # the potential of twenty steps need not be convex everywhere: a point or two may end in another minimum
-    assert float((off > 1e-2).double().mean()) < 0.01
+    # the solved map comes first: the other order would ask for one stationary point alone, which a potential of twenty
+    # steps need not have
+    ways = (again.forward, again.backward) if maps.solves_forward else (again.backward, again.forward)
+    start = pair.x if maps.solves_forward else maps.forward(pair.x)
+    torch.testing.assert_close(ways[1](ways[0](start)), start, atol=1e-2, rtol=0)
 
 
 @pytest.mark.parametrize("side", ["source", "target"])
