@@ -9,7 +9,7 @@ extended. It is no budget that anyone was given: a schedule made for a longer ru
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -67,17 +67,34 @@ def optimisers_of(row: Row) -> str:
     return ", ".join(dict.fromkeys(name for record in row.records if (name := optimiser_of(record))))
 
 
-def processors_said(rows: Iterable[Row]) -> str:
-    """Say which of `rows` were trained on which processor, where there are several; else return nothing."""
-    users: dict[str, dict[str, None]] = {}
+def processor_of(record: Record) -> str:
+    """Return the processor that a solver was trained on; empty for other devices, and where nothing was trained."""
+    trained = record.spec.kind == "solver" and record.spec.device == "cpu"
+    return plain(str(record.environment.get("cpu") or "")) if trained else ""
+
+
+def users_of(rows: Iterable[Row], named: Callable[[Record], str]) -> dict[str, list[str]]:
+    """Return the labels of the rows that have each name, both in order; records without a name are left out."""
+    users: dict[str, set[str]] = {}
     for row in rows:
         for record in row.records:
-            if record.spec.kind == "solver" and record.spec.device == "cpu" and record.environment.get("cpu"):
-                users.setdefault(plain(str(record.environment["cpu"])), {})[row.label] = None
-    if len(users) < 2:
-        return ""
-    said = "; ".join(f"{name}: {', '.join(sorted(labels))}" for name, labels in sorted(users.items()))
-    return f"Several processors, on which an equal time is not equal work: {said}."
+            if name := named(record):
+                users.setdefault(name, set()).add(row.label)
+    return {name: sorted(users[name]) for name in sorted(users)}
+
+
+def optimisers_said(rows: Iterable[Row]) -> str:
+    """Say which of `rows` were trained by which optimiser, of those that have a choice; else return nothing."""
+    users = users_of(rows, optimiser_of)
+    said = ", ".join(f"{name} ({', '.join(labels)})" for name, labels in users.items())
+    return f"Optimisers: {said}." if said else ""
+
+
+def processors_said(rows: Iterable[Row]) -> str:
+    """Say which of `rows` were trained on which processor, where there are several; else return nothing."""
+    users = users_of(rows, processor_of)
+    said = "; ".join(f"{name}: {', '.join(labels)}" for name, labels in users.items())
+    return f"Several processors, on which an equal time is not equal work: {said}." if len(users) > 1 else ""
 
 
 def at_equal_time(section: Section) -> EqualTime | None:

@@ -15,7 +15,7 @@ from itertools import groupby
 from otbench.names import few
 from otbench.records.series import FLOORS
 from otbench.report.columns import BUDGETS, HARNESS, KEEPS_ROWS, READS_LABEL, Column, metric_column, written
-from otbench.report.equal import SAYS, at_equal_time, optimiser_of, optimisers_of, processors_said
+from otbench.report.equal import SAYS, at_equal_time, optimisers_of, optimisers_said, processors_said
 from otbench.report.files import Slugs, letter
 from otbench.report.reach import FRACTIONS, Goal, goals, reach, target
 from otbench.report.rows import (
@@ -543,7 +543,7 @@ def _explain(table: Table) -> None:
         line.cells = [replace(cell, marks=cell.marks.translate(gone)) for cell in line.cells]
     if any(row.kind == "baseline" and row.label == COPIES for row in rows):
         table.remarks.append(COPIES_SAY)
-    if not any(column.key == OPTIMISER for column in table.columns) and (said := _optimisers(rows)):
+    if not any(column.key == OPTIMISER for column in table.columns) and (said := optimisers_said(rows)):
         table.remarks.append(said)
     if said := processors_said(rows):
         table.remarks.append(said)
@@ -553,17 +553,6 @@ def _explain(table: Table) -> None:
     if verified:
         agreed = "Made by other code, and repeated by this checkout's bit-equal or within the spread"
         table.remarks.append(f"{agreed}: {', '.join(verified)}.")
-
-
-def _optimisers(rows: Iterable[Row]) -> str:
-    """Return which rows were trained by which optimiser, of those that have a choice; empty where none has."""
-    users: dict[str, list[str]] = {}
-    for row in rows:
-        for record in row.records:
-            if (name := optimiser_of(record)) and row.label not in (known := users.setdefault(name, [])):
-                known.append(row.label)
-    said = ", ".join(f"{name} ({', '.join(sorted(labels))})" for name, labels in sorted(users.items()))
-    return f"Optimisers: {said}." if said else ""
 
 
 def _rank(table: Table, index: int, floor: str) -> Ranking | None:

@@ -26,7 +26,7 @@ from otbench.report.summary.contests import Contest, contests, pareto_front, sho
 from otbench.report.summary.data import as_json
 from otbench.report.summary.guide import Advice, guide
 from otbench.report.summary.html import fragment
-from otbench.report.summary.markdown import BEGIN, END, document, put_between
+from otbench.report.summary.markdown import BEGIN, END, document, put_between, short
 from otbench.report.summary.scopes import Scope, complete_part, friedman, nemenyi, profile, scopes
 from otbench.report.summary.summary import summarise
 from otbench.report.summary.terminal import print_lines, print_summary
@@ -116,6 +116,16 @@ def test_other_commits_and_machines_may_be_but_are_named() -> None:
     said = " ".join(contest.remarks)
     assert "2 states of the code: commits aaaaaaaa, bbbbbbbb" in said
     assert "Several processors, on which an equal time is not equal work" in said
+
+
+def test_rows_of_an_equal_time_say_that_it_was_on_several_processors() -> None:
+    def made(*cpus: str) -> str:
+        rows = zip(("ncf", "mmr"), cpus, strict=True)
+        return short(summarise([run(name, 0.1, cpu_limit=9.0, environment={"cpu": cpu}) for name, cpu in rows]))
+
+    assert "all had the same time, on several processors" in made("one", "two")
+    assert "all had the same time" in (alike := made("one", "one"))
+    assert "processors" not in alike
 
 
 def test_rows_before_and_after_centring_say_so() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from otbench.report.equal import SAYS
+from otbench.report.equal import SAYS, processors_said
 from otbench.report.markdown import markdown_escape
 from otbench.report.summary.contests import Contest, cut_words, dimensions
 from otbench.report.summary.guide import Advice
@@ -106,7 +106,7 @@ def _in_short(summary: Summary, scope: Scope) -> list[str]:
     """Return a line of the table by task: which instances, solvers as tuned, and at equal time."""
     members = {id(contest.equal) for contest in scope.contests}
     equal = next((one for one in summary.equal_scopes if any(id(c) in members for c in one.contests)), None)
-    same = "all had the same time" if scope.limited else "-"
+    same = _same_time(scope.contests) if scope.limited else "-"
     return [
         markdown_escape(f"{scope.title}: {len(scope.counted)} instances, {dimensions(scope.counted)}{scope.terms}"),
         marked(mean_ranks(scope)),
@@ -116,10 +116,15 @@ def _in_short(summary: Summary, scope: Scope) -> list[str]:
 
 def _line(contest: Contest) -> list[str]:
     equal = contest.equal
-    at = "all had the same time" if contest.terms.limited else "-"
+    at = _same_time([contest]) if contest.terms.limited else "-"
     if equal is not None:
         at = f"{line_of(equal)} ({cut_words([equal.terms])})"
     return [_where(contest), marked(line_of(contest)), marked(at), marked(beside(contest, brief=True))]
+
+
+def _same_time(contests: Iterable[Contest]) -> str:
+    several = any(processors_said(entry.row for entry in contest.entries) for contest in contests)
+    return "all had the same time" + (", on several processors" if several else "")
 
 
 def _where(contest: Contest) -> str:
