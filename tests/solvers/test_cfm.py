@@ -237,6 +237,20 @@ def test_a_small_pool_is_paired_whole(make_run: Make) -> None:
     assert solver.settings.map_evaluations == 20
 
 
+def test_evaluations_of_an_adaptive_integrator_are_counted(make_run: Make) -> None:
+    values = {**SMALL, "integrator": "dopri5", "tolerance": 1e-6}
+    solver = make_run(CFM, curved(60, 2), steps=20, **values).train(9)
+    assert solver.validate_every == 500
+    assert not solver.step().scalars
+    calls: list[None] = []
+    hook = solver.average.module.register_forward_hook(lambda *_: calls.append(None))
+    solver.validate()
+    hook.remove()
+    assert int(solver.step().scalars["map_evaluations"]) == len(calls)
+    assert len(calls) % 6 == 2  # two for the length of the first step, six for each step
+    assert make_run(CFM, curved(60, 2), **SMALL).solver.validate_every == 0
+
+
 def test_points_of_different_shape_are_declined() -> None:
     assert "shapes differ" in CFM.supports(pool(sample(9, 2), sample(9, 3))).reason
 
