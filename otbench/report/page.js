@@ -199,14 +199,16 @@ addEventListener("pointermove", (event) => {
   if (!on) return tip.hidden || hush();
   return on.tagName === "IMG" ? point(on, event) : explain(on, event.clientX, event.clientY);
 });
-addEventListener("focusin", (event) => {
-  const cell = event.target.closest("#results td");
-  if (!cell || !event.target.matches(":focus-visible")) return hush();
+function focused() {
+  const target = document.activeElement, cell = target.closest("#results td");
+  if (!cell || !target.matches(":focus-visible")) return hush();
   const box = cell.getBoundingClientRect();
-  event.target.setAttribute("aria-describedby", "tip");
+  target.setAttribute("aria-describedby", "tip");
   return explain(cell, box.left, box.bottom - 10);
-});
-addEventListener("scroll", hush, { passive: true });
+}
+addEventListener("focusin", () => focused());
+/* A focus may itself scroll the page, and what it says is to stay. */
+addEventListener("scroll", () => (document.querySelector("[aria-describedby=tip]") ? focused() : hush()), { passive: true });
 
 addEventListener("click", (event) => {
   const target = event.target;
