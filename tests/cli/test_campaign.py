@@ -135,7 +135,7 @@ class ToyBroken(ToyShift):
 """
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])])
 def test_killed_at_random_it_ends_with_the_same_records(
     kills: int, cli: Cli, toy: str, file: Path, tmp_path: Path
 ) -> None:
