@@ -128,6 +128,20 @@ def test_rows_of_an_equal_time_say_that_it_was_on_several_processors() -> None:
     assert "processors" not in alike
 
 
+@pytest.mark.parametrize(("pairs", "lines"), [(3, 3), (4, 0)])
+def test_many_pairs_of_one_kind_have_no_line_each_in_the_short_summary(pairs: int, lines: int) -> None:
+    made = [
+        run(solver, error, task_config={"dim": 8, "pair": str(pair), "pool": "100000"}, instance=f"pair {pair}")
+        for solver, error in (("ncf", 0.1), ("mmr", 0.2))
+        for pair in range(pairs)
+    ]
+    said = short(summarise(made)).splitlines()
+    assert len([line for line in said if line.startswith("| gaussian") and "pair" in line]) == lines
+    assert ("Many pairs of one kind are in the first table alone: gaussian (4 instances)." in said) == (not lines)
+    (over_all,) = (line for line in said if line.startswith(f"| gaussian: {pairs} instances"))
+    assert "1.0 `ncf`" in over_all
+
+
 def test_rows_before_and_after_centring_say_so() -> None:
     found = contests([run("ncf", 0.1), run("ncf", 0.2, standardise=True)])
     assert [contest.terms.standardise for contest in found] == [True, False]
