@@ -121,7 +121,7 @@ class GeodesicConfig(Config):
     presets={
         "smoke": {"steps": 60, "batch_size": 256},
         "quick": {"steps": 1000},
-        "full": {"steps": 3000},
+        "full": {"steps": 13_000, "optimiser": "soap", "lr": 1e-2, "critic_rate": 0.3, "velocity_lr": 1e-3},
         "paper": {
             "steps": 40_000,
             "optimiser": "adam",
