@@ -583,9 +583,9 @@ def _full(solver: str, wanted: Mapping[str, object], kind: str) -> dict[str, obj
 
 def test_every_study_is_listed() -> None:
     assert {f"`{path.stem}`" for path in TUNING.glob("*.json")} == set(STUDIES)
-    assert len(STUDIES) == 22
+    assert len(STUDIES) == 23
     assert says(
-        RULES, f"Twenty-two solvers have gone through the protocol of [`otbench tune`](tuning.md): {listed(STUDIES)}."
+        RULES, f"Twenty-three solvers have gone through the protocol of [`otbench tune`](tuning.md): {listed(STUDIES)}."
     )
     taken = [label for label in STUDIES if STUDIES[label][-1].startswith("as proposed")]
     assert says(RULES, f"{listed(taken)} have what it proposed; the others keep their presets")
@@ -1078,6 +1078,11 @@ def test_what_the_acceptance_of_flows_and_wganqc_says_in_words() -> None:
     assert says(page, f"by its likelihood, too: {said[0]} as proposed, with seed 101 {said[1].replace(' nats', '')}.")
     level = [f"{before:.3f} and {after:.3f}" for before, after in ends("cfm", "toy2d", "sliced_w2_fwd")]
     assert says(page, f"it is level: sliced W2 forward {level[0]}, with seed 101 {level[1]}.")
+    lost = [after / before for before, after in ends("geodesic", "gaussian", "uvp_fwd")]
+    assert lost[0] < 1.2, "not what is called worse"
+    assert says(page, f"a factor of {lost[0]:.2f}, less than what is called worse, with seed 101 of {lost[1]:.2f}.")
+    level = [f"{before:.3f} and {after:.3f}" for before, after in ends("geodesic", "toy2d", "sliced_w2_fwd")]
+    assert says(page, f"it is level: sliced W2 forward {level[0]} as proposed, with seed 101 {level[1]}.")
     worse = ends("ffjord", "uci", "sliced_w2_fwd")
     assert all(after > 1.4 * before for before, after in worse)
     said = [f"{before:.3f} and {after:.3f}" for before, after in worse]
