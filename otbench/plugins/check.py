@@ -39,8 +39,8 @@ POOL = 4000
 STEPS = 3
 RUN_SECONDS = 4.0
 """Training time of the short run, at least."""
-RUN_STEPS = 40
-"""Its steps, at least: a busy machine has few in these seconds."""
+RUN_STEPS = 25
+"""Its steps, at least, where the map is judged: a busy machine has few in these seconds."""
 ROUNDING = 1e-2
 """What integrators with an adaptive step and inner solvers may leave between two ways to one image."""
 SCALE, SHIFT = (0.7, 1.4), (0.3, -0.2)
@@ -363,10 +363,10 @@ def _uvp(found: Tensor, wanted: Tensor, *, variance: float) -> float:
 
 def _short_run(kit: _Kit) -> str:
     problem = kit.problem()
-    seconds, steps = 0.0, 0
+    seconds, steps, least = 0.0, 0, 1 if kit.images else RUN_STEPS
 
     def used() -> float:
-        return min(1.0, seconds / RUN_SECONDS, steps / RUN_STEPS)
+        return min(1.0, seconds / RUN_SECONDS, steps / least)
 
     solver = kit.solver(problem, progress=used)
     while used() < 1:
