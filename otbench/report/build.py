@@ -16,7 +16,7 @@ from otbench.files import known_formats
 from otbench.names import listed, plain
 from otbench.records.record import Record
 from otbench.report.files import Folder, Slugs
-from otbench.report.pooled import pooled
+from otbench.report.pooled import for_files, pooled
 from otbench.report.rows import sections
 from otbench.report.summary.summary import Summary, summarise
 from otbench.report.tables import Family, Table, families, tables
@@ -72,7 +72,8 @@ def build(
     given = list(records)
     found = sections(given, stale=stale, verified=verified)
     summary = summarise(given, stale=stale, verified=verified)
-    members = families(found, slugs)
+    pools = pooled(found)
+    members = families(for_files(pools), slugs)
     made = [(family, tables(family, slugs)) for family in members]
     if "csv" in formats:
         from otbench.report.markdown import numbers_csv
@@ -85,7 +86,7 @@ def build(
     if "html" in formats:
         from otbench.report.page import image, ordered, page
 
-        paged = ordered(families(pooled(found), Slugs()))
+        paged = ordered(families(pools, Slugs()))
     drawn = _figures(members if pictures else [], paged, folder, pictures, folders)
     overall = _overall(summary, folder, pictures, "html" in formats)
     if "markdown" in formats:

@@ -97,12 +97,16 @@ class Stems:
 
 
 def _stem(table: Table) -> str:
-    record = next((record for line in table.lines for record in line.row.records), None)
-    if record is None:
+    records = next((line.row.records for line in table.lines if line.row.records), None)
+    if records is None:
         return table.slug
+    record = records[0]
     spec, words = record.spec, [record.spec.task]
     for name, value in spec.task_config.items():
         if value is None or (name == "dim" and _by_dimension(table)):
+            continue
+        if len({str(one.spec.task_config.get(name)) for one in records}) > 1:  # the pairs of a pool
+            words.append(f"{name}s")
             continue
         text = str(value).rpartition("/")[2][:30]
         words.append(f"{'d' if name == 'dim' else name}{text}" if re.match(r"[\d.+-]", text) else text)

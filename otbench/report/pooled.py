@@ -14,7 +14,9 @@ from otbench.names import plain
 from otbench.report.rows import Row, Section, number
 
 PAIR = "pair"
-"""The task parameter that numbers generated pairs; a pair with a name, such as a released one, is never pooled."""
+"""The task parameter that numbers pairs; a pair with a name, such as a released one, is never pooled."""
+MANY = 4
+"""From so many pairs on, files have one table and one figure of a pool in place of one of each pair."""
 
 
 @dataclass
@@ -43,6 +45,15 @@ def pooled(sections: Iterable[Section]) -> list[Section]:
     return [_pool(members) if len(members) > 1 else members[0] for members in groups.values()]
 
 
+def for_files(sections: Iterable[Section]) -> list[Section]:
+    """Return `sections`, some of them pools, with the members of pools of few pairs in their place."""
+    found: list[Section] = []
+    for section in sections:
+        few = isinstance(section, Pool) and len(section.members) < MANY
+        found += section.members if isinstance(section, Pool) and few else [section]
+    return found
+
+
 def _numbered(section: Section) -> bool:
     value = section.config.get(PAIR)
     return not isinstance(value, bool) and re.fullmatch(r"\d{1,9}", str(value), re.ASCII) is not None
@@ -58,7 +69,7 @@ def _pool(sections: Sequence[Section]) -> Pool:
     metrics = {metric.name: metric for section in members for metric in section.metrics}
     return Pool(
         task=first.task,
-        instance=re.sub(rf"\bpair {names[0]}\b", f"pairs {words}", first.instance),
+        instance=_instance(first, words),
         preset=first.preset,
         device=first.device,
         metrics=list(metrics.values()),
@@ -69,6 +80,12 @@ def _pool(sections: Sequence[Section]) -> Pool:
         config={**first.config, PAIR: words},
         members=members,
     )
+
+
+def _instance(first: Section, words: str) -> str:
+    """Return the pairs in words, from those of the first."""
+    told, found = re.subn(rf"\bpair {first.config[PAIR]}\b", f"pairs {words}", first.instance)
+    return told if found else f"pairs {words}; the first is {first.instance}"
 
 
 def _words(pairs: Sequence[int]) -> str:

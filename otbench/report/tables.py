@@ -17,6 +17,7 @@ from otbench.records.series import FLOORS
 from otbench.report.columns import BUDGETS, HARNESS, KEEPS_ROWS, READS_LABEL, Column, metric_column, written
 from otbench.report.equal import SAYS, at_equal_time, optimisers_of, optimisers_said, processors_said
 from otbench.report.files import Slugs, letter
+from otbench.report.pooled import Pool
 from otbench.report.reach import FRACTIONS, Goal, goals, reach, target
 from otbench.report.rows import (
     COPIES,
@@ -254,16 +255,24 @@ def _family(by_size: Mapping[float, Section], slugs: Slugs) -> Family:
 
 
 def tables(family: Family, slugs: Slugs) -> list[Table]:
-    """Return the tables of a family for print: accuracy, the same at equal time, way, targets, efficiency."""
+    """Return the tables of a family for print: accuracy, the same at equal time, way, targets, efficiency.
+
+    Of pools those that are made of numbers alone, not of curves.
+    """
     made: list[Table] = []
+    pools = [section for section in family.sections if isinstance(section, Pool)]
+    single = [section for section in family.sections if not isinstance(section, Pool)]
     if family.sizes:
         made += by_size(family, slugs)
     else:
         made += [accuracy(section, family.context, slugs) for section in family.sections if section.metrics]
-    made += [t for section in family.sections if (t := equal_time(section, family.context, slugs)) is not None]
+    made += [t for section in single if (t := equal_time(section, family.context, slugs)) is not None]
     made += [t for section in family.sections if (t := way(section, family.context, slugs)) is not None]
-    made += [table for section in family.sections for table in reaches(section, family.context, slugs)]
+    made += [table for section in single for table in reaches(section, family.context, slugs)]
     made += [t for section in family.sections if (t := efficiency(section, family.context, slugs)) is not None]
+    if pools:
+        for table in made:
+            table.seeds = f"n = {len(pools[0].members)} pairs ({pools[0].pairs}), each over its seeds"
     return made
 
 

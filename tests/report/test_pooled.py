@@ -11,7 +11,7 @@ from otbench.records.record import Record
 from otbench.report.build import build
 from otbench.report.files import Slugs
 from otbench.report.page import ordered
-from otbench.report.pooled import Pool, pooled
+from otbench.report.pooled import MANY, Pool, pooled
 from otbench.report.rows import Section, number, sections
 from otbench.report.tables import families
 
@@ -96,3 +96,24 @@ def test_files_keep_pairs_apart_and_the_page_draws_them_together(tmp_path: Path)
     assert page.count("<img ") == 1
     assert "generated pairs 0 and 1" in page
     assert "Means over pairs 0 and 1, each over its seeds; ±: over pairs." in page
+
+
+def test_files_have_one_table_and_one_figure_of_many_pairs_but_all_their_numbers(tmp_path: Path) -> None:
+    runs = [(solver, pair, 0, value + pair) for solver, value in (("ncf", 1.0), ("mm", 2.0)) for pair in range(MANY)]
+    records = [r for one in made(runs) for row in one.rows for r in row.records]
+    folder = build(records, tmp_path, ["svg", "latex", "markdown", "csv"], command="x")
+    assert sum("curves" in name for name in folder.written) == 1
+    text = (tmp_path / "tables.md").read_text()
+    assert "n = 4 pairs (0 to 3), each over its seeds." in text
+    assert "generated pairs 0 to 3" in text
+    assert "2.5" in text  # the mean of 1 to 4
+    (table,) = (tmp_path / "latex").glob("*-pairs-*accuracy.tex")
+    assert "n = 4 pairs (0 to 3), each over its seeds" in table.read_text().replace("~", " ").replace("$", "")
+    assert sum("generated pair 3" in line for line in (tmp_path / "numbers.csv").read_text().splitlines()) > 1
+
+
+def test_a_pool_whose_instances_name_no_pair_says_which_pairs_they_are() -> None:
+    found = made([("ncf", 0, 0, 1.0), ("ncf", 1, 0, 2.0)], instance="a photograph")
+    assert len(found) == 2
+    (pool,) = pooled(found)
+    assert pool.instance == "pairs 0 and 1; the first is a photograph"
