@@ -523,21 +523,24 @@ def test_what_the_pools_say_in_words() -> None:
         return run.metrics.get(f"uvp_{way}", math.inf)
 
     def ranked(task: str, dim: int, pool: int) -> list[str]:
-        labels = {r.label for r in records("pools")}
+        labels = {r.label for r in records("pools") if r.spec.task == task}
         return sorted(labels, key=lambda label: forward(label, task, dim, pool))
 
     pairs = [(task, dim) for task in ("w2bench", "convex") for dim in (2, 16)]
     few, many = ({pair: ranked(*pair, pool) for pair in pairs} for pool in (1000, 10_000))
     assert few["w2bench", 2][0] == "entropic"
-    assert few["convex", 2][:2] == ["not", "entropic"]
-    assert {(few[pair].index("entropic"), few[pair][0]) for pair in pairs if pair[1] == 16} == {(3, "w2ot")}
-    assert says(POOLS, "At d = 16 it is fourth on both, and `w2ot` has the least.")
-    assert [many[pair][0] for pair in pairs] == ["entropic", "enot", "cfm", "w2gn"]
-    assert says(POOLS, "`cfm` on the soft-max pair at d = 2, `enot` and `w2gn` at d = 16.")
+    assert (few["w2bench", 16].index("entropic"), few["w2bench", 16][0]) == (3, "w2ot")
+    assert says(POOLS, "At d = 16 it is fourth, and `w2ot` has the least.")
+    assert {few["convex", dim][0] for dim in (2, 16)} == {"otflow"}
+    two_pools = {dim: [one for one in few["convex", dim] if one not in ("otflow", "ffjord", "rnode")] for dim in (2, 16)}
+    assert (two_pools[2][:2], two_pools[16][:2]) == (["not", "entropic"], ["w2ot", "mmr"])
+    assert says(POOLS, "`not` and the entropic map lead at d = 2, `w2ot` and `mmr` at d = 16.")
+    assert [many[pair][0] for pair in pairs] == ["entropic", "enot", "otflow", "w2gn"]
+    assert says(POOLS, "of `entropic` and `enot` on the official pairs at d = 2 and 16, and of `otflow` and `w2gn`")
     progot = "entropic[method=progot]"
     assert all(forward(progot, *p, n) > forward("entropic", *p, n) for p in pairs for n in (1000, 10_000))
     assert [pair for pair in pairs if forward("w2gn", *pair, 1000) > 1e6] == [("w2bench", 16)]
-    away = {label for label in few[pairs[0]] for p in pairs for n in (1000, 10_000) if forward(label, *p, n) > 1e6}
+    away = {label for p in pairs for label in few[p] for n in (1000, 10_000) if forward(label, *p, n) > 1e6}
     assert away == {"w2gn"}
     assert says(POOLS, "`w2gn` runs away on 1000 points of the official pair at d = 16;")
     for way in ("fwd", "bwd"):
@@ -683,6 +686,8 @@ def test_what_weight_decay_costs() -> None:
 # How the runs of a table were made
 
 
+FOLDERS = ("", "uci", "mnist", "w2bench", "eot", "pools")
+"""Folders of the reference set; the Gaussian runs are in the first."""
 ON_XEON = ("fixedpoint", "geodesic", "hjpinn", "ncf")
 """Solvers whose runs on Gaussian pairs were made on another processor than the others."""
 
@@ -693,12 +698,14 @@ def kind(folder: str) -> list[Record]:
 
 
 def test_how_the_runs_of_each_page_were_made() -> None:
-    for folder in ("", "uci", "mnist", "w2bench", "eot", "pools"):
+    for folder in FOLDERS:
         assert all(record.spec.device == "cpu" and record.spec.threads == 1 for record in kind(folder)), folder
         recent = folder not in ("uci", "mnist")
         assert {record.spec.standardise for record in kind(folder)} == {recent}
         for record in kind(folder):
-            slower = folder in ("uci", "mnist", "pools") or (folder == "" and record.spec.solver in ON_XEON)
+            slower = folder in ("uci", "mnist", "pools", "colour", "convex") or (
+                folder == "" and record.spec.solver in ON_XEON
+            )
             assert ("Xeon" if slower else "AMD EPYC") in str(record.environment["cpu"]), record.id
     assert says(README, f"{listed(f'`{solver}`' for solver in ON_XEON)} on one of an Intel Xeon")
     assert says(REFERENCE / "README.md", "Those of `uci` and `mnist` were made by earlier states of the code")
@@ -722,7 +729,7 @@ def test_how_the_runs_of_each_page_were_made() -> None:
     assert limits == {("latent", 300.0), ("pixel", 480.0)}
 
 
-@pytest.mark.parametrize("folder", ["", "uci", "mnist", "w2bench", "eot", "pools"])
+@pytest.mark.parametrize("folder", FOLDERS)
 def test_the_commands_of_a_page_are_those_of_its_records(folder: str) -> None:
     """Solver, task with its parameters, preset, limits and seeds: of all that are typed, and no others."""
     page = (REFERENCE / folder / "README.md").read_text(encoding="utf-8")
@@ -772,7 +779,7 @@ def test_open_cells_of_the_gaussian_pairs_are_open(label: str) -> None:
 
 
 def test_which_records_have_digests_of_all_code() -> None:
-    for folder in ("", "uci", "mnist", "w2bench", "eot", "pools"):
+    for folder in FOLDERS:
         assert {"harness" in record.source for record in records(folder)} == {folder not in ("uci", "mnist")}
     assert says(
         RULES, "Those of `uci` and `mnist` in the [reference set](../results/reference/README.md) are such records."
