@@ -128,6 +128,17 @@ def test_rows_of_an_equal_time_say_that_it_was_on_several_processors() -> None:
     assert "processors" not in alike
 
 
+@pytest.mark.parametrize("source", ["normal source", "abnormal source"])
+def test_the_guide_says_where_the_source_was_normal(source: str) -> None:
+    made = [
+        run(solver, error * dim, dim=dim, instance=f"d = {dim}, {source}, a pool")
+        for solver, error in (("ncf", 0.1), ("mmr", 0.2))
+        for dim in (2, 4, 8)
+    ]
+    (advice,) = (one for one in summarise(made).guide if one.solvers and one.need == "two samples, both maps")
+    assert ("d = 2, 4, 8, normal source, preset full" in advice.detail) == (source == "normal source")
+
+
 @pytest.mark.parametrize(("pairs", "lines"), [(3, 3), (4, 0)])
 def test_many_pairs_of_one_kind_have_no_line_each_in_the_short_summary(pairs: int, lines: int) -> None:
     made = [

@@ -24,6 +24,8 @@ _SIZES = ((0.0, 4.0), (4.0, 16.0), (16.0, math.inf))
 """Ranges of dimensions, without the first number and with the second."""
 _SAMPLED = ("mmd", "energy", "sliced")
 """How names of distances between samples begin."""
+_NORMAL = "normal source"
+"""Words of instances whose source has a law that some solvers know, and could not do without."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,9 @@ def _weight(need: Need, contests: Sequence[Contest]) -> tuple[int, str, int, int
 
 def _answer(need: Need, task: str, contests: Sequence[Contest]) -> Advice:
     scope = Scope(task, list(contests), need.score)
-    detail = f"{task}, {dimensions(scope.counted or contests)}{scope.terms}"
+    measured = scope.counted or contests
+    normal = all(_NORMAL in contest.section.instance.split(", ") for contest in measured)
+    detail = f"{task}, {dimensions(measured)}{f'{_NORMAL}, ' if normal else ''}{scope.terms}"
     if not scope.enough:
         least = _least(need, scope.contests)
         answer = f"{least}; too few records to advise" if least else "too few records"
