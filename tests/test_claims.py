@@ -532,7 +532,8 @@ def test_what_the_pools_say_in_words() -> None:
     assert (few["w2bench", 16].index("entropic"), few["w2bench", 16][0]) == (3, "w2ot")
     assert says(POOLS, "At d = 16 it is fourth, and `w2ot` has the least.")
     assert {few["convex", dim][0] for dim in (2, 16)} == {"otflow"}
-    two_pools = {dim: [one for one in few["convex", dim] if one not in ("otflow", "ffjord", "rnode")] for dim in (2, 16)}
+    flows = ("otflow", "ffjord", "rnode")
+    two_pools = {dim: [label for label in few["convex", dim] if label not in flows] for dim in (2, 16)}
     assert (two_pools[2][:2], two_pools[16][:2]) == (["not", "entropic"], ["w2ot", "mmr"])
     assert says(POOLS, "`not` and the entropic map lead at d = 2, `w2ot` and `mmr` at d = 16.")
     assert [many[pair][0] for pair in pairs] == ["entropic", "enot", "otflow", "w2gn"]
