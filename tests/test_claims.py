@@ -548,6 +548,42 @@ def test_what_the_pools_say_in_words() -> None:
         assert forward("enot", "convex", 16, 1000, way) > forward("linear", "convex", 16, 1000, way)
 
 
+# Mixtures
+
+
+CONVEX_PAGE = REFERENCE / "convex" / "README.md"
+
+
+@pytest.mark.parametrize("label", tables(CONVEX_PAGE, "Mixtures in ten dimensions")[0][1])
+def test_mixtures(label: str) -> None:
+    titles, rows = tables(CONVEX_PAGE, "Mixtures in ten dimensions")[0]
+    metrics = ("uvp_fwd", "uvp_bwd", "uvp_half", "velocity_error")
+    for title, cell in zip(titles, rows[label], strict=True):
+        (run,) = (
+            r for r in records("convex") if r.label == name(label) and title == f"`{r.spec.task_config['family']}`"
+        )
+        assert run.spec.cpu_limit == (120 if run.spec.kind == "solver" else None)
+        assert shows(cell, *(run.metrics[key] for key in metrics if key in run.metrics)), (title, cell, run.metrics)
+
+
+def test_what_the_mixtures_say_in_words() -> None:
+    def of(label: str, family: str, metric: str) -> float:
+        (run,) = (r for r in kind("convex") if (r.label, r.spec.task_config["family"]) == (label, family))
+        return run.metrics[metric]
+
+    families, solvers = ("lse-mid", "lse-hard", "ridge-mid"), {r.label for r in kind("convex")}
+    for family in families:
+        assert min(solvers, key=lambda label: of(label, family, "uvp_fwd")) == "fixedpoint"
+    assert 5 < of("cfm", "lse-mid", "uvp_fwd") / of("geodesic", "lse-mid", "uvp_fwd") < 6
+    off = " and ".join(f"{of(label, 'lse-mid', 'velocity_error'):.1f}" for label in ("geodesic", "cfm"))
+    assert says(CONVEX_PAGE, f"and their velocities are off by {off} %.")
+    worse = []
+    for family in families:
+        next_worst = max(of(label, family, "continuity") for label in ("geodesic", "cfm"))
+        worse.append(of("ncf", family, "continuity") / next_worst)
+    assert says(CONVEX_PAGE, f"its residual is {min(worse):.0f} to {max(worse):.0f} times that of the next.")
+
+
 # Tuning
 
 
@@ -687,7 +723,7 @@ def test_what_weight_decay_costs() -> None:
 # How the runs of a table were made
 
 
-FOLDERS = ("", "uci", "mnist", "w2bench", "eot", "pools")
+FOLDERS = ("", "uci", "mnist", "w2bench", "eot", "pools", "convex")
 """Folders of the reference set; the Gaussian runs are in the first."""
 ON_XEON = ("fixedpoint", "geodesic", "hjpinn", "ncf")
 """Solvers whose runs on Gaussian pairs were made on another processor than the others."""

@@ -128,6 +128,15 @@ def test_rows_of_an_equal_time_say_that_it_was_on_several_processors() -> None:
     assert "processors" not in alike
 
 
+def test_terms_are_those_of_the_instances_that_count() -> None:
+    both = [run(solver, 0.1, dim=dim, cpu_limit=30.0) for solver in ("ncf", "mmr", "mm") for dim in (2, 4, 8)]
+    longer = [run(solver, 0.1, dim=16, cpu_limit=120.0) for solver in ("ncf", "mmr")]
+    (scope,) = summarise([*both, *longer]).scopes
+    assert len(scope.counted) == 3
+    assert scope.terms.endswith("30 CPU s each")
+    assert "120" not in scope.terms
+
+
 @pytest.mark.parametrize("source", ["normal source", "abnormal source"])
 def test_the_guide_says_where_the_source_was_normal(source: str) -> None:
     made = [

@@ -108,13 +108,14 @@ class Scope:
     remarks: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        terms = [contest.terms for contest in self.contests]
-        self.terms = words_of(terms)
-        """What rows have in common beside the instance, in words."""
-        self.read_at = cut_words(terms)
-        """At which seconds of training curves were read; empty where they were not."""
+        given = [contest.terms for contest in self.contests]
         self.contests = [c for c in self.contests if len(scored(c, self.score)) > 1]
         self._solvers, self._part = complete_part([set(scored(c, self.score)) for c in self.contests])
+        terms = [contest.terms for contest in self.counted] or given
+        self.terms = words_of(terms)
+        """What rows of `counted` have in common beside the instance, in words."""
+        self.read_at = cut_words(terms)
+        """At which seconds of training curves were read; empty where they were not."""
         everyone = {label for contest in self.contests for label in scored(contest, self.score)}
         if missing := sorted(everyone - set(self._solvers)):
             self.remarks.append(f"Not run on all of these instances, and left out: {few(missing, _SHOWN)}.")
