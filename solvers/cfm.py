@@ -178,7 +178,7 @@ class CFM(Solver[CFMConfig]):
         round: rounds of reflow that have begun, shape (), int64.
         evaluations: of the network by the integrator in training, shape (), int64.
         map_evaluations: of the network by T on the pairs in use at the last count, shape (), int64.
-        validate_every: steps between two counts; 0 where their number is fixed.
+        since: steps since that count, shape (), int64.
         settings: the values that this run uses.
     """
 
@@ -205,14 +205,13 @@ class CFM(Solver[CFMConfig]):
         )
         self.block = torch.zeros(n, 2 * d + k, dtype=context.dtype, device=context.device)
         self.walk = EpochSampler(PoolMeasure(self.block), config.batch_size, context.generator)
-        self.left, self.round, self.evaluations, self.map_evaluations = (
-            torch.zeros((), dtype=torch.int64) for _ in range(4)
+        self.left, self.round, self.evaluations, self.map_evaluations, self.since = (
+            torch.zeros((), dtype=torch.int64) for _ in range(5)
         )
         self._times = np.linspace(0, 1, config.ode_steps + 1).tolist()
         self._tolerance = config.tolerance if config.integrator == "dopri5" else None
         eps = problem.epsilon or EPSILON if config.eps is None else config.eps
         self.settings = _Settings(n, 0 if self._tolerance else 4 * config.ode_steps, eps)
-        self.validate_every = COUNT_EVERY if self._tolerance else 0
         self.function_evaluations = 0 if config.reflow else None
 
     def build_network(self) -> nn.Module:
@@ -246,8 +245,7 @@ class CFM(Solver[CFMConfig]):
         set_rates(self.optimiser, config.lr * rate)
         descend(self.optimiser, loss)
         self.average.update(self.network)
-        counted = {"map_evaluations": self.map_evaluations} if int(self.map_evaluations) else {}
-        return StepInfo(loss.detach(), counted)
+        return StepInfo(loss.detach(), {} if self._tolerance is None else {"map_evaluations": self._counted()})
 
     def loss(self, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
         """Return the mean square error of v on the lines from `x` to `y`, per coordinate, shape ().
@@ -279,12 +277,15 @@ class CFM(Solver[CFMConfig]):
             self.optimiser.state.clear()
         return done - now
 
-    @torch.no_grad()
-    def validate(self) -> StepInfo:
-        """Count the evaluations that T takes on the source points in use; an adaptive integrator chooses them."""
-        velocity, y = self._flown(self.average.module, self.block[:, : -self.problem.dim])
-        self.map_evaluations.fill_(velocity.evaluations)
-        return StepInfo((y - self.block[:, -self.problem.dim :]).square().mean())
+    def _counted(self) -> Tensor:
+        """Return the evaluations that T takes on the source points in use, shape (), from the last count."""
+        if not int(self.map_evaluations) or int(self.since) >= COUNT_EVERY:
+            with torch.no_grad():
+                velocity, _ = self._flown(self.average.module, self.block[:, : -self.problem.dim])
+            self.map_evaluations.fill_(velocity.evaluations)
+            self.since.zero_()
+        self.since += 1
+        return self.map_evaluations
 
     def _flown(self, network: nn.Module, x: Tensor) -> tuple[Velocity, Tensor]:
         """Return the velocity of `network` for `x`, points and classes, (n, d + K), and their images, (n, d)."""

@@ -237,18 +237,21 @@ def test_a_small_pool_is_paired_whole(make_run: Make) -> None:
     assert solver.settings.map_evaluations == 20
 
 
-def test_evaluations_of_an_adaptive_integrator_are_counted(make_run: Make) -> None:
-    values = {**SMALL, "integrator": "dopri5", "tolerance": 1e-6}
-    solver = make_run(CFM, curved(60, 2), steps=20, **values).train(9)
-    assert solver.validate_every == 500
-    assert not solver.step().scalars
+def test_evaluations_of_an_adaptive_integrator_are_counted(make_run: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("otbench.solvers.cfm.COUNT_EVERY", 5)
+    solver = make_run(CFM, curved(60, 2), steps=20, **SMALL, integrator="dopri5", tolerance=1e-6).solver
     calls: list[None] = []
-    hook = solver.average.module.register_forward_hook(lambda *_: calls.append(None))
-    solver.validate()
-    hook.remove()
-    assert int(solver.step().scalars["map_evaluations"]) == len(calls)
-    assert len(calls) % 6 == 2  # two for the length of the first step, six for each step
-    assert make_run(CFM, curved(60, 2), **SMALL).solver.validate_every == 0
+    solver.average.module.register_forward_hook(lambda *_: calls.append(None))
+    by_step = []
+    for _ in range(11):
+        before = len(calls)
+        said = solver.step().scalars["map_evaluations"]
+        by_step.append((len(calls) - before, int(said)))
+    counts = [(step, found) for step, (found, _) in enumerate(by_step) if found]
+    assert [step for step, _ in counts] == [0, 5, 10]
+    assert all(found % 6 == 2 for _, found in counts)  # two for the length of the first step, six for each step
+    assert [said for _, said in by_step] == [found for _, found in counts[:2] for _ in range(5)] + [counts[2][1]]
+    assert not make_run(CFM, curved(60, 2), **SMALL).solver.step().scalars
 
 
 def test_points_of_different_shape_are_declined() -> None:
