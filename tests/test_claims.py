@@ -573,7 +573,8 @@ def test_what_the_mixtures_say_in_words() -> None:
 
     families, solvers = ("lse-mid", "lse-hard", "ridge-mid"), {r.label for r in kind("convex")}
     for family in families:
-        assert min(solvers, key=lambda label: of(label, family, "uvp_fwd")) == "fixedpoint"
+        for metric in ("uvp_fwd", "uvp_bwd"):
+            assert min(solvers, key=lambda label: of(label, family, metric)) == "fixedpoint"
     assert 5 < of("cfm", "lse-mid", "uvp_fwd") / of("geodesic", "lse-mid", "uvp_fwd") < 6
     off = " and ".join(f"{of(label, 'lse-mid', 'velocity_error'):.1f}" for label in ("geodesic", "cfm"))
     assert says(CONVEX_PAGE, f"and their velocities are off by {off} %.")
@@ -740,9 +741,7 @@ def test_how_the_runs_of_each_page_were_made() -> None:
         recent = folder not in ("uci", "mnist")
         assert {record.spec.standardise for record in kind(folder)} == {recent}
         for record in kind(folder):
-            slower = folder in ("uci", "mnist", "pools", "colour", "convex") or (
-                folder == "" and record.spec.solver in ON_XEON
-            )
+            slower = folder in ("uci", "mnist", "pools", "convex") or (folder == "" and record.spec.solver in ON_XEON)
             assert ("Xeon" if slower else "AMD EPYC") in str(record.environment["cpu"]), record.id
     assert says(README, f"{listed(f'`{solver}`' for solver in ON_XEON)} on one of an Intel Xeon")
     assert says(REFERENCE / "README.md", "Those of `uci` and `mnist` were made by earlier states of the code")

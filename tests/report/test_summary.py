@@ -162,6 +162,16 @@ def test_many_pairs_of_one_kind_have_no_line_each_in_the_short_summary(pairs: in
     assert "1.0 `ncf`" in over_all
 
 
+def test_pairs_with_a_name_have_a_line_each_however_many() -> None:
+    made = [
+        run(solver, error, task_config={"dim": 8, "pair": f"mine {pair}", "pool": "100000"}, instance=f"pair {pair}")
+        for solver, error in (("ncf", 0.1), ("mmr", 0.2))
+        for pair in range(4)
+    ]
+    said = short(summarise(made)).splitlines()
+    assert len([line for line in said if line.startswith("| gaussian") and "pair" in line]) == 4
+
+
 def test_rows_before_and_after_centring_say_so() -> None:
     found = contests([run("ncf", 0.1), run("ncf", 0.2, standardise=True)])
     assert [contest.terms.standardise for contest in found] == [True, False]

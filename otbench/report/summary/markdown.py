@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from otbench.report.equal import SAYS, processors_said
 from otbench.report.markdown import markdown_escape
-from otbench.report.pooled import PAIR
+from otbench.report.pooled import MANY, kind_of
 from otbench.report.summary.contests import Contest, cut_words, dimensions
 from otbench.report.summary.guide import Advice
 from otbench.report.summary.scopes import Scope
@@ -33,8 +33,6 @@ from otbench.report.summary.text import (
 
 BEGIN, END = "<!-- summary: ", "<!-- end of the summary -->"
 """Marks between which `put_between` writes; the first goes on with the command."""
-FEW_PAIRS = 3
-"""Pairs of one kind that the short summary has a line each for, at most."""
 
 
 def command_of(program: str, folders: Sequence[str], options: Mapping[str, str | None]) -> str:
@@ -95,10 +93,11 @@ def short(summary: Summary) -> str:
         heads = ["task", "by mean rank: error, training (geometric means)", "at equal time: mean rank, error"]
         out += [*_table(heads, [_in_short(summary, scope) for scope in scopes]), ""]
     heads = ["task and size", "by rank: error (seconds of training)", "at equal time", "beside, not ranked"]
-    kinds = Counter(_kind(contest) for contest in summary.compared)
-    listed = [contest for contest in summary.compared if kinds[_kind(contest)] <= FEW_PAIRS]
-    out += _table(heads, [_line(contest) for contest in listed])
-    many = Counter(c.section.task for c in summary.compared if kinds[_kind(c)] > FEW_PAIRS)
+    kinds = [(contest.terms, kind_of(contest.section)) for contest in summary.compared]
+    counts = Counter(kinds)
+    told = [(contest, counts[kind] < MANY) for contest, kind in zip(summary.compared, kinds, strict=True)]
+    out += _table(heads, [_line(contest) for contest, listed in told if listed])
+    many = Counter(contest.section.task for contest, listed in told if not listed)
     said = ", ".join(f"{task} ({n} instances)" for task, n in many.items())
     out += ["", *_paragraphs([f"Many pairs of one kind are in the first table alone: {said}."] if many else [])]
     out += [*_paragraphs([f"{RULE} Without a rank: one seed, in the order of errors. At equal time: {SAYS}."])]
@@ -121,12 +120,6 @@ def _in_short(summary: Summary, scope: Scope) -> list[str]:
         marked(mean_ranks(scope)),
         same if equal is None else marked(f"{mean_ranks(equal)}; read at {equal.read_at}"),
     ]
-
-
-def _kind(contest: Contest) -> tuple[object, ...]:
-    """Return what contests have in common that differ in the number of the pair alone."""
-    rest = sorted((key, repr(value)) for key, value in contest.section.config.items() if key != PAIR)
-    return contest.section.task, contest.terms, *rest
 
 
 def _line(contest: Contest) -> list[str]:
