@@ -32,7 +32,7 @@ def add_commands(add: AddCommand) -> None:
     parser.add_argument(
         "--markdown",
         metavar="FILE",
-        help="write it as Markdown; in a file with the marks of a summary, between these and in short",
+        help="write it as Markdown; in a file with the marks of a summary, its guide between these",
     )
     parser.add_argument("--json", metavar="FILE", help="write it as data")
 

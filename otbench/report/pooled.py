@@ -16,7 +16,7 @@ from otbench.report.rows import Row, Section, number
 PAIR = "pair"
 """The task parameter that numbers pairs; a pair with a name, such as a released one, is never pooled."""
 MANY = 4
-"""From so many pairs on, files have one table and one figure of a pool, and the short summary no line of each pair."""
+"""From so many pairs on, files have one table and one figure of a pool."""
 
 
 @dataclass
@@ -39,7 +39,7 @@ def pooled(sections: Iterable[Section]) -> list[Section]:
     """Return `sections`, those that differ in the number of the pair alone as one `Pool` in the place of the first."""
     groups: dict[tuple[object, ...], list[Section]] = {}
     for index, section in enumerate(sections):
-        groups.setdefault(kind_of(section) if _numbered(section) else (index,), []).append(section)
+        groups.setdefault(_kind_of(section) if _numbered(section) else (index,), []).append(section)
     return [_pool(members) if len(members) > 1 else members[0] for members in groups.values()]
 
 
@@ -54,7 +54,7 @@ def for_files(sections: Iterable[Section]) -> list[Section]:
     return found
 
 
-def kind_of(section: Section) -> tuple[object, ...]:
+def _kind_of(section: Section) -> tuple[object, ...]:
     """Return what `section` has in common with those that differ from it in the number of the pair alone."""
     kept = {name: value for name, value in section.config.items() if name != PAIR or not _numbered(section)}
     return section.task, section.preset, section.device, *sorted((name, repr(value)) for name, value in kept.items())

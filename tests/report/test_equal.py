@@ -22,7 +22,7 @@ from otbench.report.rows import Section, sections
 from otbench.report.summary.contests import contests
 from otbench.report.summary.data import as_json
 from otbench.report.summary.guide import guide
-from otbench.report.summary.markdown import document, short
+from otbench.report.summary.markdown import document
 from otbench.report.summary.summary import Summary, summarise
 from otbench.report.summary.terminal import print_summary
 from otbench.report.tables import equal_time
@@ -201,9 +201,6 @@ def test_every_form_of_the_summary_has_both(tmp_path: Path) -> None:
         assert text.count("At equal time, 8 CPU s of training each") == 3
         assert "optimiser" in text
         assert "samples" in text
-    _, folded = short(made).split("<details>")
-    assert "1.0 `quick` (0.0535), 2.0 `long`" in folded.partition("at equal time")[2]
-    assert folded.count("1. `quick` 0.0535, 2. `long`") == 3
     data = json.loads(as_json(made))
     assert data["contests"][0]["equal_time"]["read_at_cpu_s"] == 8.0
     assert data["contests"][0]["entries"][0]["optimiser"] == "soap"

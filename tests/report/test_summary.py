@@ -26,7 +26,7 @@ from otbench.report.summary.contests import Contest, contests, pareto_front, sho
 from otbench.report.summary.data import as_json
 from otbench.report.summary.guide import Advice, guide
 from otbench.report.summary.html import fragment
-from otbench.report.summary.markdown import BEGIN, END, document, put_between, short
+from otbench.report.summary.markdown import BEGIN, END, document, put_between
 from otbench.report.summary.scopes import Scope, complete_part, friedman, nemenyi, profile, scopes
 from otbench.report.summary.summary import summarise
 from otbench.report.summary.terminal import print_lines, print_summary
@@ -118,16 +118,6 @@ def test_other_commits_and_machines_may_be_but_are_named() -> None:
     assert "Several processors, on which an equal time is not equal work" in said
 
 
-def test_rows_of_an_equal_time_say_that_it_was_on_several_processors() -> None:
-    def made(*cpus: str) -> str:
-        rows = zip(("ncf", "mmr"), cpus, strict=True)
-        return short(summarise([run(name, 0.1, cpu_limit=9.0, environment={"cpu": cpu}) for name, cpu in rows]))
-
-    assert "all had the same time, on several processors" in made("one", "two")
-    assert "all had the same time" in (alike := made("one", "one"))
-    assert "processors" not in alike
-
-
 def test_terms_are_those_of_the_instances_that_count() -> None:
     both = [run(solver, 0.1, dim=dim, cpu_limit=30.0) for solver in ("ncf", "mmr", "mm") for dim in (2, 4, 8)]
     longer = [run(solver, 0.1, dim=16, cpu_limit=120.0) for solver in ("ncf", "mmr")]
@@ -146,30 +136,6 @@ def test_the_guide_says_where_the_source_was_normal(source: str) -> None:
     ]
     (advice,) = (one for one in summarise(made).guide if one.solvers and one.need == "two samples, both maps")
     assert ("d = 2, 4, 8, normal source, preset full" in advice.detail) == (source == "normal source")
-
-
-@pytest.mark.parametrize(("pairs", "lines"), [(3, 3), (4, 0)])
-def test_many_pairs_of_one_kind_have_no_line_each_in_the_short_summary(pairs: int, lines: int) -> None:
-    made = [
-        run(solver, error, task_config={"dim": 8, "pair": str(pair), "pool": "100000"}, instance=f"pair {pair}")
-        for solver, error in (("ncf", 0.1), ("mmr", 0.2))
-        for pair in range(pairs)
-    ]
-    said = short(summarise(made)).splitlines()
-    assert len([line for line in said if line.startswith("| gaussian") and "pair" in line]) == lines
-    assert ("Many pairs of one kind are in the first table alone: gaussian (4 instances)." in said) == (not lines)
-    (over_all,) = (line for line in said if line.startswith(f"| gaussian: {pairs} instances"))
-    assert "1.0 `ncf`" in over_all
-
-
-def test_pairs_with_a_name_have_a_line_each_however_many() -> None:
-    made = [
-        run(solver, error, task_config={"dim": 8, "pair": f"mine {pair}", "pool": "100000"}, instance=f"pair {pair}")
-        for solver, error in (("ncf", 0.1), ("mmr", 0.2))
-        for pair in range(4)
-    ]
-    said = short(summarise(made)).splitlines()
-    assert len([line for line in said if line.startswith("| gaussian") and "pair" in line]) == 4
 
 
 def test_rows_before_and_after_centring_say_so() -> None:

@@ -1,16 +1,13 @@
-"""The summary as Markdown: a document of its own, or in short between two marks of another one."""
+"""The summary as Markdown: a document of its own, or its guide between two marks of another one."""
 
 from __future__ import annotations
 
 import re
 import shlex
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from otbench.report.equal import SAYS, processors_said
 from otbench.report.markdown import markdown_escape
-from otbench.report.pooled import MANY, kind_of
-from otbench.report.summary.contests import Contest, cut_words, dimensions
+from otbench.report.summary.contests import Contest
 from otbench.report.summary.guide import Advice
 from otbench.report.summary.scopes import Scope
 from otbench.report.summary.summary import RULE, Summary
@@ -22,8 +19,6 @@ from otbench.report.summary.text import (
     equal_title,
     heads,
     instances,
-    line_of,
-    mean_ranks,
     runs,
     scope_cells,
     scope_heads,
@@ -44,7 +39,7 @@ def command_of(program: str, folders: Sequence[str], options: Mapping[str, str |
 
 
 def put_between(text: str, summary: Summary, command: str) -> str:
-    """Return `text` with the short summary between its marks; empty where it has none."""
+    """Return `text` with the guide between its marks; empty where it has none."""
     head, mark, rest = text.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not mark or not end:
@@ -79,65 +74,18 @@ def document(summary: Summary, command: str, figures: Sequence[str] = ()) -> str
 
 
 def short(summary: Summary) -> str:
-    """Return what the guide advises, and behind a line what it rests on: a line for each task and each contest."""
+    """Return what the guide advises, on how many instances each answer rests, and from which records."""
     answered = [advice for advice in summary.guide if advice.solvers]
     out = [*_guide(answered, reasons=False), ""] if answered else []
     missing = dict.fromkeys(advice.need for advice in summary.unanswered)
     out += _paragraphs([f"Too few records to advise on: {'; '.join(missing)}."] if missing else [])
     out += _paragraphs(sources(summary))
-    if not summary.compared:
-        return "\n".join(out).rstrip() + "\n"
-    out += [f"<details><summary>What this rests on: each task and size ({len(summary.compared)})</summary>", ""]
-    scopes = [scope for scope in summary.scopes if len({contest.section.task for contest in scope.counted}) == 1]
-    if scopes:
-        heads = ["task", "by mean rank: error, training (geometric means)", "at equal time: mean rank, error"]
-        out += [*_table(heads, [_in_short(summary, scope) for scope in scopes]), ""]
-    heads = ["task and size", "by rank: error (seconds of training)", "at equal time", "beside, not ranked"]
-    kinds = [(contest.terms, kind_of(contest.section)) for contest in summary.compared]
-    counts = Counter(kinds)
-    told = [(contest, counts[kind] < MANY) for contest, kind in zip(summary.compared, kinds, strict=True)]
-    out += _table(heads, [_line(contest) for contest, listed in told if listed])
-    many = Counter(contest.section.task for contest, listed in told if not listed)
-    said = ", ".join(f"{task} ({n} instances)" for task, n in many.items())
-    out += ["", *_paragraphs([f"Many pairs of one kind are in the first table alone: {said}."] if many else [])]
-    out += [*_paragraphs([f"{RULE} Without a rank: one seed, in the order of errors. At equal time: {SAYS}."])]
-    out += ["</details>"]
     return "\n".join(out).rstrip() + "\n"
 
 
 def marked(text: str) -> str:
     """Return `text` escaped, with names in backticks as code."""
     return "".join(f"`{part}`" if is_code else markdown_escape(part) for is_code, part in runs(text))
-
-
-def _in_short(summary: Summary, scope: Scope) -> list[str]:
-    """Return a line of the table by task: which instances, solvers as tuned, and at equal time."""
-    members = {id(contest.equal) for contest in scope.contests}
-    equal = next((one for one in summary.equal_scopes if any(id(c) in members for c in one.contests)), None)
-    same = _same_time(scope.contests) if scope.limited else "-"
-    return [
-        markdown_escape(f"{scope.title}: {len(scope.counted)} instances, {dimensions(scope.counted)}{scope.terms}"),
-        marked(mean_ranks(scope)),
-        same if equal is None else marked(f"{mean_ranks(equal)}; read at {equal.read_at}"),
-    ]
-
-
-def _line(contest: Contest) -> list[str]:
-    equal = contest.equal
-    at = _same_time([contest]) if contest.terms.limited else "-"
-    if equal is not None:
-        at = f"{line_of(equal)} ({cut_words([equal.terms])})"
-    return [_where(contest), marked(line_of(contest)), marked(at), marked(beside(contest, brief=True))]
-
-
-def _same_time(contests: Iterable[Contest]) -> str:
-    several = any(processors_said(entry.row for entry in contest.entries) for contest in contests)
-    return "all had the same time" + (", on several processors" if several else "")
-
-
-def _where(contest: Contest) -> str:
-    unit = f", {contest.metric.unit}" if contest.metric.unit else ""
-    return markdown_escape(f"{contest.brief_title}; {contest.metric.label}{unit}; {contest.terms.words}")
 
 
 def _guide(answers: Sequence[Advice], *, reasons: bool = True) -> Iterator[str]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from otbench.records.words import counted
 from otbench.report.columns import Column, metric_column, shown, written
-from otbench.report.rows import IDENTITY, Number
+from otbench.report.rows import Number
 from otbench.report.summary.contests import Contest, Entry, short_names, twin
 from otbench.report.summary.scopes import ALPHA, Scope
 from otbench.report.summary.summary import Summary
@@ -87,16 +87,13 @@ def _cell(value: Number | None, column: Column) -> str:
     return "-" if value is None else written(replace(value, half=None), column)[0]
 
 
-def beside(contest: Contest, *, brief: bool = False) -> str:
-    """Return the yardsticks with their scores, the best first; `brief`: the best one with a map, and doing nothing."""
+def beside(contest: Contest) -> str:
+    """Return the yardsticks with their scores, the best first."""
     column, name = metric_column(contest.metric), contest.metric.name
     rows = sorted(
         (row for row in contest.yardsticks if name in row.numbers),
         key=lambda row: (contest.sign * row.numbers[name].mean, row.label),
     )
-    if brief:
-        best = next((row for row in rows if "infer_fwd_ms" in row.numbers), None)
-        rows = [row for row in rows if row is best or row.label == IDENTITY]
     return ", ".join(f"`{row.label}` {_cell(row.numbers[name], column)}" for row in rows)
 
 
@@ -171,17 +168,6 @@ def line_of(contest: Contest) -> str:
         value = entry.status or _cell(entry.error, column)
         time = "" if entry.train is None or contest.terms.limited else f" ({plain_number(entry.train)} s)"
         parts.append(f"{'' if entry.rank is None else f'{entry.rank}. '}`{contest.names[entry.label]}` {value}{time}")
-    return ", ".join(parts)
-
-
-def mean_ranks(scope: Scope) -> str:
-    """Return the solvers of a scope on one line, by mean rank, with the geometric means of error and training."""
-    short, parts = short_names(scope.solvers), []
-    for label in scope.solvers:
-        seconds, error = scope.points.get(label, (None, None))
-        said = [] if error is None else [plain_number(Number(error, None, 1))]
-        said += [] if seconds is None or scope.limited else [f"{plain_number(Number(seconds, None, 1))} {scope.clock}"]
-        parts.append(f"{scope.mean_ranks[label]:.1f} `{short[label]}`" + (f" ({', '.join(said)})" if said else ""))
     return ", ".join(parts)
 
 
