@@ -176,7 +176,8 @@ def test_the_way_of_geodesic_between_gaussians() -> None:
     )
     assert says(GAUSSIAN_PAGE, f"at t = 1/2 has a UVP of {half[0]}, {half[1]} and {half[2]} %")
     assert says(
-        GAUSSIAN_PAGE, f"its velocity is off by {off[0]}, {off[1]} and {off[2]} % along the exact paths, at d = 2, 4, 8."
+        GAUSSIAN_PAGE,
+        f"its velocity is off by {off[0]}, {off[1]} and {off[2]} % along the exact paths, at d = 2, 4, 8.",
     )
 
 
