@@ -198,8 +198,8 @@ def _judged(
         "paper": {"pair": "fmnist-mnist", "vae": "conditional", "size": "paper"},
     },
     tuning=[
-        ({"pair": "fmnist-mnist", "space": "pixel", "held_out": 10_000}, 100),
-        ({"pair": "transfer", "space": "pixel", "held_out": 10_000}, 101),
+        ({"pair": "fmnist-mnist", "space": "pixel", "held_out": 2000}, 100),
+        ({"pair": "transfer", "space": "pixel", "held_out": 2000}, 101),
     ],
 )
 class MNIST(Task[MNISTConfig]):

@@ -206,7 +206,7 @@ function focused() {
   target.setAttribute("aria-describedby", "tip");
   return explain(cell, box.left, box.bottom - 10);
 }
-addEventListener("focusin", () => focused());
+addEventListener("focusin", focused);
 /* A focus may itself scroll the page, and what it says is to stay. */
 addEventListener("scroll", () => (document.querySelector("[aria-describedby=tip]") ? focused() : hush()), { passive: true });
 

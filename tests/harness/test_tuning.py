@@ -125,7 +125,7 @@ def test_no_pair_and_no_seed_is_one_that_reports_use() -> None:
     assert {(pair.config["family"], pair.config["dim"]) for pair in PAIRS} == {("lse-mid", 8), ("ridge-mid", 32)}
     assert {pair.task for pair in IMAGES} == {"mnist"}
     assert {pair.seed for pair in IMAGES} == {100, 101}
-    assert all(pair.config["held_out"] == 10_000 for pair in IMAGES)  # training images, no test images
+    assert all(pair.config["held_out"] == 2000 for pair in IMAGES)  # training images, no test images
     assert [pair.name for pair in IMAGES] == ["mnist fmnist-mnist", "mnist transfer"]
 
 
