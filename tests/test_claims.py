@@ -586,6 +586,72 @@ def test_what_the_mixtures_say_in_words() -> None:
     assert says(CONVEX_PAGE, f"its residual is {min(worse):.0f} to {max(worse):.0f} times that of the next.")
 
 
+# Colours
+
+
+COLOUR = REFERENCE / "colour" / "README.md"
+CLASSICAL = ("reinhard", "histogram_matching")
+SETS_OF_COLOURS = {"summer2winter": "Summer and winter", "monet2photo": "Monet and photographs"}
+
+
+def colours(chosen: str, label: str) -> dict[int, Mapping[str, float]]:
+    """Return the metrics of a row on the pairs of a set."""
+    found = [r for r in records("colour") if (r.spec.task_config["set"], r.label) == (chosen, label)]
+    return {int(str(r.spec.task_config["pair"])): r.metrics for r in found}
+
+
+def below_both(chosen: str, label: str) -> list[int]:
+    """Return the pairs on which the energy distance is below those of the classical rows, both ways."""
+    classical = [colours(chosen, one) for one in CLASSICAL]
+    ways = ("energy_fwd", "energy_bwd")
+    return [
+        pair
+        for pair, found in colours(chosen, label).items()
+        if all(found[way] < one[pair][way] for one in classical for way in ways)
+    ]
+
+
+@pytest.mark.parametrize("chosen", SETS_OF_COLOURS)
+def test_colours(chosen: str) -> None:
+    rows = tables(COLOUR, SETS_OF_COLOURS[chosen])[0][1]
+    assert {name(label) for label in rows} == {r.label for r in records("colour")} - {"constant"}
+    for label, (energy, below, *others) in rows.items():
+        found = colours(chosen, name(label))
+        assert sorted(found) == list(range(1, 11))
+        cells = {"energy": (energy, 1000), "w1": (others[0], 1000), "hi": (others[1], 1), "tv": (others[2], 1)}
+        for metric, (cell, factor) in (cells | {"cost": (others[3], 1000)}).items():
+            ends = [factor * mean([one[f"{metric}_{way}"] for one in found.values()]) for way in ("fwd", "bwd")]
+            assert shows(cell, *ends), (label, metric, cell, ends)
+        assert below == ("" if name(label) in CLASSICAL else str(len(below_both(chosen, name(label)))))
+    assert all(r.spec.cpu_limit == 30 for r in kind("colour"))
+
+
+def test_what_the_colours_say_in_words() -> None:
+    def wins(label: str) -> list[tuple[str, int]]:
+        return [(chosen, pair) for chosen in SETS_OF_COLOURS for pair in below_both(chosen, label)]
+
+    cfm, fixedpoint, ncf, linear = (len(wins(label)) for label in ("cfm", "fixedpoint", "ncf", "linear"))
+    assert says(COLOUR, f"`cfm` is below both on {cfm} pairs of 20, `fixedpoint` on {fixedpoint}, `ncf` on {ncf}.")
+    assert linear == 2
+    assert not [label for label in ("cfm", "fixedpoint", "ncf") if ("summer2winter", 7) in wins(label)]
+    on_7 = {
+        label: 1000 * colours("summer2winter", label)[7]["energy_fwd"]
+        for label in ("histogram_matching", "cfm", "fixedpoint", "ncf")
+    }
+    matched, *ours = on_7.values()
+    assert says(COLOUR, f"at {matched:.3f} there, and they are at {min(ours):.3f} to {max(ours):.3f}.")
+    for chosen in SETS_OF_COLOURS:
+        of = {
+            label: {
+                m: mean([one[f"{m}_{way}"] for one in colours(chosen, label).values() for way in ("fwd", "bwd")])
+                for m in ("w1", "hi")
+            }
+            for label in ("cfm", "fixedpoint", "ncf", "histogram_matching", "reinhard", "linear")
+        }
+        assert min(of, key=lambda label: of[label]["w1"]) == "histogram_matching"
+        assert all(of[label]["hi"] > of["histogram_matching"]["hi"] for label in ("cfm", "fixedpoint", "ncf"))
+
+
 # Tuning
 
 
@@ -744,7 +810,7 @@ def test_what_weight_decay_costs() -> None:
 # How the runs of a table were made
 
 
-FOLDERS = ("", "uci", "mnist", "w2bench", "eot", "pools", "convex")
+FOLDERS = ("", "uci", "mnist", "w2bench", "eot", "pools", "convex", "colour")
 """Folders of the reference set; the Gaussian runs are in the first."""
 ON_XEON = ("fixedpoint", "geodesic", "hjpinn", "ncf")
 """Solvers whose runs on Gaussian pairs were made on another processor than the others."""
@@ -761,7 +827,9 @@ def test_how_the_runs_of_each_page_were_made() -> None:
         recent = folder not in ("uci", "mnist")
         assert {record.spec.standardise for record in kind(folder)} == {recent}
         for record in kind(folder):
-            slower = folder in ("uci", "mnist", "pools", "convex") or (folder == "" and record.spec.solver in ON_XEON)
+            slower = folder in ("uci", "mnist", "pools", "convex", "colour") or (
+                folder == "" and record.spec.solver in ON_XEON
+            )
             assert ("Xeon" if slower else "AMD EPYC") in str(record.environment["cpu"]), record.id
     assert says(GAUSSIAN_PAGE, f"{listed(f'`{solver}`' for solver in ON_XEON)} on one of an Intel Xeon")
     assert says(REFERENCE / "README.md", "Those of `uci` and `mnist` were made by earlier states of the code")

@@ -267,6 +267,7 @@ def image(drawing: Drawing) -> dict[str, object]:
     """Return what the page needs of a figure; `data` is the SVG as the rest of an address."""
     svg = drawing.data["svg"]
     width = re.search(rb'<svg[^>]*? width="([\d.]+)pt"', svg)
+    svg = re.sub(rb"""="([^"']*)\"""", rb"='\1'", svg)  # an address holds this quote as it is
     return {
         "data": quote(svg, safe=" !$'()*+,-./:;=?@_~"),  # no quotes, no angles, no ampersands
         "title": drawing.title,

@@ -427,7 +427,10 @@ def test_the_committed_reports_are_up_to_date(
                 )
             folders = (
                 "results/reference",
-                *(f"results/reference/{task}" for task in ("convex", "eot", "mnist", "pools", "uci", "w2bench")),
+                *(
+                    f"results/reference/{task}"
+                    for task in ("colour", "convex", "eot", "mnist", "pools", "uci", "w2bench")
+                ),
             )
             words = ("report", *folders, "--format", LIGHT, "--out", tmp_path / name)
             assert cli(*map(str, words))[0] == 0

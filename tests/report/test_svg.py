@@ -9,6 +9,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -60,7 +62,39 @@ def test_a_clip_path_stays_with_its_group() -> None:
     defs = '<defs><path id="p" d="M 0 0 L 1 1"/><clipPath id="c"><rect width="9" height="9"/></clipPath></defs>'
     head = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
     letter = '<g style="fill: #112233" transform="translate(1.239 0) scale(0.1 -0.1)"><use xlink:href="#p"/></g>'
-    text = compact(f'{head}{defs}<g>{shape}</g><g id="t">{letter}</g></svg>'.encode()).decode()
+    shifted = (
+        '<g><use xlink:href="#p" transform="translate(1.239 0)"/><use xlink:href="#p" transform="translate(2 3)"/></g>'
+    )
+    text = compact(f'{head}{defs}<g>{shape}</g><g id="t">{letter}</g>{shifted}</svg>'.encode()).decode()
     assert '<g clip-path="url(#a)"><use xlink:href="#b" x="0" y="7"/></g>' in text
-    assert '<path d="M0 0L1 1" id="b"/>' in text
+    assert '<path d="m0 0l1 1" id="b"/>' in text
     assert '<use xlink:href="#b" style="fill:#123" transform="translate(1.23) scale(.1 -.1)"/>' in text
+    assert '<use xlink:href="#b" x="1.23"/><use xlink:href="#b" x="2" y="3"/>' in text
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("MLQCz"), st.lists(st.floats(-9999, 9999), min_size=6, max_size=6)),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_steps_lead_to_the_same_points(parts: list[tuple[str, list[float]]]) -> None:
+    count = {"M": 2, "L": 2, "Q": 4, "C": 6, "z": 0}
+    parts = [("M", [0.0] * 6), *parts]
+    path = " ".join(" ".join([command, *map(str, numbers[: count[command]])]) for command, numbers in parts)
+    text = compact(f'<svg xmlns="http://www.w3.org/2000/svg"><path d="{path}"/></svg>'.encode()).decode()
+    steps = re.findall(r"([a-z])?([^a-z]*)", re.search(r' d="([^"]*)"', text)[1])  # type: ignore[index]
+    here, start, command, found = np.zeros(2), np.zeros(2), "", []
+    for letter, numbers in steps:
+        command = letter or command
+        step = np.array([float(number) for number in re.findall(r"-?(?:\d+\.?\d*|\.\d+)", numbers)]).reshape(-1, 2)
+        size = max(count[command if command == "z" else command.upper()] // 2, 1)
+        for k in range(0, len(step), size):
+            points = here + step[k : k + size]
+            found += [*points]
+            here = points[-1]
+            start = here if command == "m" else start
+        here = start if command == "z" else here
+    wanted = [numbers[k : k + 2] for command, numbers in parts for k in range(0, count[command], 2)]
+    np.testing.assert_allclose(np.array(found), np.array(wanted), atol=0.0051)

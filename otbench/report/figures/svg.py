@@ -22,7 +22,10 @@ _NAMESPACES = {
     "dc": "http://purl.org/dc/elements/1.1/",
 }
 _GROUP = "{http://www.w3.org/2000/svg}g"
+_USE = "{http://www.w3.org/2000/svg}use"
 _LINK = "{http://www.w3.org/1999/xlink}href"
+_POINTS = {"M": 1, "L": 1, "Q": 2, "C": 3, "z": 0}
+"""Points that a command of a path has."""
 _PNG = "data:image/png;base64,"
 _COLOURS = 256
 """Colours of a palette; only images of points, with their soft edges, have more and are rounded to these."""
@@ -40,6 +43,8 @@ def compact(svg: bytes) -> bytes:
     for element in root.iter():
         _shorten(element, names)
     _unwrap(root)
+    for use in root.iter(_USE):
+        _place(use)
     text: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
     return text.replace(b" />", b"/>") + b"\n"
 
@@ -62,7 +67,9 @@ def _shorten(element: ElementTree.Element, names: dict[str, str]) -> None:
                 element.set(key, names[value])
         elif key == _LINK:
             element.set(key, f"#{names[value[1:]]}" if value.startswith("#") else _with_palette(value))
-        elif key in ("d", "x", "y", "transform"):
+        elif key == "d":
+            element.set(key, _steps(value))
+        elif key in ("x", "y", "transform"):
             element.set(key, _numbers(value, rounded=key != "transform" or value.startswith("translate")))
         else:
             value = re.sub(r"url\(#([^)]*)\)", lambda found: f"url(#{names[found[1]]})", value)
@@ -72,6 +79,33 @@ def _shorten(element: ElementTree.Element, names: dict[str, str]) -> None:
 def _style(text: str) -> str:
     """Return a style without white space between its parts, and colours like #333333 as #333."""
     return re.sub(r"#(.)\1(.)\2(.)\3(?![0-9a-f])", r"#\1\2\3", re.sub(r"([:;]) +", r"\1", text))
+
+
+def _steps(path: str) -> str:
+    """Return a path with steps from point to point in the place of positions, which are longer; to a hundredth.
+
+    Steps are between rounded positions, so that nothing adds up.
+    """
+    parts = [(part[0], part[1:].split()) for part in re.findall(r"[A-Za-z][^A-DF-Za-df-z]*", path)]
+    if any(len(numbers) != 2 * _POINTS.get(command, -1) for command, numbers in parts):
+        return _numbers(path, rounded=True)  # commands that matplotlib does not write
+    out, before, here, start = "", "", (0, 0), (0, 0)
+    for command, numbers in parts:
+        places = [round(100 * float(number)) for number in numbers]
+        points = list(zip(places[::2], places[1::2], strict=True))
+        steps = [_hundredths(to - since) for point in points for to, since in zip(point, here, strict=True)]
+        again = command == before and command != "M"  # another M would be taken for an L
+        out += (" " if again else command.lower()) + " ".join(steps)
+        here = points[-1] if points else start
+        start = here if command == "M" else start
+        before = command
+    return out.replace(" -", "-")
+
+
+def _hundredths(number: int) -> str:
+    """Return a number of hundredths as a decimal, in as few letters as it takes."""
+    sign, digits = "-" * (number < 0), f"{abs(number) / 100:.2f}".rstrip("0").rstrip(".")
+    return sign + (digits.removeprefix("0") or "0")
 
 
 def _numbers(text: str, *, rounded: bool) -> str:
@@ -84,6 +118,17 @@ def _numbers(text: str, *, rounded: bool) -> str:
     if not bracket:
         return re.sub(r" ?([A-Za-z]) ?", r"\1", shift)
     return re.sub(r"(?<![0-9])0\.", ".", f"{shift.removesuffix(' 0')}{bracket}{rest}")
+
+
+def _place(use: ElementTree.Element) -> None:
+    """Say where a letter or mark stands by its coordinates, where a translation is all that is said of it."""
+    moved = re.fullmatch(r"translate\((\S+)(?: (\S+))?\)", use.get("transform", ""))
+    if moved is None or use.attrib.keys() & {"x", "y", "clip-path"}:  # these would mean another place
+        return
+    del use.attrib["transform"]
+    for key, value in zip("xy", moved.groups(), strict=True):
+        if value is not None:
+            use.set(key, value)
 
 
 def _unwrap(parent: ElementTree.Element) -> None:
