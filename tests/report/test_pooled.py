@@ -9,6 +9,7 @@ import pytest
 
 from otbench.records.record import Record
 from otbench.report.build import build
+from otbench.report.figures import curves
 from otbench.report.files import Slugs
 from otbench.report.page import ordered
 from otbench.report.pooled import MANY, Pool, pooled
@@ -96,6 +97,17 @@ def test_files_keep_pairs_apart_and_the_page_draws_them_together(tmp_path: Path)
     assert page.count("<img ") == 1
     assert "generated pairs 0 and 1" in page
     assert "Means over pairs 0 and 1, each over its seeds; ±: over pairs." in page
+
+
+@pytest.mark.parametrize(("pairs", "over"), [((0, 1), "pairs and seeds"), ((0,), "seeds")])
+def test_a_figure_says_over_what_its_medians_are(
+    pairs: tuple[int, ...], over: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = []
+    monkeypatch.setattr(curves, "save", lambda figure, *_: said.append(figure.get_suptitle()))
+    runs = [("ncf", pair, seed, 1.0 + seed) for pair in pairs for seed in (0, 1)]
+    list(curves.drawings(*families(pooled(made(runs)), Slugs()), ["svg"]))
+    assert f"medians over {over}; bands" in said[0]
 
 
 def test_files_have_one_table_and_one_figure_of_many_pairs_but_all_their_numbers(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ column of labels at the right names them all, in the order in which they end.
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from otbench.report.figures.canvas import Drawing, safe_text, save, theme
 from otbench.report.figures.labels import Label
 from otbench.report.figures.lines import Line, draw, drawable, line_of, log_scale, rows_to_draw, ticks
 from otbench.report.figures.style import style
+from otbench.report.pooled import Pool
 from otbench.report.reach import CLOCKS, Clock
 from otbench.report.rows import Row, Section
 from otbench.report.summary.contests import short_names
@@ -137,8 +139,10 @@ def _pair(family: Family, section: Section, drawing: Drawing) -> Figure | None:
         axes[0].set_ylim(bottom=min(0.0, axes[0].get_ylim()[0]))
     head = textwrap.wrap(safe_text(metric_column(metric).head, 200), _HEAD, max_lines=2, placeholder=" …")
     axes[0].set_ylabel("\n".join(head), parse_math=False)
-    title = textwrap.wrap(f"{section.task}: {section.instance}", int(_TITLE * size[0]), max_lines=3, placeholder=" …")
-    title += ["medians over seeds; bands from the least to the greatest"] if banded else []
+    said_of = re.sub(r"(?<=\d) (?=\d{3}\b)", "\N{NO-BREAK SPACE}", f"{section.task}: {section.instance}")
+    title = textwrap.wrap(said_of, int(_TITLE * size[0]), max_lines=3, placeholder=" …")
+    several = "pairs and seeds" if isinstance(section, Pool) else "seeds"
+    title += [f"medians over {several}; bands from the least to the greatest"] if banded else []
     figure.suptitle("\n".join(safe_text(part, 200) for part in title), fontsize="small").set_parse_math(False)
     written = [Label(texts[label], line.look.colour, line.points[-1]) for label, line in lines.items()]
     written += [Label(texts[label], floor.look.colour, (None, floor.points[0][1])) for label, floor in level.items()]
