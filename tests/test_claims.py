@@ -34,7 +34,7 @@ README = ROOT / "README.md"
 RULES = ROOT / "docs" / "rules.md"
 REFERENCE = ROOT / "results" / "reference"
 TUNING = ROOT / "results" / "tuning"
-UCI, MNIST, FASHION = (REFERENCE / folder / "README.md" for folder in ("uci", "mnist", "fashion"))
+UCI, MNIST = REFERENCE / "uci" / "README.md", REFERENCE / "mnist" / "README.md"
 
 SETS = ("miniboone", "power", "bsds300")
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
@@ -102,13 +102,13 @@ def uci(solver: str, table: str) -> Runs:
     return runs(lambda r: r.spec.solver == solver and r.spec.task_config["set"] == table, "uci")
 
 
-def mnist(solver: str, config: dict[str, str], steps: int | None = None, folder: str = "mnist") -> Record:
+def mnist(solver: str, config: dict[str, str], steps: int | None = None) -> Record:
     """Return the one run of `solver` on this instance, with a limit of time, or of `steps` steps."""
 
     def asked(run: Record) -> bool:
         return run.spec.solver == solver and config.items() <= run.spec.task_config.items() and run.spec.steps == steps
 
-    (run,) = (run for run in records(folder) if asked(run))
+    (run,) = (run for run in records("mnist") if asked(run))
     return run
 
 
@@ -364,14 +364,13 @@ BOTH_WAYS = "Within MNIST, the decoder reads no label"
         (MNIST, BOTH_WAYS, 0, UNCONDITIONAL | {"pair": "transfer"}),
         (MNIST, BOTH_WAYS, 1, UNCONDITIONAL | {"pair": "shift"}),
         (MNIST, "Fashion-MNIST to MNIST, pixels", 0, PIXELS),
-        (FASHION, "Pixels", 0, PIXELS),
     ],
 )
 def test_mnist_tables(page: Path, heading: str, number: int, config: dict[str, str]) -> None:
     titles, table = tables(page, heading)[number]
     full = [f"{before} {title}" if title == "to decoded" else title for before, title in pairwise(["", *titles])]
     for label, cells in table.items():
-        run = mnist(name(label), config, 6000 if "6000 steps" in label else None, page.parent.name)
+        run = mnist(name(label), config, 6000 if "6000 steps" in label else None)
         for title, cell in zip(full, cells, strict=True):
             if title == "steps":
                 assert shows(cell, run.counts.steps)
