@@ -56,8 +56,8 @@ def for_files(sections: Iterable[Section]) -> list[Section]:
 
 def _kind_of(section: Section) -> tuple[object, ...]:
     """Return what `section` has in common with those that differ from it in the number of the pair alone."""
-    kept = {name: value for name, value in section.config.items() if name != PAIR or not _numbered(section)}
-    return section.task, section.preset, section.device, *sorted((name, repr(value)) for name, value in kept.items())
+    rest = sorted((name, repr(value)) for name, value in section.config.items() if name != PAIR)
+    return section.task, section.preset, section.device, *rest
 
 
 def _numbered(section: Section) -> bool:

@@ -139,8 +139,8 @@ def _pair(family: Family, section: Section, drawing: Drawing) -> Figure | None:
         axes[0].set_ylim(bottom=min(0.0, axes[0].get_ylim()[0]))
     head = textwrap.wrap(safe_text(metric_column(metric).head, 200), _HEAD, max_lines=2, placeholder=" …")
     axes[0].set_ylabel("\n".join(head), parse_math=False)
-    said_of = re.sub(r"(?<=\d) (?=\d{3}\b)", "\N{NO-BREAK SPACE}", f"{section.task}: {section.instance}")
-    title = textwrap.wrap(said_of, int(_TITLE * size[0]), max_lines=3, placeholder=" …")
+    whole = re.sub(r"(?<=\d) (?=\d{3}\b)", "\N{NO-BREAK SPACE}", f"{section.task}: {section.instance}")
+    title = textwrap.wrap(whole, int(_TITLE * size[0]), max_lines=3, placeholder=" …")
     several = "pairs and seeds" if isinstance(section, Pool) else "seeds"
     title += [f"medians over {several}; bands from the least to the greatest"] if banded else []
     figure.suptitle("\n".join(safe_text(part, 200) for part in title), fontsize="small").set_parse_math(False)

@@ -20,7 +20,7 @@ from otbench.names import few
 from otbench.report.equal import CPU_SECONDS, SECONDS
 from otbench.report.reach import CLOCKS, FRACTIONS, Goal, reach
 from otbench.report.rows import COPIES, IDENTITY
-from otbench.report.summary.contests import SMOKE, Contest, Entry, Terms, cut_words, pareto_front, twin, words_of
+from otbench.report.summary.contests import SMOKE, Contest, Entry, Terms, pareto_front, twin, words_of
 from otbench.reporting import Metric
 
 ALPHA = 0.05
@@ -111,11 +111,8 @@ class Scope:
         given = [contest.terms for contest in self.contests]
         self.contests = [c for c in self.contests if len(scored(c, self.score)) > 1]
         self._solvers, self._part = complete_part([set(scored(c, self.score)) for c in self.contests])
-        terms = [contest.terms for contest in self.counted] or given
-        self.terms = words_of(terms)
+        self.terms = words_of([contest.terms for contest in self.counted] or given)
         """What rows of `counted` have in common beside the instance, in words."""
-        self.read_at = cut_words(terms)
-        """At which seconds of training curves were read; empty where they were not."""
         everyone = {label for contest in self.contests for label in scored(contest, self.score)}
         if missing := sorted(everyone - set(self._solvers)):
             self.remarks.append(f"Not run on all of these instances, and left out: {few(missing, _SHOWN)}.")

@@ -24,11 +24,6 @@ def runs(text: str) -> list[tuple[bool, str]]:
     return [(index % 2 == 1, part) for index, part in enumerate(parts) if part]
 
 
-def without_ticks(text: str) -> str:
-    """Return `text` without backticks."""
-    return text.replace("`", "")
-
-
 def heads(contest: Contest) -> list[str]:
     """Return the heads of the table of a contest."""
     column = metric_column(contest.metric)
