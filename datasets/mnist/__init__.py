@@ -326,19 +326,23 @@ class MNIST(Task[MNISTConfig]):
         return tuple(network_path(data.name, data.digest, made, self.data_dir) for data, made in self._networks())
 
     @cached_property
+    def _published(self) -> Mapping[SetName, ImageSet]:
+        """The images of both sides as published, read once; networks are trained on these."""
+        return {name: load(name, self.data_dir) for name in sorted({self._pair.source, self._pair.target})}
+
+    @cached_property
     def _sets(self) -> Mapping[SetName, ImageSet]:
-        """The images of both sides, read once."""
-        sets = {name: load(name, self.data_dir) for name in sorted({self._pair.source, self._pair.target})}
+        """The images of both sides that solvers learn from and are measured on."""
         if self.config.held_out is None:
-            return sets
-        return {name: images.setting_aside(self.config.held_out) for name, images in sets.items()}
+            return self._published
+        return {name: images.setting_aside(self.config.held_out) for name, images in self._published.items()}
 
     def _networks(self) -> list[tuple[ImageSet, NetworkSettings[nn.Module]]]:
         """Return images and settings of each network: the target's classifier and, of codes, the VAEs."""
         size, vae = self.config.size, self.config.vae
-        coders = self._sets.values() if self.config.space == "latent" else ()
+        coders = self._published.values() if self.config.space == "latent" else ()
         return [
-            (self._sets[self._pair.target], classifier_settings(size)),
+            (self._published[self._pair.target], classifier_settings(size)),
             *((data, vae_settings(data.name, vae, size)) for data in coders),
         ]
 
@@ -348,7 +352,8 @@ class MNIST(Task[MNISTConfig]):
         On the bundled digits, networks that are not in the cache yet are trained here, in seconds.
         """
         pair, config, sets, seed = self._pair, self.config, self._sets, self.pool_seed(seed)
-        classifier = self._trained(sets[pair.target], classifier_settings(config.size), device)
+        published = self._published
+        classifier = self._trained(published[pair.target], classifier_settings(config.size), device)
         weights, why_not = find_weights(self.data_dir)
         facts: dict[str, Value] = {f"classifier_{key}": value for key, value in classifier.numbers.items()}
         facts["classifier_sha256"] = classifier.digest
@@ -358,7 +363,7 @@ class MNIST(Task[MNISTConfig]):
             if config.digit is not None:
                 data = data.of_class((config.digit + pair.shift - shift) % CLASSES)
             if config.space == "latent":
-                vae = self._trained(sets[name], vae_settings(name, config.vae, config.size), device)
+                vae = self._trained(published[name], vae_settings(name, config.vae, config.size), device)
                 facts |= {f"{role}_vae_{key}": value for key, value in vae.numbers.items()}
                 facts[f"{role}_vae_sha256"] = vae.digest
             sides.append(Side(data, shift, vae, device))

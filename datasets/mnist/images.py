@@ -69,7 +69,8 @@ class ImageSet:
         name: of the set, as torchvision calls it.
         train: what solvers and networks learn from.
         test: what is only measured on.
-        digest: SHA-256 of all pixels and labels as published, before enlarging, hexadecimal.
+        digest: SHA-256 of all pixels and labels as published, before enlarging, hexadecimal; of a part of them, one of
+            its own.
     """
 
     name: SetName
@@ -86,7 +87,7 @@ class ImageSet:
         return replace(self, train=train, test=test, digest=digest)
 
     def setting_aside(self, count: int) -> ImageSet:
-        """Return the set whose last `count` training images take the place of its test images.
+        """Return the set whose last `count` training images take the place of its test images, with its own digest.
 
         Raises:
             UsageError: fewer than as many would be left.
@@ -97,7 +98,8 @@ class ImageSet:
                 f"{self.name} has {len(images.label)} training images: held_out={count} is more than half of them"
             )
         train, test = (Images(images.pixels[part], images.label[part]) for part in (slice(-count), slice(-count, None)))
-        return replace(self, train=train, test=test)
+        digest = hashlib.sha256(f"{self.digest} setting aside {count}".encode()).hexdigest()
+        return replace(self, train=train, test=test, digest=digest)
 
 
 def files(name: SetName) -> tuple[RemoteFile, ...]:

@@ -25,7 +25,7 @@ class Side:
             return
         held = cached(
             f"codes-{data.name}",
-            {"codes": data.digest, "encoder": vae.digest},
+            {"images": data.digest, "encoder": vae.digest},
             lambda: {"train": self._encode(data.train), "test": self._encode(data.test)},
         ).tensors
         self._mean, deviation = held["train"].mean(0), held["train"].std(0)

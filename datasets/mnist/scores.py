@@ -63,7 +63,7 @@ class Judge:
         data = side.data
         self._name, self._classifier, self._test = data.name, classifier.network, data.test
         self._inception = None if inception is None else Inception(inception, device)
-        identity = {"reference": data.digest, "decoder": "" if side.vae is None else side.vae.digest}
+        identity = {"images": data.digest, "decoder": "" if side.vae is None else side.vae.digest}
         self._inception_identity = identity | {"inception": str(WEIGHTS.sha256)}
 
         def sets() -> dict[str, Tensor]:

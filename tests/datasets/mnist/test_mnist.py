@@ -107,6 +107,21 @@ def test_training_images_can_take_the_place_of_test_images(cache: Path) -> None:
 
 
 @pytest.mark.parametrize("space", ["pixel", "latent"])
+def test_what_is_kept_of_images_set_aside_is_not_taken_for_the_test_images(cache: Path, space: str) -> None:
+    """Neither classes and moments nor codes, although both have the networks that were trained on the whole set."""
+    data = load("digits", None)
+    whole, aside = (build(task(space=space, held_out=count)) for count in (None, len(data.test.label)))
+    again = build(task(space=space))
+    assert len(aside.test.source.label) == len(whole.test.source.label)
+    assert whole.facts["classifier_sha256"] == aside.facts["classifier_sha256"]
+    assert whole.task_rows() == again.task_rows() != aside.task_rows()
+    assert min(made.task_rows()["real_images"]["accuracy"] for made in (whole, aside)) > 80
+    for made, images in ((again, data), (aside, data.setting_aside(len(data.test.label)))):
+        assert len(made.problem.source.pool) == len(images.train.label)
+        assert torch.equal(made.test.target.label, images.test.label)
+
+
+@pytest.mark.parametrize("space", ["pixel", "latent"])
 def test_one_digit_becomes_one_other_and_nobody_is_told_classes(cache: Path, space: str) -> None:
     given, data = task(space=space, digit=3), load("digits", None)
     made = build(given)
