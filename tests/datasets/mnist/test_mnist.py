@@ -116,9 +116,9 @@ def test_what_is_kept_of_images_set_aside_is_not_taken_for_the_test_images(cache
     assert whole.facts["classifier_sha256"] == aside.facts["classifier_sha256"]
     assert whole.task_rows() == again.task_rows() != aside.task_rows()
     assert min(made.task_rows()["real_images"]["accuracy"] for made in (whole, aside)) > 80
-    for made, images in ((again, data), (aside, data.setting_aside(len(data.test.label)))):
-        assert len(made.problem.source.pool) == len(images.train.label)
-        assert torch.equal(made.test.target.label, images.test.label)
+    for made, kept in ((again, data), (aside, data.setting_aside(len(data.test.label)))):
+        assert len(made.problem.source.pool) == len(kept.train.label)
+        assert torch.equal(made.test.target.label, kept.test.label)
 
 
 @pytest.mark.parametrize("space", ["pixel", "latent"])
