@@ -35,6 +35,7 @@ RULES = ROOT / "docs" / "rules.md"
 REFERENCE = ROOT / "results" / "reference"
 TUNING = ROOT / "results" / "tuning"
 UCI, MNIST = REFERENCE / "uci" / "README.md", REFERENCE / "mnist" / "README.md"
+IMAGES_PAGE = REFERENCE / "images" / "README.md"
 
 SETS = ("miniboone", "power", "bsds300")
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
@@ -102,13 +103,13 @@ def uci(solver: str, table: str) -> Runs:
     return runs(lambda r: r.spec.solver == solver and r.spec.task_config["set"] == table, "uci")
 
 
-def mnist(solver: str, config: dict[str, str], steps: int | None = None) -> Record:
+def mnist(solver: str, config: dict[str, str], steps: int | None = None, folder: str = "mnist") -> Record:
     """Return the one run of `solver` on this instance, with a limit of time, or of `steps` steps."""
 
     def asked(run: Record) -> bool:
         return run.spec.solver == solver and config.items() <= run.spec.task_config.items() and run.spec.steps == steps
 
-    (run,) = (run for run in records("mnist") if asked(run))
+    (run,) = (run for run in records(folder) if asked(run))
     return run
 
 
@@ -364,13 +365,15 @@ BOTH_WAYS = "Within MNIST, the decoder reads no label"
         (MNIST, BOTH_WAYS, 0, UNCONDITIONAL | {"pair": "transfer"}),
         (MNIST, BOTH_WAYS, 1, UNCONDITIONAL | {"pair": "shift"}),
         (MNIST, "Fashion-MNIST to MNIST, pixels", 0, PIXELS),
+        (IMAGES_PAGE, "Codes", 0, UNCONDITIONAL),
+        (IMAGES_PAGE, "Pixels", 0, PIXELS),
     ],
 )
 def test_mnist_tables(page: Path, heading: str, number: int, config: dict[str, str]) -> None:
     titles, table = tables(page, heading)[number]
     full = [f"{before} {title}" if title == "to decoded" else title for before, title in pairwise(["", *titles])]
     for label, cells in table.items():
-        run = mnist(name(label), config, 6000 if "6000 steps" in label else None)
+        run = mnist(name(label), config, 6000 if "6000 steps" in label else None, page.parent.name)
         for title, cell in zip(full, cells, strict=True):
             if title == "steps":
                 assert shows(cell, run.counts.steps)
@@ -415,6 +418,43 @@ def test_mnist_comparisons() -> None:
             assert all(found[key] < control[key] for key in distances)
     prior = accuracy("prior_sample", CONDITIONAL)
     assert says(MNIST, f"decoded as the wanted digit in {prior:.0f} % of the draws only")
+
+
+def test_sentences_of_the_page_of_images() -> None:
+    def codes(solver: str) -> Mapping[str, float]:
+        return mnist(solver, UNCONDITIONAL, folder="images").metrics
+
+    def pixels(solver: str) -> Mapping[str, float]:
+        return mnist(solver, PIXELS, folder="images").metrics
+
+    told = {r.label for r in records("images") if r.reads_label}
+    assert told == {"hjpinn", "class_mean", "classwise_linear"}
+    keeps = {r.label for r in records("images") if r.keeps_rows}
+    assert keeps == {"emd_class", "sinkhorn_lpl1", "otddflow"}
+    right = [codes(one)["accuracy"] for one in ("hjpinn", "classwise_linear")]
+    assert says(IMAGES_PAGE, f"{right[0]:.1f} against {right[1]:.1f} %, and less class energy.")
+    assert codes("hjpinn")["class_energy"] < codes("classwise_linear")["class_energy"]
+    assert says(IMAGES_PAGE, f"`otddflow` may exchange classes: {codes('otddflow')['accuracy']:.1f} %")
+    four = {one: pixels(one) for one in ("augcyclegan", "munit", "notweak", "otddflow")}
+    ends = sorted(one["accuracy"] for one in four.values())
+    assert says(IMAGES_PAGE, f"none keeps it: {ends[0]:.1f} to {ends[-1]:.1f} % are about what a guess has")
+    assert min(four, key=lambda one: four[one]["fd_pixel"]) == "otddflow"
+    said = four["otddflow"]["fd_pixel"], pixels("linear")["fd_pixel"]
+    assert says(IMAGES_PAGE, f"Of the four, `otddflow` is nearest to digits in FD pixel, {said[0]:.2f}")
+    assert says(IMAGES_PAGE, f"`linear` has {said[1]:.2f}.")
+    steps = mnist("notweak", PIXELS, folder="images").counts.steps
+    assert says(IMAGES_PAGE, f"`notweak` was far from converged after {steps} steps.")
+    table = published_table("mnist")
+
+    def quoted(method: str, metric: str) -> float:
+        return float(table[(table["method"] == method) & (table["metric"] == metric)]["value"].iloc[0])
+
+    assert says(IMAGES_PAGE, f"Published for SinkhornLpL1, on pixels: {quoted('SinkhornLpL1', 'accuracy'):.2f} %.")
+    methods = ("AugCycleGAN", "MUNIT", "NOT weak", "OTDD")
+    published = sorted(quoted(one, "accuracy") for one in methods)
+    assert says(IMAGES_PAGE, f"the published {published[0]:.2f} to {published[-1]:.2f} % of these methods are.")
+    distances = [quoted(one, "fd_pixel") for one in ("MUNIT", "AugCycleGAN", "NOT weak")]
+    assert says(IMAGES_PAGE, "MUNIT {:.2f}, AugCycleGAN {:.2f}, NOT weak {:.2f}.".format(*distances))
 
 
 # The Wasserstein-2 benchmark
@@ -852,7 +892,7 @@ def test_what_weight_decay_costs() -> None:
 # How the runs of a table were made
 
 
-FOLDERS = ("", "uci", "mnist", "w2bench", "eot", "pools", "convex", "colour")
+FOLDERS = ("", "uci", "mnist", "w2bench", "eot", "pools", "convex", "colour", "images")
 """Folders of the reference set; the Gaussian runs are in the first."""
 ON_XEON = ("fixedpoint", "geodesic", "hjpinn", "ncf")
 """Solvers whose runs on Gaussian pairs were made on another processor than the others."""
@@ -869,7 +909,7 @@ def test_how_the_runs_of_each_page_were_made() -> None:
         recent = folder not in ("uci", "mnist")
         assert {record.spec.standardise for record in kind(folder)} == {recent}
         for record in kind(folder):
-            slower = folder in ("uci", "mnist", "pools", "convex", "colour") or (
+            slower = folder in ("uci", "mnist", "pools", "convex", "colour", "images") or (
                 folder == "" and record.spec.solver in ON_XEON
             )
             assert ("Xeon" if slower else "AMD EPYC") in str(record.environment["cpu"]), record.id

@@ -429,7 +429,7 @@ def test_the_committed_reports_are_up_to_date(
                 "results/reference",
                 *(
                     f"results/reference/{task}"
-                    for task in ("colour", "convex", "eot", "mnist", "pools", "uci", "w2bench")
+                    for task in ("colour", "convex", "eot", "images", "mnist", "pools", "uci", "w2bench")
                 ),
             )
             words = ("report", *folders, "--format", "latex,markdown", "--out", tmp_path / name)
