@@ -11,13 +11,14 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from otbench.report.bibliography import Work, cited
 from otbench.report.columns import Column
 from otbench.report.files import letter
 from otbench.report.notation import display, entry, notation, notations
 from otbench.report.rows import KEEPS, LEGEND, READS, STALE, START
-from otbench.report.tables import Cell, Table
+from otbench.report.tables import Cell, Line, Table
 
 TEXT_WIDTH = 390.0
 """Points that a table may take of a line of 5.5 inches, which has 397."""
@@ -357,11 +358,11 @@ def fragment(table: Table, command: str, name: str) -> str:
     methods, columns = _methods(table, notes, said), _columns(table, notes, said)
     size, panels = _panels(methods, columns)
     most = max(_LONGEST // len(panels), 6)
-    starts = range(0, len(table.lines), most)
-    for part, start in enumerate(starts):
+    starts = _starts(table.lines, most)
+    for part, (start, end) in enumerate(pairwise([*starts, len(table.lines)])):
         if part and part % _FLOATS == 0:
             lines.append(r"\clearpage")
-        rows = slice(start, start + most)
+        rows = slice(start, end)
         lines += [r"\begin{table}[htbp]", r"\centering", rf"\caption{{{_caption(table, part, len(starts))}}}"]
         lines += [] if part else [rf"\label{{tab:{name}}}"]
         lines += [rf"{size}\setlength{{\tabcolsep}}{{4pt}}", r"\sisetup{mode=text, detect-all, group-digits=integer}"]
@@ -375,6 +376,15 @@ def fragment(table: Table, command: str, name: str) -> str:
             lines += [*(text + r"\par" for text in said_below), r"\end{minipage}"]
         lines.append(r"\end{table}")
     return "\n".join(lines) + "\n"
+
+
+def _starts(lines: Sequence[Line], most: int) -> list[int]:
+    """Return where the floats of a table begin: at most `most` lines in each, a solver's published rows beside it."""
+    starts = [0]
+    while (full := starts[-1] + most) < len(lines):
+        heads = (n for n in range(full, starts[-1], -1) if lines[n].group != 1 or lines[n].source is None)
+        starts.append(next(heads, full))
+    return starts
 
 
 def _panels(methods: Sequence[str], columns: Sequence[_Column]) -> tuple[str, list[list[_Column]]]:

@@ -20,7 +20,7 @@ _Column = tuple[str, float | str]
 _Content = tuple[Sequence[_Column], Sequence[Sequence[str]]]
 _NEEDS, _SCOPES = 12, 8
 """Rows of these parts at most."""
-_LINES = 64
+_LINES = 62
 """Lines of all rows together that fit the page, beside heads and notes; instances take what the other parts leave."""
 _LETTERS = 95
 """Letters of a whole line, with some to spare."""

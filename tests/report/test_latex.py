@@ -117,6 +117,20 @@ def test_heads_are_mathematics_names_are_those_of_papers_and_sources_are_cited()
     assert "resizebox" not in text
 
 
+@pytest.mark.parametrize("others", range(28, 36))
+def test_published_rows_are_never_cut_off_from_their_solver(others: int) -> None:
+    records = [record(f"a_plugin{number}", 8, 0, 0.1) for number in range(others)]
+    records += [record(solver, 8, 0, 0.1) for solver in ("fixedpoint", "mmr", "mmv1", "ncf", "not")]
+    (table,) = (table for table in made(records) if table.title == "accuracy")
+    text = fragment(table, "otbench report", "name")
+    assert text.count(r"\begin{table}") == 2
+    assert text.count(r"\quad \textit{published}") >= 5
+    assert not re.search(r"\\midrule\n\\quad", text)
+    lines = [part.count(r"\\") - 2 for part in text.split(r"\begin{tabular}")[1:]]  # less the two of the head
+    assert sum(lines) == len(table.lines)
+    assert max(lines) <= 36
+
+
 def test_the_solver_not_is_no_word_of_a_sentence() -> None:
     records = [record(name, dim, seed, 0.1) for name in ("not", "ncf") for dim in (2, 8) for seed in range(2)]
     records.append(record("not", 8, 2, 0.1, status="error", reason="why"))

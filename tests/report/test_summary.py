@@ -379,6 +379,19 @@ def test_a_difference_that_is_not_shown_is_not_claimed() -> None:
     assert "p = 0.25" in advice.text
 
 
+def test_a_long_list_of_solvers_that_are_as_good_is_cut_and_what_it_rests_on_says_where_it_ends() -> None:
+    names = ["ncf", "enot", "mmr", "mm", "not", "w2gn", "w2ot", "ls", "mmb", "hjpinn"]
+    records = field_of({name: 1.0 + place for place, name in enumerate(names)}, seeds=1)
+    advice = told(records, "known truth, many samples")
+    shared = list(advice.solvers)
+    assert shared == names[: len(shared)]
+    assert 6 < len(shared) < len(names)
+    assert advice.answer == (
+        f"`ncf`; not shown to be worse: `enot`, `mmr`, `mm`, `not`, `w2gn` and {len(shared) - 6} more"
+    )
+    assert f"Those up to `{shared[-1]}` are not shown to be worse than `ncf`." in advice.text
+
+
 def test_nobody_is_recommended_where_no_two_are_told_apart() -> None:
     """Friedman's test may find a difference that Nemenyi's does not find between any two."""
     errors = {name: 0.1 * (k + 1) for k, name in enumerate(("ncf", "mmr", "mmv1", "mm", "hjpinn", "w2gn"))}

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
+from otbench.names import few
 from otbench.records.words import counted
 from otbench.report.columns import metric_column, written
 from otbench.report.rows import COPIES, Number
@@ -20,6 +21,8 @@ from otbench.report.summary.scopes import ERROR, LEAST_INSTANCES, WORSE_OF_BOTH,
 
 _MANY, _FEW = 10_000, 2_000
 _SHOWN = 3
+_NAMED = 5
+"""Solvers not shown to be worse than the first that an answer names; what it rests on names them all."""
 _SIZES = ((0.0, 4.0), (4.0, 16.0), (16.0, math.inf))
 """Ranges of dimensions, without the first number and with the second."""
 _SAMPLED = ("mmd", "energy", "sliced")
@@ -155,14 +158,16 @@ def _answer(need: Need, task: str, contests: Sequence[Contest]) -> Advice:
     first = scope.groups[0]
     untrained, instances = _untrained(need, scope), len(scope.counted)
     free = [label for label, count in untrained.items() if count == instances]
-    rest = f"; not shown to be worse: {_names(first[1:], scope)}" if len(first) > 1 else ""
-    answer = f"{_names(first[:1], scope)}{rest}"
+    others = few(_names(first[1:], scope), _NAMED)
+    rest = f"; not shown to be worse: {others}" if others else ""
+    answer = f"{_names(first[:1], scope)[0]}{rest}"
     if len(first) == len(scope.solvers):
         answer = f"none is shown to be best; by mean rank: {_with_ranks(scope, _SHOWN)}"
     if COPIES in free:
         answer = f"no map is shown to be better than `{COPIES}` of training rows"
     elif free:
-        answer = f"try {_names(free, scope)} first, which {'are' if len(free) > 1 else 'is'} not trained; then {answer}"
+        names, verb = ", ".join(_names(free, scope)), "are" if len(free) > 1 else "is"
+        answer = f"try {names} first, which {verb} not trained; then {answer}"
     else:
         often = [f"`{label}`, not trained, is as good on {n} of {instances}" for label, n in untrained.items()]
         answer = "; ".join([answer, *often])
@@ -209,6 +214,9 @@ def _sentences(need: Need, scope: Scope) -> Iterator[str]:
     by = need.score.words(scope.counted[0])
     p = "" if scope.friedman is None else f" (Friedman's test: p = {scope.friedman:.2g})"
     yield f"Mean ranks by {by} on {counted(len(scope.counted), 'instance')}: {order}{p}."
+    first = _names(scope.groups[0], scope)
+    if 1 + _NAMED < len(first) < len(scope.solvers):
+        yield f"Those up to {first[-1]} are not shown to be worse than {first[0]}."
     yield from _firsts(scope)
     yield from _training(scope)
     for label, count in _untrained(need, scope).items():
@@ -270,9 +278,9 @@ def _untrained(need: Need, scope: Scope) -> dict[str, int]:
     return dict(sorted(beaten.items()))
 
 
-def _names(labels: Sequence[str], scope: Scope) -> str:
+def _names(labels: Sequence[str], scope: Scope) -> list[str]:
     short = short_names(scope.solvers)
-    return ", ".join(f"`{short.get(label, label)}`" for label in labels)
+    return [f"`{short.get(label, label)}`" for label in labels]
 
 
 def _with_ranks(scope: Scope, most: int) -> str:
