@@ -24,7 +24,7 @@ from otbench.config import build_config
 from otbench.datasets.eot import EOT, EOTConfig
 from otbench.harness.tuning import preset_values
 from otbench.plugins.registry import Registry
-from otbench.records.record import Record, Status
+from otbench.records.record import CurvePoint, Record, Status
 from otbench.records.store import Store
 from otbench.records.study import read_study, study_path
 from otbench.records.verified import Outcome, read_verified
@@ -121,6 +121,11 @@ def quoted(method: str, metric: str, pair: str = "fmnist-mnist") -> list[float]:
     return [float(value) for value in rows["value"]]
 
 
+def nearest(run: Record) -> CurvePoint:
+    """Return the point of the curve with the least forward error."""
+    return min(run.curve, key=lambda point: point.metrics["uvp_fwd"])
+
+
 def values(of: Runs, metric: str) -> list[float]:
     return [of[seed].metrics[metric] for seed in sorted(of)]
 
@@ -151,7 +156,7 @@ def pools_of(dim: int) -> tuple[int, ...]:
 
 
 def uvp(solver: str, dim: int) -> list[float]:
-    """Return forward errors by seed, on the seeds of the dimension or, where the table's label says so, on seed 0."""
+    """Return forward errors of the runs on a published pair, by seed."""
     return values(gaussian(solver, dim), "uvp_fwd")
 
 
@@ -250,8 +255,8 @@ def test_more_steps_can_hurt_on_a_pool() -> None:
     for solver in ("w2gn", "mmv1"):
         for dim, seed in product((8, 16), pools_of(8)):
             run = gaussian(solver, dim)[seed]
-            best = min(run.curve, key=lambda point: point.metrics["uvp_fwd"])
-            assert run.metrics["uvp_fwd"] > 1.1 * best.metrics["uvp_fwd"], (solver, dim, seed)
+            best = nearest(run)
+            assert run.metrics["uvp_fwd"] > 1.2 * best.metrics["uvp_fwd"], (solver, dim, seed)
             if (dim, seed) == (16, 0):
                 said += [f"{best.metrics['uvp_fwd']:.4f} after {best.step}", f"{run.metrics['uvp_fwd']:.4f}"]
     assert says(
@@ -263,7 +268,8 @@ def test_more_steps_can_hurt_on_a_pool() -> None:
     said = []
     for solver in ("fixedpoint", "not"):
         run = gaussian(solver, 64)[0]
-        best = min(run.curve, key=lambda point: point.metrics["uvp_fwd"])
+        best = nearest(run)
+        assert run.metrics["uvp_fwd"] > 1.2 * best.metrics["uvp_fwd"], solver
         said.append((f"{best.metrics['uvp_fwd']:.4f} after {best.step}", f"{run.metrics['uvp_fwd']:.4f}"))
     (first, end), (second, last) = said
     assert says(
@@ -1152,6 +1158,10 @@ def test_the_floor_of_entropic_scores() -> None:
 
 def test_linear_is_hard_to_beat_between_gaussians() -> None:
     assert says(README, "the exact map is linear, and `linear` is hard to beat.")
+    for label in GAUSSIAN:
+        for dim in SHOWN_DIMS:
+            if found := gaussian(name(label), dim):
+                assert found[0].metrics["uvp_fwd"] > 0.95 * gaussian("linear", dim)[0].metrics["uvp_fwd"], (label, dim)
     times = [ratio for solver in TEN for dim in SHOWN_DIMS for ratio in against_linear(solver, dim)]
     assert min(times) > 0.94
     assert sum(ratio < 1 for ratio in times) == 3
@@ -1356,7 +1366,7 @@ def test_what_the_couplings_say_in_words() -> None:
     assert "Xeon" in str(many.environment["cpu"])
     steps = [f"{run.counts.steps:,}".replace(",", " ") for run in (most, many)]
     assert says(page, f"4096 points leave time for {steps[0]} steps where 2048 leave it for {steps[1]}.")
-    best = min(few.curve, key=lambda point: point.metrics["uvp_fwd"])
+    best = nearest(few)
     ends = f"{best.metrics['uvp_fwd']:.3g} after {best.step} steps and ends at {few.metrics['uvp_fwd']:.3g}"
     assert says(page, f"with 128 points it had {ends}")
     assert paired("sinkhorn", 2048).counts.steps == 1
@@ -1455,7 +1465,7 @@ def test_the_rate_proposed_for_enot_in_more_dimensions() -> None:
 
 def test_runs_at_64_dimensions() -> None:
     first = {r.spec.solver: r for r in records("w2bench") if r.spec.task_config["dim"] == 64}
-    best = min(first["mmr"].curve, key=lambda point: point.metrics["uvp_fwd"])
+    best = nearest(first["mmr"])
     turn = f"{best.metrics['uvp_fwd']:.1f} forward after {best.step} steps"
     assert says(W2BENCH, f"`mmr` ran away at d = 64: {turn}, {first['mmr'].metrics['uvp_fwd']:.0f} at the end.")
     assert says(W2BENCH, f"`w2gn` diverged and ended at {first['w2gn'].metrics['uvp_fwd']:.0f}.")

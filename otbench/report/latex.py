@@ -382,7 +382,7 @@ def _starts(lines: Sequence[Line], most: int) -> list[int]:
     """Return where the floats of a table begin: at most `most` lines in each, a solver's published rows beside it."""
     starts = [0]
     while (full := starts[-1] + most) < len(lines):
-        heads = (n for n in range(full, starts[-1], -1) if lines[n].group != 1 or lines[n].source is None)
+        heads = (n for n in range(full, starts[-1], -1) if lines[n].group != 1 or lines[n].row.kind != "published")
         starts.append(next(heads, full))
     return starts
 

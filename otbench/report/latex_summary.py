@@ -20,7 +20,7 @@ _Column = tuple[str, float | str]
 _Content = tuple[Sequence[_Column], Sequence[Sequence[str]]]
 _NEEDS, _SCOPES = 12, 8
 """Rows of these parts at most."""
-_LINES = 62
+_LINES = 64
 """Lines of all rows together that fit the page, beside heads and notes; instances take what the other parts leave."""
 _LETTERS = 95
 """Letters of a whole line, with some to spare."""
@@ -43,7 +43,7 @@ def summary(found: Summary, command: str, name: str = "summary") -> str:
     if not contests:
         return ""
     guide, scopes = _guide(found), _scopes(found)
-    room = _LINES - _height(guide[1][:_NEEDS], guide[0]) - _height(scopes[1][:_SCOPES], scopes[0])
+    room = _LINES - _height(*guide, _NEEDS) - _height(*scopes, _SCOPES)
     parts = [_part(*guide, _NEEDS), _part(*(by_instance := _contests(contests)), _fitting(*by_instance, room))]
     parts.append(_part(*scopes, _SCOPES))
     out = [
@@ -116,19 +116,19 @@ def _named(text: str) -> str:
     return display(task) + comma + rest
 
 
-def _height(rows: Sequence[Sequence[str]], columns: Sequence[_Column]) -> int:
-    """Return about how many lines the rows take."""
+def _height(columns: Sequence[_Column], rows: Sequence[Sequence[str]], most: int) -> int:
+    """Return about how many lines the first `most` rows take, with the one that says how many more there are."""
     wide = [(index, width) for index, (_, width) in enumerate(columns) if isinstance(width, float)]
     letters = [
         [len(re.sub(r"\\[a-zA-Z]+|[{}$^]", "", row[index])) / (_LETTERS * width) for index, width in wide]
-        for row in rows
+        for row in rows[:most]
     ]
-    return sum(max(map(math.ceil, taken)) for taken in letters)
+    return sum(max(map(math.ceil, taken)) for taken in letters) + (len(rows) > most)
 
 
 def _fitting(columns: Sequence[_Column], rows: Sequence[Sequence[str]], room: int) -> int:
     """Return how many of the rows fit into `room` lines."""
-    return max((n for n in range(len(rows) + 1) if _height(rows[:n], columns) <= room), default=0)
+    return max((n for n in range(len(rows) + 1) if _height(columns, rows, n) <= room), default=0)
 
 
 def _part(columns: Sequence[_Column], rows: Sequence[Sequence[str]], most: int) -> str:
