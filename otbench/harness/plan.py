@@ -104,6 +104,7 @@ def make_plan(request: Request, registry: Registry) -> Plan:
         task_note = registry.load(task_entry)
         configs = _task_configs(selection, task_note, request, notes)
         _check_size(len(configs) * len(seeds) * sum(len(solver.grids) for solver in chosen))
+        read: dict[Entry, tuple[dict[str, str], list[str]]] = {}  # code and packages, the same for all configs
         for config in configs:
             task = _task_class(task_note)(config, data_dir=request.data_dir)
             task.check()
@@ -111,7 +112,10 @@ def make_plan(request: Request, registry: Registry) -> Plan:
             rows = [*chosen, *_controls(task, chosen, registry, notes)]
             closed_form |= {row.registration.name for row in rows if row.registration.closed_form}
             for solver in rows:
-                source = code_of(solver.entry, task_entry) | inputs
+                if solver.entry not in read:
+                    read[solver.entry] = code_of(solver.entry, task_entry), packages_of(solver.entry, task_entry)
+                code, packages = read[solver.entry]
+                source = code | inputs
                 for typed in solver.grids:
                     solver_config, steps = settings_of(solver.registration, typed, request)
                     for seed in seeds:
@@ -145,7 +149,7 @@ def make_plan(request: Request, registry: Registry) -> Plan:
                             solver=solver.entry,
                             task=task_entry,
                             scored_by_task=solver.registration.scored_by_task,
-                            packages=packages_of(solver.entry, task_entry),
+                            packages=packages,
                         )
     has_full = all("full" in solver.registration.presets for solver in chosen if solver.registration.kind == "solver")
     return Plan(tuple(runs.values()), frozenset(closed_form), has_full, tuple(notes))
