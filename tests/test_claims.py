@@ -40,6 +40,8 @@ UCI, MNIST = REFERENCE / "uci" / "README.md", REFERENCE / "mnist" / "README.md"
 IMAGES_PAGE = REFERENCE / "images" / "README.md"
 
 SETS = ("miniboone", "power", "bsds300")
+FLOWS = ("otflow", "ffjord", "rnode")
+"""Solvers that take no source but a standard normal."""
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 Runs = dict[int, Record]
 """Runs of one solver with one setting on one instance, by seed."""
@@ -66,6 +68,11 @@ def tables(page: Path, heading: str) -> list[tuple[list[str], dict[str, list[str
 def name(label: str) -> str:
     """Return the solver that a row's label names."""
     return label.split("`")[1]
+
+
+def dimension(title: str) -> int:
+    """Return the number in "d = 16"."""
+    return int(title.removeprefix("d = "))
 
 
 def shows(cell: str, *values: float) -> bool:
@@ -145,7 +152,7 @@ DIMS = (2, 4, 8)
 GAUSSIAN_PAGE = REFERENCE / "README.md"
 (GAUSSIAN_TITLES, GAUSSIAN), (_, AGAINST_LINEAR) = tables(GAUSSIAN_PAGE, "Gaussian pairs")[:2]
 (_, GAUSSIAN_PUBLISHED) = tables(GAUSSIAN_PAGE, "Published numbers")[0]
-SHOWN_DIMS = tuple(int(title.removeprefix("d = ")) for title in GAUSSIAN_TITLES)
+SHOWN_DIMS = tuple(map(dimension, GAUSSIAN_TITLES))
 """Dimensions that the table has."""
 TEN = tuple(map(name, AGAINST_LINEAR))
 """Solvers with three seeds."""
@@ -576,16 +583,16 @@ def w2bench(solver: str, dim: int) -> Runs:
 
 
 @cache
-def faster(solver: str, dim: int) -> Record | None:
-    """Return the run on the faster processor; None if there is none."""
-    kept = (r for r in Store(TUNING / "epyc").all() if r.spec.task_config["dim"] == dim)
-    found = {r.spec.solver: r for r in kept} if dim < 64 else {solver: w2bench(solver, dim).get(0)}
-    return found.get(solver)
+def faster() -> dict[tuple[str, int], Record]:
+    """Return the runs on the faster processor, by solver and dimension: those at d = 64 are in the reference set."""
+    at_64 = (r for r in records("w2bench") if r.spec.task_config["dim"] == 64)
+    return {(r.spec.solver, r.spec.task_config["dim"]): r for r in (*Store(TUNING / "epyc").all(), *at_64)}
 
 
-def dimension(title: str) -> int:
-    """Return the number in "d = 16"."""
-    return int(title.removeprefix("d = "))
+def same_but_settings(one: Record, other: Record) -> bool:
+    """Whether two runs were asked for alike, whatever the solver's parameters, of which later code has more."""
+    one_spec, other_spec = (r.spec.model_copy(update={"solver_config": None}) for r in (one, other))
+    return one_spec == other_spec
 
 
 @pytest.mark.parametrize("label", CURVED)
@@ -618,15 +625,23 @@ def test_spread_on_curved_maps(rows: Mapping[str, list[str]], metric: str) -> No
             assert shows(cell, mean(errors), *(() if alike else (min(errors), max(errors)))), (label, dim)
 
 
+def test_rows_of_curved_maps_stand_in_the_order_of_their_errors() -> None:
+    errors = {
+        solver: mean(math.log(mean(values(w2bench(solver, dim), "uvp_fwd"))) for dim in (2, 4, 16)) for solver in SIX
+    }
+    assert sorted(SIX, key=errors.__getitem__) == list(SIX)
+    assert says(W2BENCH, "rows by their mean forward error, in logarithms.")
+
+
 def test_who_is_ahead_on_curved_maps() -> None:
-    def best(dim: int, metric: str, seed: int) -> list[str]:
+    def ranked(dim: int, metric: str, seed: int) -> list[str]:
         return sorted(SIX, key=lambda solver: w2bench(solver, dim)[seed].metrics[metric])
 
     for dim, metric, seed in product((2, 4), ("uvp_fwd", "uvp_bwd"), range(3)):
-        assert best(dim, metric, seed)[:3] == ["enot", "w2ot", "w2gn"], (dim, metric, seed)
+        assert ranked(dim, metric, seed)[:3] == ["enot", "w2ot", "w2gn"], (dim, metric, seed)
     for seed in range(3):
-        assert best(16, "uvp_fwd", seed)[0] == "enot"
-        assert best(16, "uvp_bwd", seed)[0] == "fixedpoint"
+        assert ranked(16, "uvp_fwd", seed)[0] == "enot"
+        assert ranked(16, "uvp_bwd", seed)[0] == "fixedpoint"
     for page in (README, W2BENCH):
         assert says(
             page,
@@ -673,7 +688,7 @@ METHODS = {"enot": "ENOT", "w2gn": "W2GN", "mmr": "MM:R", "w2ot": "w2ot, MLP, ob
 def test_curved_maps_against_published_numbers(label: str) -> None:
     rows = published_table("w2bench")
     for dim, ours, theirs in zip((2, 4, 16, 64), AGAINST[label][::2], AGAINST[label][1::2], strict=True):
-        run = faster(name(label), dim)
+        run = faster().get((name(label), dim))
         assert shows(ours, run.metrics["uvp_fwd"]) if run else ours == "-"
         method = METHODS.get(name(label))
         its = rows[(rows["method"] == method) & (rows["dim"] == dim) & (rows["metric"] == "uvp_fwd")]
@@ -690,7 +705,7 @@ EOT_PAGE = REFERENCE / "eot" / "README.md"
 def test_entropic_plans(label: str) -> None:
     titles, rows = tables(EOT_PAGE, "Reference runs of the task `eot`")[0]
     for title, cell in zip(titles, rows[label], strict=True):
-        config = {"dim": int(title.removeprefix("d = ")), "eps": 1.0, "pool": "fresh"}
+        config = {"dim": dimension(title), "eps": 1.0, "pool": "fresh"}
         (run,) = (r for r in records("eot") if r.label == name(label) and config.items() <= r.spec.task_config.items())
         assert run.spec.cpu_limit == (300 if run.spec.kind == "solver" else None)
         assert shows(cell, run.metrics["cbw2_uvp"], run.metrics["bw2_uvp"]), (title, cell)
@@ -739,8 +754,7 @@ def test_what_the_pools_say_in_words() -> None:
     assert (few["w2bench", 16].index("entropic"), few["w2bench", 16][0]) == (3, "w2ot")
     assert says(POOLS, "At d = 16 it is fourth, and `w2ot` has the least.")
     assert {few["convex", dim][0] for dim in (2, 16)} == {"otflow"}
-    flows = ("otflow", "ffjord", "rnode")
-    two_pools = {dim: [label for label in few["convex", dim] if label not in flows] for dim in (2, 16)}
+    two_pools = {dim: [label for label in few["convex", dim] if label not in FLOWS] for dim in (2, 16)}
     assert (two_pools[2][:2], two_pools[16][:2]) == (["not", "entropic"], ["w2ot", "mmr"])
     assert says(POOLS, "`not` and the entropic map lead at d = 2, `w2ot` and `mmr` at d = 16.")
     assert [many[pair][0] for pair in pairs] == ["entropic", "enot", "otflow", "w2gn"]
@@ -965,7 +979,7 @@ def test_the_six_solvers_that_lead_in_their_studies() -> None:
     file = ROOT / "results" / "campaigns" / "convex.toml"
     said = "those whose presets had the least errors in the tuning studies, of those that take any source"
     assert said in " ".join(file.read_text(encoding="utf-8").replace("\n# ", " ").split())
-    elsewhere = ("otflow", "ffjord", "rnode", "augcyclegan", "gnot", "munit", "otddflow")  # a normal source, or images
+    elsewhere = (*FLOWS, "augcyclegan", "gnot", "munit", "otddflow")  # these are for images
     scores = {}
     for label, (before, best, _, outcome) in STUDIES.items():
         if name(label) not in elsewhere:
@@ -1343,11 +1357,7 @@ def test_published_numbers_on_the_mnist_page() -> None:
 
 
 def test_w2bench_page_sentences() -> None:
-    def error(solver: str, dim: int) -> float:
-        run = faster(solver, dim)
-        assert run is not None
-        return run.metrics["uvp_fwd"]
-
+    errors = {key: run.metrics["uvp_fwd"] for key, run in faster().items()}
     assert says(W2BENCH, "At d = 2 and 4 all are within twice their own numbers but `enot` at d = 4, which gets closer")
     assert says(W2BENCH, "At d = 16 `enot` is a little beyond that in this run, not in")
     assert says(W2BENCH, "[the other one](#the-same-run-twice), and with no seed of the table above.")
@@ -1356,29 +1366,27 @@ def test_w2bench_page_sentences() -> None:
     (again,) = (
         r for r in Store(TUNING / "repeats").all() if (r.spec.solver, r.spec.task_config["dim"]) == ("enot", 16)
     )
-    assert again.metrics["uvp_fwd"] < twice < error("enot", 16) < 1.1 * twice
+    assert again.metrics["uvp_fwd"] < twice < errors["enot", 16] < 1.1 * twice
     rows = published_table("w2bench")
     behind = {
         (solver, dim)
         for solver, method in METHODS.items()
         for dim in (2, 4)
-        if error(solver, dim)
+        if errors[solver, dim]
         > 2 * rows[(rows["method"] == method) & (rows["dim"] == dim) & (rows["metric"] == "uvp_fwd")]["value"].iloc[0]
     }
     assert behind == {("enot", 4)}
 
 
 def test_the_same_seconds_on_another_processor() -> None:
-    pairs = [(w2bench(solver, dim)[0], faster(solver, dim)) for solver in SIX for dim in (2, 4, 16)]
-    both = [(ours, other) for ours, other in pairs if other is not None]
-    assert len(both) == len(list(Store(TUNING / "epyc").all())) - 1  # `cfm` was not run on the other processor
-    for ours, other in both:
-        same = {"solver_config": None}
-        assert ours.spec.model_copy(update=same) == other.spec.model_copy(update=same)
+    # `cfm` was not run on the other processor
+    pairs = {key: (w2bench(*key)[0], run) for key, run in faster().items() if key[1] < 64 and key[0] != "cfm"}
+    for ours, other in pairs.values():
+        assert same_but_settings(ours, other)
         assert other.spec.solver_config.items() <= ours.spec.solver_config.items()
         assert "EPYC" in str(other.environment["cpu"])
-    steps = sorted(other.counts.steps / ours.counts.steps for ours, other in both)
-    errors = {(o.spec.solver, o.spec.task_config["dim"]): o.metrics["uvp_fwd"] / u.metrics["uvp_fwd"] for u, o in both}
+    steps = sorted(other.counts.steps / ours.counts.steps for ours, other in pairs.values())
+    errors = {key: other.metrics["uvp_fwd"] / ours.metrics["uvp_fwd"] for key, (ours, other) in pairs.items()}
     more = errors.pop(("enot", 16))
     less = sorted(errors.values())
     assert says(README, f"an AMD EPYC, which takes {steps[0]:.1f} to {steps[-1]:.1f} times the steps in the same time.")
@@ -1583,10 +1591,8 @@ def test_the_same_run_twice() -> None:
     assert rows.keys() == others.keys()
     factors = []
     for label, other in others.items():
-        ours = faster(other.spec.solver, int(str(other.spec.task_config["dim"])))
-        assert ours is not None
-        same = {"solver_config": None}
-        assert ours.spec.model_copy(update=same) == other.spec.model_copy(update=same)
+        ours = faster()[other.spec.solver, other.spec.task_config["dim"]]
+        assert same_but_settings(ours, other)
         decay = {"weight_decay", "pool_decay"}  # off where all points are fresh, as here
         assert {*ours.spec.solver_config} - {*other.spec.solver_config} <= decay
         assert all(ours.spec.solver_config[key] == value for key, value in other.spec.solver_config.items())
